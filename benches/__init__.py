@@ -1,0 +1,1 @@
+"""The yardstick: one stock kernel and one guest benchmark on Xenion and on its peers, side by side."""

@@ -1,0 +1,1 @@
+"""The HVM interface's numbers: headers of ``xen/include/public/hvm``."""

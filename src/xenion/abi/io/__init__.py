@@ -1,0 +1,1 @@
+"""Xen's split-driver protocols: the headers of ``xen/include/public/io``."""

@@ -1,0 +1,227 @@
+"""The one configuration object of a domain, however it was written: file, JSON or flags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+
+from xenion.config.errors import ConfigError, shown
+
+__all__ = ["Action", "ConfigError", "DomainConfig", "Processor"]
+
+NAME_CHARACTERS = 64
+MEMORY_MIB_MAX = 1 << 20
+# Xen copies the command line into start_info.cmd_line, MAX_GUEST_CMDLINE (public/xen.h) bytes with its zero.
+CMDLINE_BYTES = 1023
+PATH_BYTES = 4095
+JSON_CHARACTERS = 1 << 20
+
+# What xend allowed, less the slash: a name becomes part of paths, store keys and URLs.
+_NAME = re.compile(r"[A-Za-z0-9_:+][A-Za-z0-9_.:+-]*")
+_CPUS = re.compile(r"[0-9a-z:,^ -]*")
+
+
+class Action(StrEnum):
+    """What becomes of a domain that has ended (xl.cfg, event actions)."""
+
+    DESTROY = "destroy"
+    RESTART = "restart"
+    PRESERVE = "preserve"
+    RENAME_RESTART = "rename-restart"
+    COREDUMP_DESTROY = "coredump-destroy"
+    COREDUMP_RESTART = "coredump-restart"
+
+
+class Processor(StrEnum):
+    """What runs the guest's instructions."""
+
+    AUTO = "auto"
+    SOFTWARE = "software"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainConfig:
+    """A domain's configuration, complete and checked: making one with a bad value raises `ConfigError`.
+
+    Paths are absolute and are not looked up here. `cmdline` is the whole kernel command line. `cpus` is the
+    text of a pinning that is carried, not acted on. `notes` tell the user what was accepted without effect;
+    they are no part of what the domain is, so configurations that differ only in them are equal.
+    """
+
+    name: str
+    kernel: Path
+    ramdisk: Path | None = None
+    cmdline: str = ""
+    memory_mib: int = 128
+    vcpus: int = 1
+    processor: Processor = Processor.AUTO
+    on_poweroff: Action = Action.DESTROY
+    on_reboot: Action = Action.RESTART
+    on_crash: Action = Action.DESTROY
+    cpus: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        """Check every value; types are the business of mypy and, for JSON, of `from_mapping`."""
+        check_name(self.name)
+        _check_path("kernel", self.kernel)
+        if self.ramdisk is not None:
+            _check_path("ramdisk", self.ramdisk)
+        _check_text("cmdline", self.cmdline, CMDLINE_BYTES)
+        _check_memory(self.memory_mib)
+        _check_vcpus(self.vcpus)
+        if not _CPUS.fullmatch(self.cpus) or len(self.cpus) > CMDLINE_BYTES:
+            raise ConfigError(
+                f'cpus must be a list of CPUs such as "0-3,^1", not {shown(self.cpus)}', key="cpus"
+            )
+
+    def to_mapping(self) -> dict[str, object]:
+        """The configuration as plain JSON values, every field in it."""
+        return {member.name: _plain(getattr(self, member.name)) for member in fields(self)}
+
+    @classmethod
+    def from_mapping(cls, values: object) -> DomainConfig:
+        """The configuration from plain JSON values; raises `ConfigError` for anything unknown or mistyped."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a configuration must be a JSON object, not {shown(values)}")
+        known = {member.name: member.default for member in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"{shown(key)} is not a key of a configuration: remove it", key=str(key))
+        full = {key: values.get(key, _plain(default)) for key, default in known.items()}
+        for key, value in full.items():
+            if value is MISSING:
+                raise ConfigError(f"{key} is missing from the configuration: give it", key=key)
+        return cls(
+            name=_text("name", full["name"]),
+            kernel=_path("kernel", full["kernel"]),
+            ramdisk=None if full["ramdisk"] is None else _path("ramdisk", full["ramdisk"]),
+            cmdline=_text("cmdline", full["cmdline"]),
+            memory_mib=_number("memory_mib", full["memory_mib"]),
+            vcpus=_number("vcpus", full["vcpus"]),
+            processor=_processor("processor", full["processor"]),
+            on_poweroff=_action("on_poweroff", full["on_poweroff"]),
+            on_reboot=_action("on_reboot", full["on_reboot"]),
+            on_crash=_action("on_crash", full["on_crash"]),
+            cpus=_text("cpus", full["cpus"]),
+            notes=_notes("notes", full["notes"]),
+        )
+
+    def to_json(self) -> str:
+        """The configuration as one JSON object."""
+        import json
+
+        return json.dumps(self.to_mapping())
+
+    @classmethod
+    def from_json(cls, document: str | bytes) -> DomainConfig:
+        """What `to_json` wrote, checked as if a stranger had; raises `ConfigError`."""
+        import json
+
+        if len(document) > JSON_CHARACTERS:
+            raise ConfigError(f"a configuration must be at most {JSON_CHARACTERS} characters of JSON")
+        try:
+            values = json.loads(document, object_pairs_hook=_without_repeats)
+        except ConfigError:
+            raise
+        except RecursionError:
+            raise ConfigError("a configuration's JSON is nested too deeply") from None
+        except ValueError as error:
+            raise ConfigError(f"a configuration must be JSON: {error}") from None
+        return cls.from_mapping(values)
+
+
+def check_name(name: str) -> None:
+    """Raise `ConfigError` unless `name` can be a domain's name."""
+    if not name:
+        raise ConfigError("name must not be empty", key="name")
+    if len(name) > NAME_CHARACTERS:
+        raise ConfigError(f"name must be at most {NAME_CHARACTERS} characters, not {len(name)}", key="name")
+    if not _NAME.fullmatch(name):
+        allowed = "use letters, digits and _ . : + - only, and neither . nor - first"
+        raise ConfigError(f"name must not be {shown(name)}: {allowed}", key="name")
+
+
+def _check_text(key: str, value: str, most_bytes: int) -> None:
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        raise ConfigError(f"{key} holds a character that UTF-8 cannot carry: remove it", key=key) from None
+    if "\0" in value:
+        raise ConfigError(f"{key} holds a zero character: remove it", key=key)
+    if length > most_bytes:
+        raise ConfigError(f"{key} must be at most {most_bytes} bytes, not {length}: shorten it", key=key)
+
+
+def _check_path(key: str, path: Path) -> None:
+    _check_text(key, str(path), PATH_BYTES)
+    if not path.is_absolute():
+        raise ConfigError(f"{key} must be an absolute path, not {shown(str(path))}", key=key)
+
+
+def _check_memory(memory_mib: int) -> None:
+    if not 1 <= memory_mib <= MEMORY_MIB_MAX:
+        raise ConfigError(
+            f"memory must be from 1 to {MEMORY_MIB_MAX} MiB, not {shown(memory_mib)}", key="memory"
+        )
+
+
+def _check_vcpus(vcpus: int) -> None:
+    if vcpus < 1:
+        raise ConfigError(f"vcpus must be at least 1, not {shown(vcpus)}", key="vcpus")
+    if vcpus > 1:
+        raise ConfigError("vcpus must be 1: more than one virtual CPU is not supported yet", key="vcpus")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ConfigError("a configuration's JSON gives one key twice: keep one")
+    return values
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{key} must be text, not {shown(value)}", key=key)
+    return value
+
+
+def _number(key: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{key} must be a whole number, not {shown(value)}", key=key)
+    return value
+
+
+def _path(key: str, value: object) -> Path:
+    return Path(_text(key, value))
+
+
+def _processor(key: str, value: object) -> Processor:
+    """The processor of that name; raises `ConfigError` with the names there are."""
+    if not isinstance(value, str) or value not in tuple(Processor):
+        raise ConfigError(f"{key} must be one of {', '.join(Processor)}, not {shown(value)}", key=key)
+    return Processor(value)
+
+
+def _action(key: str, value: object) -> Action:
+    """The action of that name; raises `ConfigError` with the names there are."""
+    if not isinstance(value, str) or value not in tuple(Action):
+        raise ConfigError(f"{key} must be one of {', '.join(Action)}, not {shown(value)}", key=key)
+    return Action(value)
+
+
+def _notes(key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{key} must be a list of texts, not {shown(value)}", key=key)
+    return tuple(_text(key, note) for note in value)

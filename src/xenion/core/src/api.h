@@ -1,0 +1,51 @@
+/* What Python and the platforms call. This file is also read by cffi: plain C only. */
+struct vcpu;
+struct domain;
+
+/* the ways in from a processor */
+void core_syscall(struct vcpu *v, int compat);
+void core_page_fault(struct vcpu *v, uint64_t address, uint32_t error);
+void core_exception(struct vcpu *v, uint32_t vector, int has_error, uint32_t error);
+void core_software_interrupt(struct vcpu *v, uint32_t vector, uint32_t size);
+void core_kicked(struct vcpu *v);
+void core_resume(struct vcpu *v);
+
+/* for the cold half of the VMM */
+int64_t core_copy_from(struct vcpu *v, void *to, uint64_t from, uint64_t size);
+int64_t core_copy_to(struct vcpu *v, uint64_t to, const void *from, uint64_t size);
+void core_inject(struct vcpu *v, uint32_t vector, int has_error, uint32_t error);
+void core_crash(struct domain *d, const char *reason);
+uint64_t core_system_time(struct domain *d);
+
+/* set-up and frames */
+void core_adopt_frames(struct domain *d, uint64_t first, uint64_t count);
+void core_share_frame(struct domain *d, uint64_t mfn);
+void core_map_descriptor_areas(struct domain *d, uint64_t reserved_page);
+int core_boot_table(struct vcpu *v, uint64_t mfn);
+int64_t core_allocate_frame(struct domain *d);
+int core_release_frame(struct domain *d, uint64_t mfn);
+int core_owns_frame(struct domain *d, uint64_t mfn);
+int core_pin(struct domain *d, uint64_t mfn, int level);
+int core_get_writable(struct domain *d, uint64_t mfn);
+void core_put_writable(struct domain *d, uint64_t mfn);
+
+/* events and time */
+void core_set_pending(struct domain *d, uint32_t port);
+void core_clear_pending(struct domain *d, uint32_t port);
+int core_post_event(struct domain *d, uint32_t port);
+uint64_t core_take_outbox(struct domain *d, uint32_t word);
+void core_publish_time(struct vcpu *v);
+void core_publish_wallclock(struct domain *d, uint64_t wall_ns);
+void core_register_info(struct vcpu *v, uint64_t ma);
+void core_change_runstate(struct vcpu *v, uint32_t state);
+void core_arm_timer(struct vcpu *v);
+void core_stop(struct domain *d);
+void core_fence(void);
+
+int64_t core_set_gdt(struct vcpu *v, uint64_t list, uint64_t entries);
+uint64_t core_get_base(struct vcpu *v, int segbase);
+void core_set_base(struct vcpu *v, int segbase, uint64_t base);
+void core_task_switched(struct vcpu *v, int set);
+int core_new_kernel_table(struct vcpu *v, uint64_t mfn);
+int core_load_stack_selector(struct vcpu *v, uint16_t selector);
+void core_code_written(struct domain *d, uint64_t ma, uint64_t size);

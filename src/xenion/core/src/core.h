@@ -1,0 +1,186 @@
+/* The hot core: traps, page tables, events, timers and scheduling calls of a PV domain.
+ *
+ * Every function works on the `struct domain` passed in; there is no other state. It reaches the processor only through
+ * `struct platform`. No lock is held across a platform operation; counts, types and page-table entries change by CAS. */
+#ifndef XENION_CORE_H
+#define XENION_CORE_H
+
+#include "types.h"
+#include "xen.h"
+
+#include "state.h"
+
+struct platform {
+    u64 (*get_flags)(struct vcpu *);
+    void (*set_flags)(struct vcpu *, u64 flags);
+    void (*clear_flags)(struct vcpu *, u64 mask); /* of system flags, cheaper than get and set */
+    u64 (*get_base)(struct vcpu *, int segbase); /* SEGBASE_FS, or SEGBASE_GS_KERNEL for the active GS */
+    void (*set_base)(struct vcpu *, int segbase, u64 base);
+    void (*load_cr3)(struct vcpu *, u64 cr3); /* flushes */
+    void (*flush_page)(struct vcpu *, u64 address);
+    void (*flush_all)(struct domain *);       /* every vCPU's TLB */
+    int (*load_selector)(struct vcpu *, int segment, u16 selector); /* 0, or -1: it would fault */
+    u16 (*selector)(struct vcpu *, int segment);
+    void (*mode_changed)(struct vcpu *); /* kernel_mode did */
+    void (*load_ldt)(struct vcpu *);
+    u64 (*tsc)(void);
+    void (*arm_timer)(struct vcpu *);         /* the next deadline may have come nearer */
+    void (*wait)(struct vcpu *, u64 deadline); /* until kicked, or the system time is DEADLINE (0: no limit) */
+    void (*wake)(struct vcpu *);              /* a vCPU has work: kick it out of guest code or `wait` */
+    void (*notify_dom0)(struct domain *);
+    void (*code_written)(struct domain *, u64 ma, u64 size); /* the VMM wrote guest memory */
+    void (*frame_freed)(struct domain *, u64 mfn);
+    void (*set_task_switched)(struct vcpu *);
+    s64 (*cold_call)(struct vcpu *, u64 number, const u64 *args); /* hypercalls that are not in the core */
+    int (*cold_trap)(struct vcpu *, u32 vector, u32 error); /* 1: emulated; 0: the guest gets the exception */
+};
+
+/* segments as `load_selector` numbers them (x86 encoding order) */
+enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
+
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
+
+#define FLAG_CF 0x1ull
+#define FLAG_TF 0x100ull
+#define FLAG_IF 0x200ull
+#define FLAG_DF 0x400ull
+#define FLAG_IOPL 0x3000ull
+#define FLAG_NT 0x4000ull
+#define FLAG_RF 0x10000ull
+#define FLAG_VM 0x20000ull
+#define FLAG_AC 0x40000ull
+
+#define PFEC_PRESENT 1u
+#define PFEC_WRITE 2u
+#define PFEC_USER 4u
+#define PFEC_RESERVED 8u
+#define PFEC_FETCH 16u
+
+/* --- page-table entries */
+#define PTE_P 0x1ull
+#define PTE_RW 0x2ull
+#define PTE_US 0x4ull
+#define PTE_A 0x20ull
+#define PTE_D 0x40ull
+#define PTE_PSE 0x80ull
+#define PTE_NX (1ull << 63)
+#define PTE_ADDRESS 0x000ffffffffff000ull
+#define PTE_FRAME(e) (((e) & PTE_ADDRESS) >> PAGE_SHIFT)
+
+#define L4_XEN_FIRST 256
+#define L4_XEN_LAST 271
+
+/* --- frames.c */
+#define TYPE_NONE (0ull << 61)
+#define TYPE_L1 (1ull << 61)
+#define TYPE_L2 (2ull << 61)
+#define TYPE_L3 (3ull << 61)
+#define TYPE_L4 (4ull << 61)
+#define TYPE_SEG (5ull << 61)
+#define TYPE_WRITABLE (7ull << 61)
+#define TYPE_MASK (7ull << 61)
+#define TYPE_PINNED (1ull << 60)
+#define TYPE_VALIDATED (1ull << 59)
+#define TYPE_KERNEL_L4 (1ull << 58) /* its kernel half holds the user bits back */
+#define TYPE_COUNT 0xffffffffull
+#define FRAME_ALLOCATED 0x80000000u
+#define FRAME_COUNT 0x7fffffffu
+
+struct frame *frame_of(struct domain *d, u64 mfn); /* NULL when out of range */
+int get_frame(struct domain *d, u64 mfn);          /* 1, or 0: not the domain's */
+void put_frame(struct domain *d, u64 mfn);
+int get_frame_type(struct domain *d, u64 mfn, u64 type); /* 0, -EINVAL, -EBUSY ...; needs a frame reference */
+void put_frame_type(struct domain *d, u64 mfn);
+int get_frame_and_type(struct domain *d, u64 mfn, u64 type);
+void put_frame_and_type(struct domain *d, u64 mfn);
+int pin_table(struct domain *d, u64 mfn, u64 type);
+int unpin_table(struct domain *d, u64 mfn);
+
+/* --- page_tables.c */
+int validate_table(struct domain *d, u64 mfn, u64 type);
+void invalidate_table(struct domain *d, u64 mfn, u64 type);
+int change_entry(struct domain *d, u64 mfn, u64 type, u64 index, u64 value, int preserve_ad);
+int compare_change_l1(struct domain *d, u64 mfn, u64 index, u64 expected, u64 value);
+void become_kernel_table(struct domain *d, u64 mfn);
+void become_user_table(struct domain *d, u64 mfn);
+int lower_halves_equal(struct vcpu *v);
+
+/* --- guest_memory.c */
+u64 *l1_entry(struct domain *d, u64 cr3, u64 address, u64 *table_mfn); /* NULL: no L1 table there */
+int copy_from_guest(struct vcpu *v, void *to, u64 from, u64 size);     /* 0 or -EFAULT */
+int copy_to_guest(struct vcpu *v, u64 to, const void *from, u64 size);
+int range_okay(u64 address, u64 size, u64 count);
+
+/* --- descriptors.c */
+s64 set_gdt(struct vcpu *v, u64 list, u64 entries);
+s64 update_descriptor(struct vcpu *v, u64 ma, u64 descriptor);
+s64 set_ldt(struct vcpu *v, u64 base, u64 entries);
+int validate_descriptors(struct domain *d, u64 mfn);
+int map_ldt_page(struct vcpu *v, u64 offset);
+void drop_ldt(struct vcpu *v);
+u64 read_descriptor(struct vcpu *v, u16 selector, int *okay);
+
+/* --- mmu_hypercalls.c */
+s64 mmu_update(struct vcpu *v, u64 *args);
+s64 update_va_mapping(struct vcpu *v, u64 address, u64 value, u64 flags, u64 domid);
+s64 mmuext_op(struct vcpu *v, u64 *args);
+int new_kernel_table(struct vcpu *v, u64 mfn);
+int new_user_table(struct vcpu *v, u64 mfn);
+
+/* --- bounce.c */
+void enter_kernel(struct vcpu *v);
+void enter_user(struct vcpu *v);
+void bounce(struct vcpu *v, u64 address, int has_error, u32 error, int mask);
+void inject_exception(struct vcpu *v, u32 vector, int has_error, u32 error);
+s64 guest_iret(struct vcpu *v);
+void guest_syscall(struct vcpu *v, int compat);
+
+/* --- events.c */
+void set_pending(struct domain *d, u32 port);
+void raise_virq(struct vcpu *v, u32 virq);
+void drain_inbox(struct domain *d);
+int events_deliverable(struct vcpu *v);
+void deliver_events(struct vcpu *v);
+s64 evtchn_send(struct vcpu *v, u64 arg);
+s64 evtchn_unmask(struct vcpu *v, u64 arg);
+
+/* --- time.c */
+u64 system_time(struct domain *d);
+void check_timers(struct vcpu *v);
+u64 next_deadline(struct vcpu *v);
+s64 set_timer_op(struct vcpu *v, u64 timeout);
+s64 set_singleshot(struct vcpu *v, u64 arg);
+s64 stop_singleshot(struct vcpu *v);
+void change_runstate(struct vcpu *v, u32 state);
+
+/* --- sched.c */
+s64 sched_block(struct vcpu *v);
+s64 sched_poll(struct vcpu *v, u64 arg);
+
+/* --- hypercalls.c */
+#define CALL_CONTINUES INT64_MIN /* preempted: arguments updated, the call is made again */
+s64 hypercall(struct vcpu *v, u64 number, u64 *args);
+int preempted(struct vcpu *v); /* should a long call give way now? */
+void crash_domain(struct domain *d, const char *reason);
+
+/* --- ptwr.c */
+int emulate_table_write(struct vcpu *v, u64 address);
+
+static inline u64 *word_at(struct domain *d, u64 ma) { return (u64 *)(d->memory + ma); }
+static inline u64 *table_entry(struct domain *d, u64 mfn, u64 index)
+{
+    return word_at(d, (mfn << PAGE_SHIFT) + ((index & 511) << 3));
+}
+
+/* struct vcpu_info of xen.h, the fields that the core touches. */
+struct vcpu_info {
+    u8 upcall_pending;
+    u8 upcall_mask;
+    u8 pad[6];
+    u64 pending_sel;
+    u64 cr2;
+};
+
+static inline struct vcpu_info *info_of(struct vcpu *v) { return (struct vcpu_info *)(v->domain->memory + v->info); }
+
+#endif

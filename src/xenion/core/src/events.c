@@ -1,0 +1,129 @@
+/* Two-level event channels: pending bits, upcalls, and the two mailboxes between the guest and Dom0's threads.
+ * The guest also writes these words, so they change only here, on the vCPU's own thread (event_channel.h). */
+#include "core.h"
+
+enum { PORT_FREE, PORT_UNBOUND, PORT_INTERDOMAIN, PORT_VIRQ, PORT_IPI };
+
+#define SHARED_PENDING 2048 /* offsets in struct shared_info */
+#define SHARED_MASK 2560
+
+static u64 *shared_word(struct domain *d, u64 offset, u32 port)
+{
+    return word_at(d, d->shared_info + offset + (port >> 6) * 8);
+}
+
+static void wake_pollers(struct domain *d, u32 port)
+{
+    for (u32 i = 0; i < d->nr_vcpus; i++) {
+        struct vcpu *v = &d->vcpus[i];
+        for (u32 k = 0; k < v->poll_count; k++)
+            if (v->poll_ports[k] == port)
+                d->platform->wake(v);
+    }
+}
+
+static void mark_upcall(struct domain *d, u32 port)
+{
+    struct vcpu *v = &d->vcpus[d->ports[port].vcpu % MAX_VCPUS];
+    struct vcpu_info *info = info_of(v);
+    u64 bit = 1ull << (port >> 6);
+    if (fetch_or(&info->pending_sel, bit) & bit)
+        return;
+    if (!swap(&info->upcall_pending, 1))
+        d->platform->wake(v);
+}
+
+void set_pending(struct domain *d, u32 port)
+{
+    u64 bit = 1ull << (port & 63);
+    if (fetch_or(shared_word(d, SHARED_PENDING, port), bit) & bit)
+        return;
+    if (!(load(shared_word(d, SHARED_MASK, port)) & bit))
+        mark_upcall(d, port);
+    wake_pollers(d, port);
+}
+
+void raise_virq(struct vcpu *v, u32 virq)
+{
+    if (v->virq_port[virq])
+        set_pending(v->domain, v->virq_port[virq]);
+}
+
+void drain_inbox(struct domain *d)
+{
+    if (!load(&d->inbox_any) || !swap(&d->inbox_any, 0))
+        return;
+    for (u32 i = 0; i < PORT_WORDS; i++) {
+        if (!load(&d->inbox[i]))
+            continue;
+        for (u64 bits = swap(&d->inbox[i], 0); bits; bits &= bits - 1) {
+            u32 port = i * 64 + (u32)__builtin_ctzll(bits);
+            if (d->ports[port].state != PORT_FREE)
+                set_pending(d, port);
+        }
+    }
+}
+
+int events_deliverable(struct vcpu *v)
+{
+    struct vcpu_info *info = info_of(v);
+    return load(&info->upcall_pending) && !load(&info->upcall_mask);
+}
+
+/* Before the guest goes on: show what has come in, and make the upcall if it may be made. */
+void deliver_events(struct vcpu *v)
+{
+    drain_inbox(v->domain);
+    check_timers(v);
+    if (events_deliverable(v))
+        bounce(v, v->event_callback, 0, 0, 1);
+}
+
+static void tell_dom0(struct domain *d, u32 port)
+{
+    u64 bit = 1ull << (port & 63);
+    if (fetch_or(&d->outbox[port >> 6], bit) & bit)
+        return;
+    if (!swap(&d->outbox_any, 1))
+        d->platform->notify_dom0(d);
+}
+
+s64 evtchn_send(struct vcpu *v, u64 arg)
+{
+    struct domain *d = v->domain;
+    u32 port;
+    if (copy_from_guest(v, &port, arg, sizeof port))
+        return -XEN_EFAULT;
+    if (port >= MAX_PORTS)
+        return -XEN_EINVAL;
+    switch (load(&d->ports[port].state)) {
+    case PORT_INTERDOMAIN:
+        if (d->ports[port].dom0_end)
+            tell_dom0(d, port);
+        else
+            set_pending(d, d->ports[port].number % MAX_PORTS);
+        return 0;
+    case PORT_IPI:
+        set_pending(d, port);
+        return 0;
+    case PORT_UNBOUND:
+        return 0; /* nobody listens: silently dropped */
+    default:
+        return -XEN_EINVAL;
+    }
+}
+
+s64 evtchn_unmask(struct vcpu *v, u64 arg)
+{
+    struct domain *d = v->domain;
+    u32 port;
+    if (copy_from_guest(v, &port, arg, sizeof port))
+        return -XEN_EFAULT;
+    if (port >= MAX_PORTS || load(&d->ports[port].state) == PORT_FREE)
+        return -XEN_EINVAL;
+    u64 bit = 1ull << (port & 63);
+    if ((fetch_and(shared_word(d, SHARED_MASK, port), ~bit) & bit) &&
+        (load(shared_word(d, SHARED_PENDING, port)) & bit))
+        mark_upcall(d, port);
+    return 0;
+}

@@ -1,0 +1,263 @@
+/* Validation and change of page-table entries: nothing reaches a table that was not checked here.
+ *
+ * Entries of L1 tables hold a frame reference, and a writable type reference when they allow writing; entries of higher
+ * tables hold a reference and a type reference of the next level. Rules and errors are those of get_page_from_lNe and
+ * mod_lN_entry in xen/arch/x86/mm.c. */
+#include "core.h"
+
+/* Address bits beyond the machine's, and what each level may not carry. */
+#define RESERVED 0x000ff00000000000ull
+#define AVAILABLE_HIGH (0x7ffull << 52)
+#define L1_REFUSED (RESERVED)
+#define UPPER_REFUSED (RESERVED | PTE_PSE | 0x100ull)
+
+/* Changes of these bits alone keep every reference as it is. */
+#define HARMLESS (PTE_NX | AVAILABLE_HIGH | 0xe00ull | PTE_D | PTE_A | PTE_US | 0x100ull)
+
+static inline int is_xen_slot(u64 index) { return index >= L4_XEN_FIRST && index <= L4_XEN_LAST; }
+
+static int get_l1_target(struct domain *d, u64 entry)
+{
+    u64 mfn = PTE_FRAME(entry);
+    if (entry & L1_REFUSED)
+        return -XEN_EINVAL;
+    if (!frame_of(d, mfn))
+        return mfn == PTE_ADDRESS >> PAGE_SHIFT ? -XEN_EINVAL : -XEN_EPERM;
+    if (!get_frame(d, mfn))
+        return -XEN_EBUSY;
+    if ((entry & PTE_RW) && get_frame_type(d, mfn, TYPE_WRITABLE)) {
+        put_frame(d, mfn);
+        return -XEN_EBUSY;
+    }
+    return 0;
+}
+
+static void put_l1_target(struct domain *d, u64 entry)
+{
+    if (!(entry & PTE_P))
+        return;
+    if (entry & PTE_RW)
+        put_frame_type(d, PTE_FRAME(entry));
+    put_frame(d, PTE_FRAME(entry));
+}
+
+/* A read-only entry that points to a table of its own level: a linear page table. 1 when the reference was taken. */
+static int get_linear(struct domain *d, u64 entry, u64 table, u64 type)
+{
+    u64 mfn = PTE_FRAME(entry);
+    if (entry & PTE_RW)
+        return 0;
+    if (mfn == table)
+        return 1;
+    if (!get_frame(d, mfn))
+        return 0;
+    struct frame *f = frame_of(d, mfn);
+    u64 old = load(&f->type);
+    do {
+        if ((old & (TYPE_MASK | TYPE_VALIDATED)) != (type | TYPE_VALIDATED) || (old & TYPE_COUNT) == TYPE_COUNT) {
+            put_frame(d, mfn);
+            return 0;
+        }
+    } while (!cas(&f->type, &old, old + 1));
+    return 1;
+}
+
+static inline u64 below(u64 type) { return type - TYPE_L1; }
+
+static int get_upper_target(struct domain *d, u64 entry, u64 table, u64 type)
+{
+    if (entry & UPPER_REFUSED)
+        return -XEN_EINVAL;
+    int rc = get_frame_and_type(d, PTE_FRAME(entry), below(type));
+    if (rc && get_linear(d, entry, table, type))
+        rc = 0;
+    return rc;
+}
+
+static void put_upper_target(struct domain *d, u64 entry, u64 table)
+{
+    if ((entry & PTE_P) && PTE_FRAME(entry) != table)
+        put_frame_and_type(d, PTE_FRAME(entry));
+}
+
+static int get_target(struct domain *d, u64 entry, u64 table, u64 type)
+{
+    return type == TYPE_L1 ? get_l1_target(d, entry) : get_upper_target(d, entry, table, type);
+}
+
+static void put_target(struct domain *d, u64 entry, u64 table, u64 type)
+{
+    if (type == TYPE_L1)
+        put_l1_target(d, entry);
+    else
+        put_upper_target(d, entry, table);
+}
+
+static void put_targets(struct domain *d, u64 mfn, u64 type, u64 count)
+{
+    for (u64 i = 0; i < count; i++)
+        if (type != TYPE_L4 || !is_xen_slot(i))
+            put_target(d, load(table_entry(d, mfn, i)), mfn, type);
+}
+
+static void install_hole(struct domain *d, u64 mfn)
+{
+    store(table_entry(d, mfn, L4_XEN_FIRST), d->hole_entry);
+    for (u64 i = L4_XEN_FIRST + 1; i <= L4_XEN_LAST; i++)
+        store(table_entry(d, mfn, i), 0);
+}
+
+int validate_table(struct domain *d, u64 mfn, u64 type)
+{
+    for (u64 i = 0; i < 512; i++) {
+        if (type == TYPE_L4 && is_xen_slot(i))
+            continue;
+        u64 entry = load(table_entry(d, mfn, i));
+        int rc = entry & PTE_P ? get_target(d, entry, mfn, type) : 0;
+        if (rc) {
+            put_targets(d, mfn, type, i);
+            return rc;
+        }
+    }
+    if (type == TYPE_L4) {
+        install_hole(d, mfn);
+        fetch_add(&d->lower_generation, 1);
+    }
+    return 0;
+}
+
+void invalidate_table(struct domain *d, u64 mfn, u64 type)
+{
+    if (type == TYPE_L4)
+        become_user_table(d, mfn);
+    put_targets(d, mfn, type, 512);
+}
+
+/* Stores an entry, keeping the accessed and dirty bits that the processor set meanwhile if asked to. */
+static u64 replace_entry(u64 *slot, u64 value, int preserve_ad)
+{
+    if (!preserve_ad)
+        return swap(slot, value);
+    u64 old = load(slot);
+    while (!cas(slot, &old, value | (old & (PTE_A | PTE_D))))
+        ;
+    return old;
+}
+
+/* Xen's own L4 slots after the first are never present; four of them remember which kernel-half entries had a user bit. */
+#define HELD_FIRST (L4_XEN_FIRST + 1)
+#define HELD_BITS 60
+
+static void hold_user(struct domain *d, u64 mfn, u64 index, int held)
+{
+    u64 n = index - L4_XEN_LAST - 1, bit = 2ull << (n % HELD_BITS);
+    u64 *word = table_entry(d, mfn, HELD_FIRST + n / HELD_BITS);
+    if (held)
+        fetch_or(word, bit);
+    else
+        fetch_and(word, ~bit);
+}
+
+static int is_held(struct domain *d, u64 mfn, u64 index)
+{
+    u64 n = index - L4_XEN_LAST - 1;
+    return (load(table_entry(d, mfn, HELD_FIRST + n / HELD_BITS)) >> (n % HELD_BITS + 1)) & 1;
+}
+
+/* The form in which an L4 entry is stored: see become_kernel_table. */
+static u64 l4_form(struct domain *d, u64 mfn, u64 index, u64 value)
+{
+    if (index <= L4_XEN_LAST || !(load(&frame_of(d, mfn)->type) & TYPE_KERNEL_L4))
+        return value;
+    int held = (value & (PTE_P | PTE_US)) == (PTE_P | PTE_US);
+    hold_user(d, mfn, index, held);
+    return held ? value & ~PTE_US : value;
+}
+
+int change_entry(struct domain *d, u64 mfn, u64 type, u64 index, u64 value, int preserve_ad)
+{
+    u64 *slot = table_entry(d, mfn, index);
+    if (type == TYPE_L4) {
+        if (is_xen_slot(index))
+            return -XEN_EINVAL;
+        value = l4_form(d, mfn, index, value);
+        if (index < L4_XEN_FIRST)
+            fetch_add(&d->lower_generation, 1);
+    }
+    u64 old = load(slot);
+    if ((old & value & PTE_P) && !((old ^ value) & ~HARMLESS) && !(value & (type == TYPE_L1 ? L1_REFUSED : UPPER_REFUSED))) {
+        while (!cas(slot, &old, preserve_ad ? value | (old & (PTE_A | PTE_D)) : value))
+            if (!(old & PTE_P) || ((old ^ value) & ~HARMLESS))
+                return -XEN_EBUSY;
+        return 0;
+    }
+    int rc = value & PTE_P ? get_target(d, value, mfn, type) : 0;
+    if (rc)
+        return rc;
+    put_target(d, replace_entry(slot, value, preserve_ad), mfn, type);
+    return 0;
+}
+
+/* 1: changed; 0: the entry was not EXPECTED; negative: refused. */
+int compare_change_l1(struct domain *d, u64 mfn, u64 index, u64 expected, u64 value)
+{
+    u64 *slot = table_entry(d, mfn, index);
+    int rc = value & PTE_P ? get_l1_target(d, value) : 0;
+    if (rc)
+        return rc;
+    u64 old = expected;
+    if (!cas(slot, &old, value)) {
+        put_l1_target(d, value);
+        return 0;
+    }
+    put_l1_target(d, old);
+    return 1;
+}
+
+/* While the guest runs applications on its kernel's L4 (no switch: their lower halves agree), nothing of the kernel half
+ * may be open to them. So a table in use as a kernel's holds back the user bits of its kernel-half L4 entries; a fault
+ * there is taken again on the user's own table, whose answer is the exact one. A table that serves as both keeps them. */
+void become_kernel_table(struct domain *d, u64 mfn)
+{
+    if (fetch_or(&frame_of(d, mfn)->type, TYPE_KERNEL_L4) & TYPE_KERNEL_L4)
+        return;
+    for (u64 i = L4_XEN_LAST + 1; i < 512; i++) {
+        u64 *slot = table_entry(d, mfn, i);
+        if ((load(slot) & (PTE_P | PTE_US)) == (PTE_P | PTE_US)) {
+            hold_user(d, mfn, i, 1);
+            fetch_and(slot, ~PTE_US);
+        }
+    }
+}
+
+void become_user_table(struct domain *d, u64 mfn)
+{
+    if (!(fetch_and(&frame_of(d, mfn)->type, ~TYPE_KERNEL_L4) & TYPE_KERNEL_L4))
+        return;
+    for (u64 i = L4_XEN_LAST + 1; i < 512; i++)
+        if (is_held(d, mfn, i)) {
+            hold_user(d, mfn, i, 0);
+            fetch_or(table_entry(d, mfn, i), PTE_US);
+        }
+    fetch_add(&d->lower_generation, 1);
+}
+
+/* May applications run on the kernel's table? */
+int lower_halves_equal(struct vcpu *v)
+{
+    struct domain *d = v->domain;
+    u64 generation = load(&d->lower_generation);
+    if (v->compared_cr3 == v->cr3 && v->compared_user_cr3 == v->user_cr3 && v->compared_generation == generation)
+        return 1;
+    if (v->cr3 == v->user_cr3 || !(load(&frame_of(d, v->cr3 >> PAGE_SHIFT)->type) & TYPE_KERNEL_L4))
+        return 0;
+    u64 *kernel = word_at(d, v->cr3), *user = word_at(d, v->user_cr3), differ = 0;
+    for (u64 i = 0; i < 256; i++)
+        differ |= (kernel[i] ^ user[i]) & ~(PTE_A | PTE_D);
+    if (differ)
+        return 0;
+    v->compared_cr3 = v->cr3;
+    v->compared_user_cr3 = v->user_cr3;
+    v->compared_generation = generation;
+    return 1;
+}

@@ -1,0 +1,68 @@
+/* sched_op: block and poll (sched.h). Both look for work after they have said that they wait, so no wake-up is lost. */
+#include "core.h"
+
+static int any_pending(struct vcpu *v)
+{
+    struct domain *d = v->domain;
+    for (u32 i = 0; i < v->poll_count; i++) {
+        u32 port = v->poll_ports[i];
+        if (load(word_at(d, d->shared_info + 2048 + (port >> 6) * 8)) & (1ull << (port & 63)))
+            return 1;
+    }
+    return 0;
+}
+
+/* Is there a reason not to wait? A blocked vCPU wakes for any pending upcall, a polling one for those that are due. */
+static int has_work(struct vcpu *v, u64 deadline)
+{
+    int upcall = v->poll_count ? events_deliverable(v) : load(&info_of(v)->upcall_pending);
+    return upcall || any_pending(v) || v->stopped || (deadline && system_time(v->domain) >= deadline);
+}
+
+static void wait_until(struct vcpu *v, u64 deadline)
+{
+    change_runstate(v, RUNSTATE_blocked);
+    for (;;) {
+        store(&v->kick, 0);
+        drain_inbox(v->domain);
+        check_timers(v);
+        if (has_work(v, deadline))
+            break;
+        u64 timer = next_deadline(v);
+        v->domain->platform->wait(v, !timer || (deadline && deadline < timer) ? deadline : timer);
+    }
+    change_runstate(v, RUNSTATE_running);
+}
+
+s64 sched_block(struct vcpu *v)
+{
+    store(&info_of(v)->upcall_mask, 0);
+    if (!load(&info_of(v)->upcall_pending))
+        wait_until(v, 0);
+    return 0;
+}
+
+s64 sched_poll(struct vcpu *v, u64 arg)
+{
+    struct {
+        u64 ports;
+        u32 nr_ports, pad;
+        u64 timeout;
+    } poll;
+    if (copy_from_guest(v, &poll, arg, sizeof poll))
+        return -XEN_EFAULT;
+    if (poll.nr_ports > POLL_PORTS)
+        return -XEN_EINVAL;
+    if (!range_okay(poll.ports, 4, poll.nr_ports))
+        return -XEN_EFAULT;
+    if (copy_from_guest(v, v->poll_ports, poll.ports, poll.nr_ports * 4ull))
+        return -XEN_EFAULT;
+    for (u32 i = 0; i < poll.nr_ports; i++)
+        if (v->poll_ports[i] >= MAX_PORTS)
+            return -XEN_EINVAL;
+    v->poll_count = poll.nr_ports;
+    if (!any_pending(v))
+        wait_until(v, poll.timeout);
+    v->poll_count = 0;
+    return 0;
+}

@@ -1,0 +1,188 @@
+/* What the VMM's Python half does with frames, clocks and ports: set-up, ballooning, binding. None of it is hot. */
+#include "core.h"
+
+#include "api.h"
+
+/* The domain's own frames, in pseudo-physical order. */
+void core_adopt_frames(struct domain *d, u64 first, u64 count)
+{
+    for (u64 mfn = first; mfn < first + count && mfn < d->nr_frames; mfn++) {
+        d->frames[mfn].count = FRAME_ALLOCATED | 1;
+        d->frames[mfn].type = 0;
+        *word_at(d, d->m2p + mfn * 8) = mfn - first;
+        d->pages++;
+    }
+}
+
+/* A page of the hypervisor's that the guest may map writable, and that can never become anything else. */
+void core_share_frame(struct domain *d, u64 mfn)
+{
+    d->frames[mfn].count = 2;
+    d->frames[mfn].type = TYPE_WRITABLE | TYPE_VALIDATED | 1;
+}
+
+void core_map_descriptor_areas(struct domain *d, u64 reserved_page)
+{
+    for (u64 v = 0; v < d->nr_vcpus; v++)
+        for (u64 page = 0; page < 16; page++) {
+            u64 ma = page == FIRST_RESERVED_GDT_PAGE ? reserved_page : d->zero_page;
+            *word_at(d, d->gdt_l1 + (v * 32 + page) * 8) = ma | PTE_P | PTE_A | PTE_D | PTE_NX;
+        }
+}
+
+int core_boot_table(struct vcpu *v, u64 mfn)
+{
+    int rc = pin_table(v->domain, mfn, TYPE_L4);
+    return rc ? rc : new_kernel_table(v, mfn);
+}
+
+int64_t core_allocate_frame(struct domain *d)
+{
+    for (u64 n = d->first_frame; n < d->nr_frames; n++) {
+        if (d->scan < d->first_frame || d->scan >= d->nr_frames)
+            d->scan = d->first_frame;
+        u64 mfn = d->scan++;
+        u32 none = 0;
+        if (cas(&d->frames[mfn].count, &none, FRAME_ALLOCATED | 1)) {
+            fetch_add(&d->pages, 1);
+            return (int64_t)mfn;
+        }
+    }
+    return -XEN_ENOMEM;
+}
+
+/* Gives a frame back; it is freed when its last mapping goes. 0, or -EINVAL: not the domain's to give. */
+int core_release_frame(struct domain *d, u64 mfn)
+{
+    struct frame *f = frame_of(d, mfn);
+    if (!f || mfn < d->first_frame || !(fetch_and(&f->count, ~FRAME_ALLOCATED) & FRAME_ALLOCATED))
+        return -XEN_EINVAL;
+    put_frame(d, mfn);
+    return 0;
+}
+
+int core_owns_frame(struct domain *d, u64 mfn)
+{
+    struct frame *f = frame_of(d, mfn);
+    return f && (load(&f->count) & FRAME_COUNT) != 0;
+}
+
+int core_pin(struct domain *d, u64 mfn, int level) { return pin_table(d, mfn, (u64)level << 61); }
+
+int core_get_writable(struct domain *d, u64 mfn) { return get_frame_and_type(d, mfn, TYPE_WRITABLE); }
+
+void core_put_writable(struct domain *d, u64 mfn) { put_frame_and_type(d, mfn); }
+
+void core_set_pending(struct domain *d, u32 port)
+{
+    if (port < MAX_PORTS)
+        set_pending(d, port);
+}
+
+void core_clear_pending(struct domain *d, u32 port)
+{
+    if (port < MAX_PORTS)
+        fetch_and(word_at(d, d->shared_info + 2048 + (port >> 6) * 8), ~(1ull << (port & 63)));
+}
+
+/* Any thread: have the guest see an event. 0, or -EINVAL. */
+int core_post_event(struct domain *d, u32 port)
+{
+    if (port >= MAX_PORTS || !load(&d->ports[port].state))
+        return -XEN_EINVAL;
+    fetch_or(&d->inbox[port >> 6], 1ull << (port & 63));
+    store(&d->inbox_any, 1);
+    d->platform->wake(&d->vcpus[d->ports[port].vcpu % MAX_VCPUS]);
+    return 0;
+}
+
+uint64_t core_take_outbox(struct domain *d, u32 word)
+{
+    if (word == 0)
+        store(&d->outbox_any, 0);
+    return word < PORT_WORDS ? swap(&d->outbox[word], 0) : 0;
+}
+
+struct time_info { /* struct vcpu_time_info */
+    u32 version, pad0;
+    u64 tsc_timestamp, system_time;
+    u32 tsc_to_system_mul;
+    signed char tsc_shift;
+    u8 flags, pad1[2];
+};
+
+void core_publish_time(struct vcpu *v)
+{
+    struct domain *d = v->domain;
+    volatile struct time_info *t = (volatile struct time_info *)(d->memory + v->info + 32);
+    u32 version = t->version | 1;
+    t->version = version;
+    fence();
+    t->tsc_timestamp = d->tsc_base;
+    t->system_time = d->time_base;
+    t->tsc_to_system_mul = d->tsc_mul;
+    t->tsc_shift = (signed char)d->tsc_shift;
+    t->flags = 1; /* XEN_PVCLOCK_TSC_STABLE_BIT: one TSC, one scaling for every vCPU */
+    fence();
+    t->version = version + 1;
+}
+
+/* WALL_NS: the time of day at system time zero. */
+void core_publish_wallclock(struct domain *d, u64 wall_ns)
+{
+    volatile u32 *wc = (volatile u32 *)(d->memory + d->shared_info + 3072);
+    u32 version = wc[0] | 1;
+    wc[0] = version;
+    fence();
+    wc[1] = (u32)(wall_ns / 1000000000u);
+    wc[2] = (u32)(wall_ns % 1000000000u);
+    wc[3] = (u32)(wall_ns / 1000000000u >> 32);
+    fence();
+    wc[0] = version + 1;
+}
+
+/* Moves the vcpu_info: contents first, then everything pending, so that no event is lost meanwhile. */
+void core_register_info(struct vcpu *v, u64 ma)
+{
+    struct domain *d = v->domain;
+    __builtin_memcpy(d->memory + ma, d->memory + v->info, 64);
+    v->info = ma;
+    fence();
+    store(&info_of(v)->pending_sel, ~0ull);
+    store(&info_of(v)->upcall_pending, 1);
+}
+
+void core_change_runstate(struct vcpu *v, u32 state) { change_runstate(v, state); }
+
+void core_arm_timer(struct vcpu *v) { v->domain->platform->arm_timer(v); }
+
+/* Any thread: every vCPU leaves guest code and its run loop ends. */
+void core_stop(struct domain *d)
+{
+    for (u32 i = 0; i < d->nr_vcpus; i++) {
+        store(&d->vcpus[i].stopped, 1);
+        d->platform->wake(&d->vcpus[i]);
+    }
+}
+
+void core_fence(void) { fence(); }
+
+int64_t core_set_gdt(struct vcpu *v, u64 list, u64 entries) { return set_gdt(v, list, entries); }
+
+/* For the emulation of privileged instructions. */
+
+uint64_t core_get_base(struct vcpu *v, int segbase) { return v->domain->platform->get_base(v, segbase); }
+
+void core_set_base(struct vcpu *v, int segbase, u64 base) { v->domain->platform->set_base(v, segbase, base); }
+
+void core_task_switched(struct vcpu *v, int set)
+{
+    v->task_switched = set != 0;
+    v->domain->platform->set_task_switched(v);
+}
+
+int core_new_kernel_table(struct vcpu *v, u64 mfn) { return new_kernel_table(v, mfn); }
+
+int core_load_stack_selector(struct vcpu *v, u16 selector) { return v->domain->platform->load_selector(v, SEG_SS, selector); }
+
+void core_code_written(struct domain *d, u64 ma, u64 size) { d->platform->code_written(d, ma, size); }

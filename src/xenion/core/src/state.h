@@ -1,0 +1,140 @@
+/* The state of a domain and its vCPUs that the core works on. This file is also read by cffi: plain C only. */
+
+/* One machine frame (Xen's page_info). `type` holds type, pinned and validated bits and the type count; `count` the
+ * general references and the allocated bit; `stamp` the TLB clock at which the last writable reference went. */
+struct frame {
+    uint64_t type;
+    uint32_t count;
+    uint32_t stamp;
+};
+
+struct trap {
+    uint64_t address;
+    uint16_t cs;
+    uint8_t flags;
+};
+
+/* One entry of the record of a vCPU's last hypercalls, for crash reports. */
+struct call_record {
+    uint64_t number;
+    uint64_t args[4];
+    int64_t result;
+    uint64_t rip;
+};
+
+#define CALL_RECORDS 32
+#define TRAP_VECTORS 256
+#define VIRQS 24
+#define MAX_VCPUS 64
+#define MAX_PORTS 4096
+#define PORT_WORDS 64
+#define POLL_PORTS 128
+
+struct vcpu {
+    struct domain *domain;
+    uint32_t id;
+    uint32_t kick;             /* set by any thread: look for events, timers, a request to stop */
+    uint64_t *regs;            /* rax rcx rdx rbx rsp rbp rsi rdi r8..r15, owned by the platform */
+    void *platform;            /* the platform's own state of this vCPU */
+
+    uint64_t rip;              /* valid while the core runs for this vCPU */
+    uint16_t cs;
+    uint16_t ss;
+    uint8_t kernel_mode;
+    uint8_t stopped;           /* the run loop must return */
+    uint8_t task_switched;     /* fpu_taskswitch: the next FPU use raises #NM */
+    uint8_t in_multicall;
+
+    uint64_t cr3;              /* machine address of the guest kernel's L4 */
+    uint64_t user_cr3;         /* and of the user one; 0 none */
+    uint64_t loaded_cr3;       /* what the processor walks now */
+    uint64_t compared_cr3;     /* the pair and generation for which the lower halves were found equal */
+    uint64_t compared_user_cr3;
+    uint64_t compared_generation;
+
+    uint64_t kernel_sp;
+    uint64_t event_callback;
+    uint64_t failsafe_callback;
+    uint64_t syscall_callback;
+    uint64_t sysenter_callback;
+    uint64_t syscall32_callback;
+    uint8_t failsafe_masks;
+    uint8_t syscall_masks;
+    uint8_t syscall32_masks;
+    uint8_t sysenter_masks;
+    struct trap traps[TRAP_VECTORS];
+
+    uint64_t gs_kernel;        /* the inactive one of the two is current here */
+    uint64_t gs_user;
+    uint64_t iopl;             /* in EFLAGS position */
+    uint64_t debugreg[8];
+    uint64_t cr2;
+
+    uint64_t gdt_frames[14];
+    uint32_t gdt_entries;
+    uint32_t ldt_entries;
+    uint64_t ldt_base;
+    uint64_t ldt_frames[16];
+
+    uint64_t info;             /* machine address of its vcpu_info */
+    uint64_t deadline;         /* single-shot timer, system time in ns; 0 none */
+    uint64_t period;           /* periodic timer, ns; 0 none */
+    uint64_t period_due;
+    uint32_t virq_port[VIRQS]; /* 0 none */
+
+    uint32_t poll_count;
+    uint32_t poll_ports[POLL_PORTS];
+
+    uint32_t runstate;
+    uint64_t runstate_entry;
+    uint64_t runstate_time[4];
+    uint64_t runstate_area;    /* guest virtual address; 0 none */
+
+    uint64_t call_count;
+    struct call_record calls[CALL_RECORDS];
+};
+
+/* Dom0's view of an event channel of the guest. */
+struct port {
+    uint8_t state;
+    uint8_t dom0_end;          /* interdomain: sends go to Dom0's back ends */
+    uint16_t vcpu;
+    uint32_t number;           /* VIRQ number */
+};
+
+struct domain {
+    uint8_t *memory;           /* the machine memory: base of frame 0 */
+    uint64_t nr_frames;
+    uint64_t first_frame;      /* frames below belong to the hypervisor */
+    struct frame *frames;
+    uint64_t domid;
+    uint64_t shared_info;      /* machine address */
+    uint64_t m2p;              /* machine address of the machine-to-physical table */
+    uint64_t hole_entry;       /* L4 slot 256 of every guest table */
+    uint64_t gdt_area;         /* virtual address of vCPU 0's GDT; 64 KiB a vCPU, LDT in the second half */
+    uint64_t gdt_l1;           /* machine address of the L1 tables that map the descriptor areas */
+    uint64_t zero_page;        /* machine address of a page of zeroes: unmapped descriptor slots */
+    uint64_t vm_assist;
+    uint64_t tlb_clock;
+    uint64_t lower_generation; /* bumped when any L4's user half changes */
+    uint64_t hypercall_limit;  /* highest hypercall number that the cold table knows, plus one */
+    uint64_t scan;             /* where the search for a free frame goes on */
+    uint64_t pages;            /* frames owned by the domain */
+    uint32_t nr_vcpus;
+    uint32_t crashed;
+    char crash_reason[160];
+
+    struct port ports[MAX_PORTS];
+    uint64_t inbox[PORT_WORDS];  /* ports raised by other threads, not yet shown to the guest */
+    uint64_t outbox[PORT_WORDS]; /* ports the guest notified, not yet seen by Dom0 */
+    uint64_t inbox_any;
+    uint64_t outbox_any;
+
+    uint64_t tsc_base;         /* clock: ns = ((tsc - base) << shift) * mul >> 32 */
+    uint32_t tsc_mul;
+    int32_t tsc_shift;
+    uint64_t time_base;        /* system time at tsc_base, ns */
+
+    struct vcpu vcpus[MAX_VCPUS];
+    const struct platform *platform;
+};

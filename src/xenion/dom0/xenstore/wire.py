@@ -1,0 +1,70 @@
+"""Messages of the xenstore protocol (io/xs_wire.h, docs/misc/xenstore.txt): a header, then a payload."""
+
+import struct
+from typing import NamedTuple
+
+from xenion.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX
+
+HEADER = struct.Struct("<IIII")
+
+
+class WireError(Exception):
+    """The byte stream is not the protocol; nothing after this point can be understood."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(
+            f"a xenstore message announces a payload of {length} bytes, more than {XENSTORE_PAYLOAD_MAX}; "
+            "close the connection, its peer does not speak the protocol"
+        )
+
+
+class Message(NamedTuple):
+    """One request, reply or watch event. Numbers are unsigned 32-bit; ``type`` may be no XsdSockmsgType."""
+
+    type: int
+    req_id: int
+    tx_id: int
+    payload: bytes
+
+
+def encode(message: Message) -> bytes:
+    """The message's bytes; WireError for a payload that no peer would take."""
+    kind, req_id, tx_id, payload = message
+    if len(payload) > XENSTORE_PAYLOAD_MAX:
+        raise WireError(len(payload))
+    return HEADER.pack(kind, req_id, tx_id, len(payload)) + payload
+
+
+class MessageParser:
+    """Cuts a byte stream into messages. It holds what was pushed and not taken: push little at a time."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def pending(self) -> bytes:
+        """Bytes pushed and not yet returned in a message."""
+        return bytes(self._buffer)
+
+    def push(self, data: bytes) -> None:
+        """Append bytes of the stream."""
+        self._buffer += data
+
+    def take(self) -> Message | None:
+        """The next complete message, or None until more is pushed. WireError once a length is too big."""
+        buffer = self._buffer
+        if len(buffer) < HEADER.size:
+            return None
+        kind, req_id, tx_id, length = HEADER.unpack_from(buffer)
+        if length > XENSTORE_PAYLOAD_MAX:
+            raise WireError(length)
+        end = HEADER.size + length
+        if len(buffer) < end:
+            return None
+        payload = bytes(buffer[HEADER.size : end])
+        del buffer[:end]
+        return Message(kind, req_id, tx_id, payload)
+
+    def clear(self) -> None:
+        """Forget everything pushed."""
+        self._buffer.clear()

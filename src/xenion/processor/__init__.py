@@ -1,0 +1,83 @@
+"""The processor protocol: what the VMM needs of something that runs a domain's vCPUs.
+
+A processor drives the core: it calls the core's trap entries and gives it a `struct platform` of operations. What the core
+does not answer itself comes to the two callbacks.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+__all__ = ["Callbacks", "CpuidLeaf", "Features", "Processor", "ProcessorError", "Registers"]
+
+
+class ProcessorError(Exception):
+    """A processor cannot be used or has failed; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuidLeaf:
+    """One row of the CPUID policy; `subleaf` None answers any."""
+
+    leaf: int
+    subleaf: int | None
+    eax: int
+    ebx: int
+    ecx: int
+    edx: int
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a processor offers: data, so that nobody has to try."""
+
+    name: str
+    cpuid: Sequence[CpuidLeaf]
+    max_vcpus: int
+    notes: Sequence[str] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """The cold half of the VMM. `cold_call(vcpu, number, args)` answers a hypercall (result or negative errno);
+    `cold_trap(vcpu, vector, error)` is true when it emulated the instruction."""
+
+    cold_call: Callable[[Any, int, Sequence[int]], int]
+    cold_trap: Callable[[Any, int, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """A vCPU's registers for reports; 64-bit values."""
+
+    general: dict[str, int]
+    rip: int
+    rflags: int
+    cr2: int
+    cr3: int
+    selectors: dict[str, int]
+    bases: dict[str, int]
+
+
+class Processor(Protocol):
+    """Runs one domain (`state`: the core's `struct domain`)."""
+
+    @property
+    def features(self) -> Features: ...
+
+    def attach(self, state: Any, notify_fd: int, callbacks: Callbacks) -> None:
+        """Becomes the domain's processor: memory and frame table are in place, page tables may not be yet."""
+
+    def set_cpuid(self, leaves: Sequence[CpuidLeaf]) -> None: ...
+
+    def start(self, rip: int, rsp: int, rsi: int) -> None:
+        """Sets vCPU 0 up as Xen hands a new domain over; its page tables are loaded."""
+
+    def run(self) -> None:
+        """Runs guest code without the GIL until the domain is stopped; raises ProcessorError if it cannot go on."""
+
+    def registers(self) -> Registers: ...
+
+    def tsc(self) -> int: ...
+
+    def close(self) -> None: ...

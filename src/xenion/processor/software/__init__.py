@@ -1,0 +1,118 @@
+"""The software processor: Unicorn, used in the guest's rings 1 and 3 through compiled hooks. Works everywhere."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xenion.core import ffi, lib
+from xenion.processor import Callbacks, CpuidLeaf, Features, ProcessorError, Registers
+from xenion.processor.software.cpuid import LEAVES
+
+SUPPORTED = "2.1.4"
+TRANSLATION_BUFFER_MIB = 256
+ANY_SUBLEAF = 0xFFFFFFFF
+GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
+SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
+
+_engines: dict[Any, "SoftwareProcessor"] = {}
+
+
+class UnknownBuildError(ProcessorError):
+    """The installed Unicorn is not the build whose inside this processor knows."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the software processor cannot use this build of Unicorn: {why}; "
+            f"install the published wheel (pip install --force-reinstall unicorn=={SUPPORTED})"
+        )
+
+
+def library_path() -> Path:
+    """Unicorn's shared library in its wheel, found without importing its Python binding."""
+    spec = importlib.util.find_spec("unicorn")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        path = Path(folder) / "lib" / "libunicorn.so.2"
+        if path.is_file():
+            return path
+    raise UnknownBuildError("its library is not installed")
+
+
+def load() -> None:
+    """Opens the library and tries every assumption about its inside; raises UnknownBuildError."""
+    why = lib.engine_load(str(library_path()).encode())
+    if not why:
+        why = lib.engine_probe()
+    if why:
+        raise UnknownBuildError(ffi.string(why).decode())
+
+
+@ffi.def_extern(error=-38)  # type: ignore[untyped-decorator]  # cffi has no types
+def on_cold_call(vcpu: Any, number: int, args: Any) -> int:
+    return _engines[vcpu.domain].callbacks.cold_call(vcpu, number, ffi.unpack(args, 6))
+
+
+@ffi.def_extern(error=0)  # type: ignore[untyped-decorator]  # cffi has no types
+def on_cold_trap(vcpu: Any, vector: int, error: int) -> int:
+    return int(_engines[vcpu.domain].callbacks.cold_trap(vcpu, vector, error))
+
+
+class SoftwareProcessor:
+    """One Unicorn instance for one domain."""
+
+    features = Features(name="software", cpuid=LEAVES, max_vcpus=1)
+
+    def __init__(self) -> None:
+        load()
+        self._engine: Any = ffi.NULL
+        self._state: Any = ffi.NULL
+        self._leaves: Any = ffi.NULL
+        self.callbacks: Callbacks
+
+    def attach(self, state: Any, notify_fd: int, callbacks: Callbacks) -> None:
+        self._state = state
+        self.callbacks = callbacks
+        self._engine = lib.engine_create(state, notify_fd, TRANSLATION_BUFFER_MIB)
+        if not self._engine:
+            raise ProcessorError("the software processor cannot start an instance: the host is short of memory")
+        _engines[state] = self
+        lib.engine_set_callbacks(self._engine, {"cold_call": lib.on_cold_call, "cold_trap": lib.on_cold_trap})
+        self.set_cpuid(LEAVES)
+
+    def set_cpuid(self, leaves: Sequence[CpuidLeaf]) -> None:
+        rows = [(r.leaf, ANY_SUBLEAF if r.subleaf is None else r.subleaf, r.eax, r.ebx, r.ecx, r.edx) for r in leaves]
+        self._leaves = ffi.new("struct cpuid_leaf[]", rows)
+        lib.engine_set_cpuid(self._engine, self._leaves, len(rows))
+
+    def start(self, rip: int, rsp: int, rsi: int) -> None:
+        why = lib.engine_start(self._engine, rip, rsp, rsi)
+        if why:
+            raise ProcessorError(f"the software processor cannot start the domain: {ffi.string(why).decode()}")
+
+    def run(self) -> None:
+        why = lib.engine_run(self._engine)
+        if why:
+            raise ProcessorError(f"the software processor cannot go on: {ffi.string(why).decode()}")
+
+    def registers(self) -> Registers:
+        vcpu = self._state.vcpus[0]
+        bases, selectors = ffi.new("uint64_t[6]"), ffi.new("uint16_t[6]")
+        lib.engine_segments(self._engine, bases, selectors)
+        return Registers(
+            general=dict(zip(GENERAL, ffi.unpack(vcpu.regs, 16), strict=True)),
+            rip=vcpu.rip,
+            rflags=lib.engine_flags(self._engine),
+            cr2=vcpu.cr2,
+            cr3=vcpu.loaded_cr3,
+            selectors=dict(zip(SEGMENTS, selectors, strict=True)),
+            bases=dict(zip(SEGMENTS, bases, strict=True)),
+        )
+
+    def tsc(self) -> int:
+        return int(lib.engine_tsc())
+
+    def close(self) -> None:
+        if self._engine:
+            _engines.pop(self._state, None)
+            lib.engine_destroy(self._engine)
+            self._engine = ffi.NULL

@@ -1,0 +1,100 @@
+/* The software processor: Unicorn driven through its hooks, one instance a domain. */
+#ifndef XENION_ENGINE_H
+#define XENION_ENGINE_H
+
+#include <pthread.h>
+
+#include "../../core/src/core.h"
+
+#include "unicorn_abi.h"
+
+#include "software_api.h"
+
+/* The library, opened once a process. */
+struct unicorn {
+    void *handle;
+    int (*open)(int arch, int mode, void **uc);
+    int (*close)(void *uc);
+    int (*ctl)(void *uc, u32 control, ...);
+    int (*mem_map_ptr)(void *uc, u64 address, u64 size, u32 perms, void *memory);
+    int (*hook_add)(void *uc, size_t *hook, int type, void *callback, void *user, u64 begin, u64 end, ...);
+    int (*emu_start)(void *uc, u64 begin, u64 until, u64 timeout, size_t count);
+    int (*emu_stop)(void *uc);
+    int (*reg_read)(void *uc, int reg, void *value);
+    int (*reg_write)(void *uc, int reg, const void *value);
+    const char *(*strerror)(int error);
+    /* exported internals */
+    void (*tlb_flush)(void *cpu);
+    void (*tlb_flush_page)(void *cpu, u64 address);
+    void (*tlb_reset_dirty)(void *cpu, u64 host, u64 size);
+    void (*tlb_set_dirty)(void *cpu, u64 address);
+    void (*tb_invalidate_page_fast)(void *uc, void *pages, u64 ram, int size, uintptr_t retaddr);
+    void (*tb_invalidate_range)(void *uc, u64 start, u64 end);
+    void (*raise_error)(void *env, int vector, int error, uintptr_t retaddr);
+    const u8 *check_exit_request;
+};
+
+struct engine {
+    struct domain *domain;
+    struct vcpu *vcpu;
+    void *uc, *cpu;
+    u8 *env, *neg;
+    u8 *code_pages;        /* a bit a frame: translated code lies there */
+    u64 frames;
+    u64 last_written;      /* frame of the store that the engine is looking at */
+    struct engine *next;   /* all engines of the process, newest first */
+
+    pthread_t thread;      /* that runs the vCPU */
+    pthread_t timer;
+    pthread_mutex_t lock;
+    pthread_cond_t timer_changed;
+    u64 armed;             /* what the timer thread sleeps until; ~0: nothing */
+    int closing, timer_started;
+    int notify_fd;
+
+    const struct cpuid_leaf *cpuid;
+    u32 cpuid_count;
+    struct engine_callbacks callbacks;
+    struct platform platform;
+    u64 until;
+    u64 kicks, traps;
+};
+
+extern struct unicorn unicorn;
+
+struct engine *engine_of_uc(void *uc);
+struct engine *engine_of_cpu(void *cpu);
+void engine_register(struct engine *e);
+void engine_unregister(struct engine *e);
+
+int locate(struct engine *e);                     /* layout.c: finds cpu, env; NULL members on failure */
+void fill_platform(struct engine *e);             /* platform.c */
+void start_state(struct engine *e);
+int add_hooks(struct engine *e);                  /* hooks.c */
+void kick(struct engine *e);
+
+static inline u64 *env_u64(struct engine *e, int offset) { return (u64 *)(e->env + offset); }
+static inline u32 *env_u32(struct engine *e, int offset) { return (u32 *)(e->env + offset); }
+
+struct segment { /* SegmentCache */
+    u32 selector, pad;
+    u64 base;
+    u32 limit, flags;
+};
+
+static inline struct segment *segment_of(struct engine *e, int n)
+{
+    return (struct segment *)(e->env + ENV_SEGMENTS) + n;
+}
+
+#define HF_CPL 0x3u
+#define HF_CS32 0x10u
+#define HF_SS32 0x20u
+#define HF_ADDSEG 0x40u
+#define HF_PE 0x80u
+#define HF_TS 0x800u
+#define HF_LMA 0x4000u
+#define HF_CS64 0x8000u
+#define HF_OSFXSR 0x400000u
+
+#endif

@@ -1,0 +1,442 @@
+/* The software processor as the core's platform: registers, TLB, timer, waiting and waking. */
+#define _GNU_SOURCE
+#include "engine.h"
+
+#include "../../core/src/api.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#define ARITHMETIC_FLAGS 0x8d5ull
+#define NOT_ARMED (~0ull)
+
+static struct engine *engine_of(struct vcpu *v) { return v->platform; }
+
+static u64 get_flags(struct vcpu *v)
+{
+    struct engine *e = engine_of(v);
+    u64 value = 0;
+    if (*env_u32(e, ENV_CC_OP) == CC_OP_EFLAGS)
+        value = (*env_u64(e, ENV_EFLAGS) & ~(ARITHMETIC_FLAGS | FLAG_DF)) | (*env_u64(e, ENV_CC_SRC) & ARITHMETIC_FLAGS) |
+                ((s64) * (int32_t *)env_u32(e, ENV_DF) < 0 ? FLAG_DF : 0);
+    else
+        unicorn.reg_read(e->uc, UC_X86_REG_RFLAGS, &value);
+    return value | 2;
+}
+
+static void set_flags(struct vcpu *v, u64 flags)
+{
+    struct engine *e = engine_of(v);
+    *env_u64(e, ENV_CC_SRC) = flags & ARITHMETIC_FLAGS;
+    *env_u32(e, ENV_CC_OP) = CC_OP_EFLAGS;
+    *env_u32(e, ENV_DF) = flags & FLAG_DF ? ~0u : 1;
+    *env_u64(e, ENV_EFLAGS) = (flags & ~(ARITHMETIC_FLAGS | FLAG_DF | FLAG_IOPL | FLAG_VM)) | FLAG_IF | 2;
+}
+
+static void clear_flags(struct vcpu *v, u64 mask) { *env_u64(engine_of(v), ENV_EFLAGS) &= ~mask; }
+
+static int base_segment(int segbase) { return segbase == SEGBASE_FS ? SEG_FS : SEG_GS; }
+
+static u64 get_base(struct vcpu *v, int segbase) { return segment_of(engine_of(v), base_segment(segbase))->base; }
+
+static void set_base(struct vcpu *v, int segbase, u64 base)
+{
+    segment_of(engine_of(v), base_segment(segbase))->base = base;
+}
+
+static void flush_tlb(struct engine *e)
+{
+    fetch_add(&e->domain->tlb_clock, 1);
+    unicorn.tlb_flush(e->cpu);
+}
+
+static void load_cr3(struct vcpu *v, u64 cr3)
+{
+    struct engine *e = engine_of(v);
+    env_u64(e, ENV_CR)[3] = cr3;
+    v->loaded_cr3 = cr3;
+    flush_tlb(e);
+}
+
+static void flush_page(struct vcpu *v, u64 address) { unicorn.tlb_flush_page(engine_of(v)->cpu, address & ~(PAGE_SIZE - 1)); }
+
+static void flush_all(struct domain *d) { flush_tlb(engine_of(&d->vcpus[0])); }
+
+static void mode_changed(struct vcpu *v)
+{
+    u32 *hflags = env_u32(engine_of(v), ENV_HFLAGS);
+    *hflags = (*hflags & ~HF_CPL) | (v->kernel_mode ? 1 : 3);
+}
+
+#define DESC_TYPE_CODE (1u << 11)
+#define DESC_WRITABLE (1u << 9)
+#define DESC_S (1u << 12)
+#define DESC_P (1u << 15)
+#define DESC_L (1u << 21)
+#define DESC_B (1u << 22)
+#define DESC_G (1u << 23)
+
+static void cache_segment(struct segment *s, u16 selector, u64 descriptor)
+{
+    u32 low = (u32)descriptor, high = (u32)(descriptor >> 32), limit = (low & 0xffff) | (high & 0xf0000);
+    s->selector = selector;
+    s->base = (low >> 16) | ((high & 0xff) << 16) | (high & 0xff000000);
+    s->limit = high & DESC_G ? (limit << 12) | 0xfff : limit;
+    s->flags = high;
+}
+
+/* The parts of the translator's flags that follow from CS and SS. */
+static void update_hflags(struct engine *e)
+{
+    u32 cs = segment_of(e, SEG_CS)->flags, *hflags = env_u32(e, ENV_HFLAGS);
+    u32 value = *hflags & ~(HF_CS32 | HF_SS32 | HF_CS64 | HF_ADDSEG);
+    if (cs & DESC_L)
+        value |= HF_CS64 | HF_CS32 | HF_SS32;
+    else
+        value |= (cs & DESC_B ? HF_CS32 : 0) | (segment_of(e, SEG_SS)->flags & DESC_B ? HF_SS32 : 0) |
+                 (!(cs & DESC_B) || segment_of(e, SEG_DS)->base | segment_of(e, SEG_ES)->base | segment_of(e, SEG_SS)->base
+                      ? HF_ADDSEG
+                      : 0);
+    *hflags = value;
+}
+
+static int may_load(int segment, u32 high)
+{
+    if ((high & (DESC_S | DESC_P)) != (DESC_S | DESC_P))
+        return 0;
+    if (segment == SEG_CS)
+        return (high & DESC_TYPE_CODE) && (high & (DESC_L | DESC_B)) != (DESC_L | DESC_B);
+    if (segment == SEG_SS)
+        return !(high & DESC_TYPE_CODE) && (high & DESC_WRITABLE);
+    return !(high & DESC_TYPE_CODE) || (high & DESC_WRITABLE); /* for code: readable */
+}
+
+static int load_selector(struct vcpu *v, int segment, u16 selector)
+{
+    struct engine *e = engine_of(v);
+    struct segment *s = segment_of(e, segment);
+    int okay = 1;
+    u64 descriptor = 0;
+    if (selector > 3 || segment == SEG_CS) {
+        descriptor = read_descriptor(v, selector, &okay);
+        if (!okay || !may_load(segment, (u32)(descriptor >> 32)))
+            return -1;
+    } else if (segment == SEG_SS && v->kernel_mode == 0) {
+        return -1;
+    }
+    cache_segment(s, selector, descriptor);
+    if (segment == SEG_CS || segment == SEG_SS)
+        update_hflags(e);
+    return 0;
+}
+
+static u16 selector(struct vcpu *v, int segment) { return (u16)segment_of(engine_of(v), segment)->selector; }
+
+static void load_ldt(struct vcpu *v)
+{
+    struct segment *ldt = (struct segment *)(engine_of(v)->env + ENV_LDT);
+    ldt->selector = 0;
+    ldt->base = v->domain->gdt_area + (u64)v->id * 0x20000 + 0x10000;
+    ldt->limit = v->ldt_entries ? v->ldt_entries * 8 - 1 : 0;
+    ldt->flags = DESC_P | 0x200;
+}
+
+static u64 tsc(void) { return __rdtsc(); }
+
+u64 engine_tsc(void) { return tsc(); }
+
+static void futex_wait(u32 *word, u32 expected, u64 ns)
+{
+    struct timespec limit = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, ns == NOT_ARMED ? NULL : &limit, NULL, 0);
+}
+
+static void wait_for_work(struct vcpu *v, u64 deadline)
+{
+    u64 now = system_time(v->domain), ns = !deadline ? NOT_ARMED : deadline > now ? deadline - now : 0;
+    if (ns)
+        futex_wait(&v->kick, 0, ns);
+}
+
+/* Makes the engine leave translated code: a pending hardware interrupt that cannot be delivered, since the IDT has no limit,
+ * arrives in the interrupt hook as #GP with error code 2. It stays pending until it is taken, so none is lost. */
+void kick(struct engine *e)
+{
+    store((u32 *)((u8 *)e->cpu + CPU_INTERRUPT_REQUEST), 2u);
+    store((u16 *)(e->neg + 2), (u16)0xffff);
+}
+
+static void wake(struct vcpu *v)
+{
+    struct engine *e = engine_of(v);
+    if (pthread_equal(pthread_self(), e->thread))
+        return; /* it looks for work before it goes on */
+    if (!swap(&v->kick, 1))
+        syscall(SYS_futex, &v->kick, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    kick(e);
+}
+
+static void arm_timer(struct vcpu *v)
+{
+    struct engine *e = engine_of(v);
+    u64 deadline = next_deadline(v);
+    if (!deadline || deadline >= load(&e->armed))
+        return;
+    pthread_mutex_lock(&e->lock);
+    pthread_cond_signal(&e->timer_changed);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void sleep_until(struct engine *e, u64 deadline, u64 now)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    u64 at = (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec + (deadline - now);
+    t.tv_sec = (time_t)(at / 1000000000u);
+    t.tv_nsec = (long)(at % 1000000000u);
+    pthread_cond_timedwait(&e->timer_changed, &e->lock, &t);
+}
+
+/* Kicks the vCPU when its timer is due; it fires the timer itself. */
+static void *timer_main(void *argument)
+{
+    struct engine *e = argument;
+    u64 fired = 0;
+    pthread_mutex_lock(&e->lock);
+    while (!e->closing) {
+        u64 deadline = next_deadline(e->vcpu), now = system_time(e->domain);
+        if (!deadline || deadline == fired) {
+            store(&e->armed, NOT_ARMED);
+            /* Set again between the two lines above? Then it is seen here or signalled. */
+            if (next_deadline(e->vcpu) == deadline)
+                pthread_cond_wait(&e->timer_changed, &e->lock);
+            continue;
+        }
+        if (deadline > now) {
+            store(&e->armed, deadline);
+            sleep_until(e, deadline, now);
+            continue;
+        }
+        fired = deadline;
+        wake(e->vcpu);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return NULL;
+}
+
+static void notify_dom0(struct domain *d)
+{
+    u64 one = 1;
+    if (write(engine_of(&d->vcpus[0])->notify_fd, &one, sizeof one) < 0)
+        return; /* the counter is full: the reader is awake anyway */
+}
+
+static void code_written(struct domain *d, u64 ma, u64 size)
+{
+    struct engine *e = engine_of(&d->vcpus[0]);
+    for (u64 frame = ma >> PAGE_SHIFT; frame <= (ma + size - 1) >> PAGE_SHIFT; frame++)
+        if (frame < e->frames && (e->code_pages[frame >> 3] >> (frame & 7)) & 1) {
+            u64 from = frame << PAGE_SHIFT, to = from + PAGE_SIZE;
+            unicorn.tb_invalidate_range(e->uc, ma > from ? ma : from, ma + size < to ? ma + size : to);
+        }
+}
+
+static void frame_freed(struct domain *d, u64 mfn)
+{
+    code_written(d, mfn << PAGE_SHIFT, PAGE_SIZE);
+    flush_all(d);
+    madvise(d->memory + (mfn << PAGE_SHIFT), PAGE_SIZE, MADV_REMOVE);
+}
+
+static void set_task_switched(struct vcpu *v)
+{
+    struct engine *e = engine_of(v);
+    u64 *cr0 = env_u64(e, ENV_CR);
+    u32 *hflags = env_u32(e, ENV_HFLAGS);
+    *cr0 = v->task_switched ? *cr0 | 8 : *cr0 & ~8ull;
+    *hflags = v->task_switched ? *hflags | HF_TS : *hflags & ~HF_TS;
+}
+
+void fill_platform(struct engine *e)
+{
+    e->platform = (struct platform){
+        .get_flags = get_flags,
+        .set_flags = set_flags,
+        .clear_flags = clear_flags,
+        .get_base = get_base,
+        .set_base = set_base,
+        .load_cr3 = load_cr3,
+        .flush_page = flush_page,
+        .flush_all = flush_all,
+        .load_selector = load_selector,
+        .selector = selector,
+        .mode_changed = mode_changed,
+        .load_ldt = load_ldt,
+        .tsc = tsc,
+        .arm_timer = arm_timer,
+        .wait = wait_for_work,
+        .wake = wake,
+        .notify_dom0 = notify_dom0,
+        .code_written = code_written,
+        .frame_freed = frame_freed,
+        .set_task_switched = set_task_switched,
+        .cold_call = e->callbacks.cold_call,
+        .cold_trap = e->callbacks.cold_trap,
+    };
+}
+
+static struct engine *fail(struct engine *e)
+{
+    if (e->uc)
+        unicorn.close(e->uc);
+    free(e->code_pages);
+    free(e);
+    return NULL;
+}
+
+struct engine *engine_create(struct domain *d, int notify_fd, u32 buffer_mib)
+{
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    e->domain = d;
+    e->vcpu = &d->vcpus[0];
+    e->frames = d->nr_frames;
+    e->notify_fd = notify_fd;
+    e->armed = NOT_ARMED;
+    e->until = HYPERVISOR_VIRT_END - 1; /* no code is ever there */
+    e->code_pages = calloc(1, (size_t)(d->nr_frames + 7) / 8);
+    if (!e->code_pages || unicorn.open(UC_ARCH_X86, UC_MODE_64, &e->uc))
+        return fail(e);
+    unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_CPU_MODEL, 1u), UC_CPU_X86_SKYLAKE_SERVER);
+    unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_TLB_TYPE, 1u), UC_TLB_CPU);
+    unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1u), buffer_mib << 20);
+    if (unicorn.mem_map_ptr(e->uc, 0, d->nr_frames << PAGE_SHIFT, UC_PROT_ALL, d->memory) || !locate(e))
+        return fail(e);
+    *((u8 *)e->uc + UC_NO_EXIT_REQUEST) = 1;
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->timer_changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    e->vcpu->platform = e;
+    e->vcpu->regs = env_u64(e, ENV_REGS);
+    fill_platform(e);
+    d->platform = &e->platform;
+    engine_register(e);
+    return e;
+}
+
+void engine_set_callbacks(struct engine *e, struct engine_callbacks callbacks)
+{
+    e->callbacks = callbacks;
+    fill_platform(e);
+}
+
+void engine_set_cpuid(struct engine *e, const struct cpuid_leaf *leaves, u32 count)
+{
+    e->cpuid = leaves;
+    e->cpuid_count = count;
+}
+
+static void write_control_registers(struct engine *e)
+{
+    struct {
+        u32 id, pad;
+        u64 value;
+    } efer = {0xc0000080, 0, 0xd01};
+    u64 cr4 = 0x620, cr3 = e->vcpu->cr3, cr0 = 0x80050033;
+    unicorn.reg_write(e->uc, UC_X86_REG_CR4, &cr4);
+    unicorn.reg_write(e->uc, UC_X86_REG_CR3, &cr3);
+    unicorn.reg_write(e->uc, UC_X86_REG_CR0, &cr0);
+    unicorn.reg_write(e->uc, UC_X86_REG_MSR, &efer);
+    struct segment *gdt = (struct segment *)(e->env + ENV_GDT);
+    gdt->base = e->domain->gdt_area + (u64)e->vcpu->id * 0x20000;
+    gdt->limit = 0xffff;
+}
+
+/* Registers as Xen hands them to a new domain's first vCPU; its page tables are in place already. */
+const char *engine_start(struct engine *e, u64 rip, u64 rsp, u64 rsi)
+{
+    struct vcpu *v = e->vcpu;
+    write_control_registers(e);
+    __builtin_memset(v->regs, 0, 16 * sizeof *v->regs);
+    *env_u32(e, ENV_HFLAGS) = HF_PE | HF_LMA | HF_OSFXSR;
+    v->kernel_mode = 1;
+    mode_changed(v);
+    for (int s = SEG_ES; s <= SEG_GS; s++)
+        cache_segment(segment_of(e, s), 0, 0);
+    if (load_selector(v, SEG_CS, FLAT_KERNEL_CS64) || load_selector(v, SEG_SS, FLAT_KERNEL_SS64))
+        return "the reserved descriptors are not in place";
+    load_ldt(v);
+    set_flags(v, FLAG_IF);
+    v->regs[RSP] = rsp;
+    v->regs[RSI] = rsi;
+    *env_u64(e, ENV_EIP) = rip;
+    *env_u32(e, ENV_OLD_EXCEPTION) = ~0u;
+    return add_hooks(e) ? "the engine takes no hooks" : NULL;
+}
+
+void engine_wait_notified(struct engine *e)
+{
+    u64 count;
+    if (read(e->notify_fd, &count, sizeof count) < 0)
+        return;
+}
+
+const char *engine_run(struct engine *e)
+{
+    struct vcpu *v = e->vcpu;
+    e->thread = pthread_self();
+    if (!e->timer_started && pthread_create(&e->timer, NULL, timer_main, e))
+        return "the timer thread cannot be started";
+    e->timer_started = 1;
+    v->rip = *env_u64(e, ENV_EIP);
+    v->cs = selector(v, SEG_CS);
+    v->ss = selector(v, SEG_SS);
+    core_resume(v);
+    *env_u64(e, ENV_EIP) = v->rip;
+    while (!load(&v->stopped)) {
+        int error = unicorn.emu_start(e->uc, *env_u64(e, ENV_EIP), e->until, 0, 0);
+        if (load(&v->stopped))
+            break;
+        if (error)
+            return unicorn.strerror(error);
+    }
+    return NULL;
+}
+
+void engine_destroy(struct engine *e)
+{
+    if (e->timer_started) {
+        pthread_mutex_lock(&e->lock);
+        e->closing = 1;
+        pthread_cond_signal(&e->timer_changed);
+        pthread_mutex_unlock(&e->lock);
+        pthread_join(e->timer, NULL);
+    }
+    engine_unregister(e);
+    unicorn.close(e->uc);
+    free(e->code_pages);
+    free(e);
+}
+
+u64 engine_flags(struct engine *e) { return get_flags(e->vcpu); }
+
+void engine_segments(struct engine *e, u64 *bases, u16 *selectors)
+{
+    for (int s = SEG_ES; s <= SEG_GS; s++) {
+        bases[s] = segment_of(e, s)->base;
+        selectors[s] = (u16)segment_of(e, s)->selector;
+    }
+}

@@ -1,0 +1,177 @@
+"""A PV domain: memory, vCPU state, event channels, grants, and the cold half of its hypercalls."""
+
+import struct
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xenion.abi.errno import Errno
+from xenion.abi.sched import SHUTDOWN_crash
+from xenion.core import ffi, lib
+from xenion.processor import Callbacks, Processor
+from xenion.vmm import privileged
+from xenion.vmm.clock import scaling
+from xenion.vmm.cpuid import domain_leaves
+from xenion.vmm.errors import GuestError
+from xenion.vmm.events import EventChannels
+from xenion.vmm.grants import GrantTable
+from xenion.vmm.hypercalls import HANDLERS
+from xenion.vmm.memory import DESCRIPTOR_AREAS, PAGE_SIZE, BuildSpace, MachineMemory
+from xenion.vmm.vcpu import Vcpu
+
+M2P_INVALID = (1 << 63) - 1
+VCPU_INFO_SIZE = 64
+CR2_OFFSET = 16
+
+
+class Domain:
+    """Life: constructed, `space` filled by a builder, `boot`, `run` until `stop_reason` is set.
+
+    `console_output` takes what the guest writes to its emergency console.
+    """
+
+    def __init__(
+        self,
+        processor: Processor,
+        *,
+        domid: int,
+        nr_pages: int,
+        handle: bytes,
+        notify_fd: int,
+        console_output: Callable[[bytes], None],
+    ) -> None:
+        self.domid = domid
+        self.handle = handle
+        self.processor = processor
+        self.console_output = console_output
+        self.memory = MachineMemory(nr_pages)
+        self.max_pages = nr_pages
+        self.space = BuildSpace(self.memory)
+        self.stop_reason: int | None = None
+        self.shutdown_code: int | None = None
+        self.failure: str | None = None
+        self.handlers = HANDLERS
+        self._frames = ffi.new("struct frame[]", self.memory.nr_frames)
+        self.state = ffi.new("struct domain *")
+        self._fill_state()
+        self.vcpus = [Vcpu(self, self.state.vcpus + 0)]
+        self.events = EventChannels(self.state, len(self.vcpus))
+        self.grants = GrantTable(self.memory)
+        self.cpuid = domain_leaves(processor.features.cpuid)
+        processor.attach(self.state, notify_fd, Callbacks(self._cold_call, self._cold_trap))
+        processor.set_cpuid(self.cpuid)
+
+    def _fill_state(self) -> None:
+        state, memory = self.state, self.memory
+        state.memory, state.nr_frames, state.first_frame = memory.address, memory.nr_frames, memory.first_mfn
+        state.frames = self._frames
+        state.domid = self.domid
+        state.shared_info = memory.shared_info_mfn * PAGE_SIZE
+        state.m2p = memory.m2p_mfn * PAGE_SIZE
+        state.hole_entry = memory.hole_entry
+        state.gdt_area, state.gdt_l1 = DESCRIPTOR_AREAS, memory.areas_l1 * PAGE_SIZE
+        state.zero_page = memory.zero_mfn * PAGE_SIZE
+        state.tlb_clock = 1
+        state.nr_vcpus = 1
+        vcpu = state.vcpus[0]
+        vcpu.domain = state
+        vcpu.info = state.shared_info
+        vcpu.debugreg[6], vcpu.debugreg[7] = 0xFFFF0FF0, 0x400
+        lib.core_map_descriptor_areas(state, memory.reserved_gdt_mfn * PAGE_SIZE)
+        lib.core_adopt_frames(state, memory.first_mfn, memory.nr_pages)
+        for mfn in (memory.shared_info_mfn, *range(memory.grant_mfn, memory.first_mfn)):
+            lib.core_share_frame(state, mfn)
+
+    # --- life
+
+    def boot(self, *, l4_pfn: int, rip: int, rsp: int, rsi: int) -> None:
+        """Takes over what the builder wrote: validates its tables and sets vCPU 0 up. ValueError: they are bad."""
+        self._start_clock()
+        self.memory.bytes[self.memory.shared_info_mfn * PAGE_SIZE + 1] = 1  # upcalls masked
+        rc = lib.core_boot_table(self.state.vcpus, self.space.mfn(l4_pfn))
+        if rc:
+            raise ValueError(f"the initial page tables are refused ({Errno(-rc).name})")
+        self.processor.start(rip, rsp, rsi)
+
+    def _start_clock(self) -> None:
+        self.state.tsc_mul, self.state.tsc_shift = scaling(self.processor.tsc)
+        self.state.tsc_base = self.processor.tsc()
+        wall = time.time_ns()
+        vcpu = self.state.vcpus
+        lib.core_publish_time(vcpu)
+        lib.core_publish_wallclock(self.state, wall)
+
+    def run(self) -> None:
+        """Until the domain stops; ProcessorError if the processor fails it."""
+        self.processor.run()
+        if self.state.crashed and self.failure is None:
+            self.failure = ffi.string(self.state.crash_reason).decode()
+            self.stop_reason = SHUTDOWN_crash
+
+    def stop(self) -> None:
+        """Any thread: `run` returns soon."""
+        lib.core_stop(self.state)
+
+    def shutdown(self, reason: int) -> None:
+        """The guest's own request (SHUTDOWN_*)."""
+        self.stop_reason = reason if self.shutdown_code is None else self.shutdown_code
+        self.stop()
+
+    def fail(self, why: str) -> None:
+        """A bug of ours or an impossible guest: this domain ends."""
+        self.failure = self.failure or why
+        self.stop_reason = SHUTDOWN_crash
+        self.stop()
+
+    def close(self) -> None:
+        self.processor.close()
+
+    # --- what hypercalls ask
+
+    def vcpu(self, number: int) -> Vcpu:
+        if number >= len(self.vcpus):
+            raise GuestError(Errno.ENOENT)
+        return self.vcpus[number]
+
+    @property
+    def pages(self) -> int:
+        return int(self.state.pages)
+
+    def set_pfn(self, mfn: int, pfn: int) -> None:
+        self.memory.words[self.memory.m2p_mfn * 512 + mfn] = pfn & M2P_INVALID
+
+    def system_time(self) -> int:
+        """ns since the domain booted."""
+        return int(lib.core_system_time(self.state))
+
+    def raise_event(self, port: int) -> None:
+        """On the vCPU's thread."""
+        lib.core_set_pending(self.state, port)
+
+    def fault_address(self, vcpu: Vcpu) -> int:
+        """The guest's virtual CR2, which lives in its vcpu_info."""
+        (value,) = struct.unpack_from("<Q", self.memory.bytes, vcpu.state.info + CR2_OFFSET)
+        return int(value)
+
+    def set_fault_address(self, vcpu: Vcpu, value: int) -> None:
+        struct.pack_into("<Q", self.memory.bytes, vcpu.state.info + CR2_OFFSET, value)
+
+    def _cold_call(self, state: Any, number: int, args: Sequence[int]) -> int:
+        handler = self.handlers.get(number)
+        if handler is None:
+            return -Errno.ENOSYS
+        try:
+            return handler(self.vcpus[state.id], list(args))
+        except GuestError as error:
+            return -error.errno
+        except Exception:  # noqa: BLE001  a bug of ours ends this domain only, with its traceback in the report
+            self.fail(traceback.format_exc())
+            return -Errno.ENOSYS
+
+    def _cold_trap(self, state: Any, vector: int, error: int) -> bool:
+        try:
+            return privileged.emulate(self.vcpus[state.id], vector, error)
+        except Exception:  # noqa: BLE001  as above
+            self.fail(traceback.format_exc())
+            return False

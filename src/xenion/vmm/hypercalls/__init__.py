@@ -1,0 +1,54 @@
+"""Every hypercall of the PV ABI, declared."""
+
+from xenion.abi.xen import Hypercall
+from xenion.vmm.hypercalls import console, events, grants, memory, physdev, privileged, traps, vcpu, version
+from xenion.vmm.hypercalls.table import Entry, Status, absent, core, full, partial
+
+H = Hypercall
+
+TABLE: tuple[Entry, ...] = (
+    full(H.set_trap_table, traps.set_trap_table),
+    core(H.mmu_update, "page tables and frames of the calling domain"),
+    core(H.set_gdt),
+    core(H.stack_switch),
+    full(H.set_callbacks, traps.set_callbacks),
+    core(H.fpu_taskswitch),
+    absent(H.sched_op_compat, "old interface"),
+    full(H.platform_op, privileged.refused, "refused: the domain is unprivileged"),
+    partial(H.set_debugreg, vcpu.set_debugreg, "registers are kept, breakpoints do not fire"),
+    full(H.get_debugreg, vcpu.get_debugreg),
+    core(H.update_descriptor, "call gates are refused", Status.PARTIAL),
+    partial(H.memory_op, memory.memory_op, "extents of one page; no PoD, paging, sharing or vNUMA"),
+    core(H.multicall),
+    core(H.update_va_mapping),
+    core(H.set_timer_op),
+    absent(H.event_channel_op_compat, "old interface"),
+    full(H.xen_version, version.xen_version),
+    full(H.console_io, console.console_io, "written to the domain's console; nothing to read"),
+    absent(H.physdev_op_compat, "old interface"),
+    partial(H.grant_table_op, grants.grant_table_op, "version 1; mapping and transfer are Dom0's alone"),
+    full(H.vm_assist, version.vm_assist),
+    core(H.update_va_mapping_otherdomain, "the calling domain only", Status.PARTIAL),
+    core(H.iret, "not inside a multicall"),
+    partial(H.vcpu_op, vcpu.vcpu_op, "one vCPU; no physical id, no time area, no NMI"),
+    core(H.set_segment_base),
+    core(H.mmuext_op, "no cache flushes: the domain has no device"),
+    absent(H.xsm_op, "no XSM"),
+    absent(H.nmi_op, "a domain gets no NMI"),
+    partial(H.sched_op, vcpu.sched_op, "no watchdog"),
+    full(H.callback_op, traps.callback_op, "sysenter is absent"),
+    absent(H.xenoprof_op, "no profiling"),
+    partial(H.event_channel_op, events.event_channel_op, "two-level channels; no FIFO, no physical interrupts"),
+    partial(H.physdev_op, physdev.physdev_op, "I/O privilege level and bitmap only"),
+    full(H.hvm_op, privileged.not_for_pv, "refused: not an HVM domain"),
+    full(H.sysctl, privileged.refused, "refused: the domain is unprivileged"),
+    full(H.domctl, privileged.refused, "refused: the domain is unprivileged"),
+    full(H.kexec_op, privileged.refused, "refused: the domain is unprivileged"),
+    absent(H.tmem_op, "gone from Xen too"),
+    absent(H.argo_op, "no Argo"),
+    absent(H.xenpmu_op, "no performance counters"),
+    full(H.dm_op, privileged.refused, "refused: the domain is unprivileged"),
+    absent(H.hypfs_op, "no hypfs"),
+)
+
+HANDLERS = {int(e.number): e.handler for e in TABLE if e.handler}

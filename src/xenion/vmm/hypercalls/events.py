@@ -1,0 +1,161 @@
+"""event_channel_op but send and unmask, which the core answers (event_channel.h)."""
+
+from xenion.abi.errno import Errno
+from xenion.abi.event_channel import (
+    EVTCHNOP_alloc_unbound,
+    EVTCHNOP_bind_interdomain,
+    EVTCHNOP_bind_ipi,
+    EVTCHNOP_bind_pirq,
+    EVTCHNOP_bind_vcpu,
+    EVTCHNOP_bind_virq,
+    EVTCHNOP_close,
+    EVTCHNOP_reset,
+    EVTCHNOP_status,
+    EVTCHNSTAT_closed,
+    EVTCHNSTAT_interdomain,
+    EVTCHNSTAT_ipi,
+    EVTCHNSTAT_unbound,
+    EVTCHNSTAT_virq,
+    EvtchnAllocUnbound,
+    EvtchnBindInterdomain,
+    EvtchnBindIpi,
+    EvtchnBindVcpu,
+    EvtchnBindVirq,
+    EvtchnClose,
+    EvtchnReset,
+    EvtchnStatus,
+)
+from xenion.abi.xen import NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF
+from xenion.vmm.errors import GuestError
+from xenion.vmm.events import PortState
+from xenion.vmm.hypercalls.memory import is_self
+from xenion.vmm.vcpu import Vcpu
+
+PER_VCPU_VIRQS = {VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, 13}
+STATUS = {
+    PortState.FREE: EVTCHNSTAT_closed,
+    PortState.UNBOUND: EVTCHNSTAT_unbound,
+    PortState.INTERDOMAIN: EVTCHNSTAT_interdomain,
+    PortState.VIRQ: EVTCHNSTAT_virq,
+    PortState.IPI: EVTCHNSTAT_ipi,
+}
+
+
+def _alloc_unbound(vcpu: Vcpu, address: int) -> int:
+    request = vcpu.read_struct(address, EvtchnAllocUnbound)
+    if not is_self(vcpu, request.dom):
+        raise GuestError(Errno.EPERM)
+    remote = vcpu.domain.domid if is_self(vcpu, request.remote_dom) else request.remote_dom
+    request.port = vcpu.domain.events.allocate(PortState.UNBOUND, 0, remote)
+    vcpu.write_struct(address, request)
+    return 0
+
+
+def _bind_interdomain(vcpu: Vcpu, address: int) -> int:
+    """Only to the domain's own unbound ports: other domains are out of reach."""
+    request = vcpu.read_struct(address, EvtchnBindInterdomain)
+    if not is_self(vcpu, request.remote_dom):
+        raise GuestError(Errno.ESRCH)
+    events = vcpu.domain.events
+    if events.state(request.remote_port) != PortState.UNBOUND or events.number_of(request.remote_port) != vcpu.domain.domid:
+        raise GuestError(Errno.EINVAL)
+    request.local_port = events.allocate(PortState.INTERDOMAIN)
+    events.connect(request.local_port, request.remote_port)
+    vcpu.write_struct(address, request)
+    vcpu.domain.raise_event(request.local_port)  # a notification may have been lost while it was unbound
+    return 0
+
+
+def _bind_virq(vcpu: Vcpu, address: int) -> int:
+    request = vcpu.read_struct(address, EvtchnBindVirq)
+    if request.virq >= NR_VIRQS or (request.virq not in PER_VCPU_VIRQS and request.vcpu):
+        raise GuestError(Errno.EINVAL)
+    vcpu.domain.events.check_vcpu(request.vcpu)
+    request.port = vcpu.domain.events.bind_virq(request.virq, request.vcpu)
+    vcpu.write_struct(address, request)
+    return 0
+
+
+def _bind_ipi(vcpu: Vcpu, address: int) -> int:
+    request = vcpu.read_struct(address, EvtchnBindIpi)
+    vcpu.domain.events.check_vcpu(request.vcpu)
+    request.port = vcpu.domain.events.allocate(PortState.IPI, request.vcpu)
+    vcpu.write_struct(address, request)
+    return 0
+
+
+def _in_use(vcpu: Vcpu, port: int) -> PortState:
+    state = vcpu.domain.events.state(port)
+    if state == PortState.FREE:
+        raise GuestError(Errno.EINVAL)
+    return state
+
+
+def _bind_vcpu(vcpu: Vcpu, address: int) -> int:
+    request = vcpu.read_struct(address, EvtchnBindVcpu)
+    events = vcpu.domain.events
+    events.check_vcpu(request.vcpu)
+    state = _in_use(vcpu, request.port)
+    if state == PortState.IPI or (state == PortState.VIRQ and events.number_of(request.port) in PER_VCPU_VIRQS):
+        raise GuestError(Errno.EINVAL)
+    events.bind_vcpu(request.port, request.vcpu)
+    return 0
+
+
+def _close(vcpu: Vcpu, address: int) -> int:
+    port = vcpu.read_struct(address, EvtchnClose).port
+    _in_use(vcpu, port)
+    vcpu.domain.events.close(port)
+    return 0
+
+
+def _status(vcpu: Vcpu, address: int) -> int:
+    request = vcpu.read_struct(address, EvtchnStatus)
+    if not is_self(vcpu, request.dom):
+        raise GuestError(Errno.EPERM)
+    events = vcpu.domain.events
+    if not 0 <= request.port < 4096:
+        raise GuestError(Errno.EINVAL)
+    state = events.state(request.port)
+    request.status, request.vcpu = STATUS[state], events.vcpu_of(request.port)
+    if state == PortState.UNBOUND:
+        request.u.unbound.dom = events.number_of(request.port)
+    elif state == PortState.INTERDOMAIN:
+        request.u.interdomain.dom = 0 if events.is_dom0(request.port) else vcpu.domain.domid
+        request.u.interdomain.port = request.port if events.is_dom0(request.port) else events.number_of(request.port)
+    elif state == PortState.VIRQ:
+        request.u.virq = events.number_of(request.port)
+    vcpu.write_struct(address, request)
+    return 0
+
+
+def _reset(vcpu: Vcpu, address: int) -> int:
+    if not is_self(vcpu, vcpu.read_struct(address, EvtchnReset).dom):
+        raise GuestError(Errno.EPERM)
+    events = vcpu.domain.events
+    for port in range(1, 4096):
+        if events.state(port) != PortState.FREE and not events.is_dom0(port):
+            events.close(port)
+    return 0
+
+
+OPERATIONS = {
+    EVTCHNOP_alloc_unbound: _alloc_unbound,
+    EVTCHNOP_bind_interdomain: _bind_interdomain,
+    EVTCHNOP_bind_virq: _bind_virq,
+    EVTCHNOP_bind_ipi: _bind_ipi,
+    EVTCHNOP_bind_vcpu: _bind_vcpu,
+    EVTCHNOP_close: _close,
+    EVTCHNOP_status: _status,
+    EVTCHNOP_reset: _reset,
+}
+
+
+def event_channel_op(vcpu: Vcpu, args: list[int]) -> int:
+    command = args[0] & 0xFFFFFFFF
+    if command == EVTCHNOP_bind_pirq:
+        raise GuestError(Errno.EINVAL)  # no physical interrupt belongs to a domain
+    operation = OPERATIONS.get(command)
+    if operation is None:
+        raise GuestError(Errno.ENOSYS)
+    return operation(vcpu, args[1])

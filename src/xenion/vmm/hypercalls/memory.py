@@ -1,0 +1,167 @@
+"""memory_op: the domain's reservation and the map of it (memory.h)."""
+
+from xenion.abi.errno import Errno
+from xenion.abi.memory import (
+    XENMEM_current_reservation,
+    XENMEM_decrease_reservation,
+    XENMEM_exchange,
+    XENMEM_increase_reservation,
+    XENMEM_machphys_mapping,
+    XENMEM_machphys_mfn_list,
+    XENMEM_maximum_ram_page,
+    XENMEM_maximum_reservation,
+    XENMEM_memory_map,
+    XENMEM_populate_physmap,
+    E820Entry,
+    XenMachphysMapping,
+    XenMachphysMfnList,
+    XenMemoryDomain,
+    XenMemoryExchange,
+    XenMemoryMap,
+    XenMemoryReservation,
+)
+from xenion.abi.xen import DOMID_SELF
+from xenion.core import lib
+from xenion.vmm.errors import GuestError
+from xenion.vmm.memory import M2P_ADDRESS, PAGE_SIZE
+from xenion.vmm.vcpu import Vcpu
+
+COMMAND_BITS = 6
+START_EXTENT_BITS = 64 - COMMAND_BITS
+M2P_SIZE = 1 << 38
+L2_EXTENT = 1 << 21
+E820_RAM = 1
+
+
+def is_self(vcpu: Vcpu, domid: int) -> bool:
+    return domid in (DOMID_SELF, vcpu.domain.domid)
+
+
+def _require_self(vcpu: Vcpu, domid: int) -> None:
+    if not is_self(vcpu, domid):
+        raise GuestError(Errno.EPERM if domid > DOMID_SELF else Errno.ESRCH)
+
+
+def _preempted(vcpu: Vcpu) -> bool:
+    return bool(vcpu.state.kick)
+
+
+def _release_extent(vcpu: Vcpu, mfn: int) -> bool:
+    return lib.core_release_frame(vcpu.domain.state, mfn) == 0
+
+
+def _take_frame(vcpu: Vcpu, pfn: int | None) -> int | None:
+    domain = vcpu.domain
+    if domain.pages >= domain.max_pages:
+        return None
+    mfn: int = lib.core_allocate_frame(domain.state)
+    if mfn < 0:
+        return None
+    if pfn is not None:
+        domain.set_pfn(mfn, pfn)
+    return mfn
+
+
+def _reservation(vcpu: Vcpu, command: int, start: int, address: int) -> int:
+    """increase, decrease and populate: one frame an extent; the count of extents done is the result."""
+    request = vcpu.read_struct(address, XenMemoryReservation)
+    _require_self(vcpu, request.domid)
+    if request.nr_extents > 1 << 32 or start > request.nr_extents:
+        return start
+    if request.extent_order:
+        return start  # larger extents are never to be had
+    for index in range(start, request.nr_extents):
+        if index > start and _preempted(vcpu):
+            return index  # the guest sees how far it got, and asks again
+        at = request.extent_start + index * 8
+        if command == XENMEM_decrease_reservation:
+            done = _release_extent(vcpu, int.from_bytes(vcpu.read(at, 8), "little"))
+        else:
+            pfn = int.from_bytes(vcpu.read(at, 8), "little") if command == XENMEM_populate_physmap else None
+            mfn = _take_frame(vcpu, pfn)
+            done = mfn is not None
+            if mfn is not None and request.extent_start:
+                vcpu.write(at, mfn.to_bytes(8, "little"))
+        if not done:
+            return index
+    return int(request.nr_extents)
+
+
+def _exchange(vcpu: Vcpu, address: int) -> int:
+    """Frames for other frames. All frames are alike here, so a single-frame exchange is the only one that can be met."""
+    request = vcpu.read_struct(address, XenMemoryExchange)
+    give, take = request.in_, request.out
+    if give.nr_extents << give.extent_order != take.nr_extents << take.extent_order or request.nr_exchanged > give.nr_extents:
+        raise GuestError(Errno.EINVAL)
+    if not is_self(vcpu, give.domid) or give.domid != take.domid:
+        raise GuestError(Errno.EPERM)
+    if give.extent_order or take.extent_order:
+        raise GuestError(Errno.ENOMEM)
+    for index in range(request.nr_exchanged, give.nr_extents):
+        old = int.from_bytes(vcpu.read(give.extent_start + index * 8, 8), "little")
+        pfn = int.from_bytes(vcpu.read(take.extent_start + index * 8, 8), "little")
+        if not _release_extent(vcpu, old):
+            raise GuestError(Errno.EINVAL)
+        mfn = _take_frame(vcpu, pfn)
+        if mfn is None:
+            raise GuestError(Errno.ENOMEM)
+        vcpu.write(take.extent_start + index * 8, mfn.to_bytes(8, "little"))
+        request.nr_exchanged = index + 1
+        vcpu.write_struct(address, request)
+    return 0
+
+
+def _machphys_mapping(vcpu: Vcpu, address: int) -> int:
+    vcpu.write_struct(
+        address,
+        XenMachphysMapping(v_start=M2P_ADDRESS, v_end=M2P_ADDRESS + M2P_SIZE, max_mfn=vcpu.domain.memory.nr_frames - 1),
+    )
+    return 0
+
+
+def _machphys_mfn_list(vcpu: Vcpu, address: int) -> int:
+    """The frames that hold the M2P, one for each 2 MiB of it."""
+    request = vcpu.read_struct(address, XenMachphysMfnList)
+    memory = vcpu.domain.memory
+    size = memory.nr_frames * 8
+    count = min(request.max_extents, -(-size // L2_EXTENT))
+    for index in range(count):
+        mfn = memory.m2p_mfn + index * (L2_EXTENT // PAGE_SIZE)
+        vcpu.write(request.extent_start + index * 8, mfn.to_bytes(8, "little"))
+    request.nr_extents = count
+    vcpu.write_struct(address, request)
+    return 0
+
+
+def _memory_map(vcpu: Vcpu, address: int) -> int:
+    request = vcpu.read_struct(address, XenMemoryMap)
+    if not request.nr_entries:
+        raise GuestError(Errno.EINVAL)
+    vcpu.write_struct(request.buffer, E820Entry(addr=0, size=vcpu.domain.max_pages * PAGE_SIZE, type=E820_RAM))
+    request.nr_entries = 1
+    vcpu.write_struct(address, request)
+    return 0
+
+
+def _about_domain(vcpu: Vcpu, command: int, address: int) -> int:
+    _require_self(vcpu, vcpu.read_struct(address, XenMemoryDomain).domid)
+    return vcpu.domain.pages if command == XENMEM_current_reservation else vcpu.domain.max_pages
+
+
+def memory_op(vcpu: Vcpu, args: list[int]) -> int:
+    command, start, address = args[0] & ((1 << COMMAND_BITS) - 1), args[0] >> COMMAND_BITS, args[1]
+    if command in (XENMEM_increase_reservation, XENMEM_decrease_reservation, XENMEM_populate_physmap):
+        return _reservation(vcpu, command, start, address)
+    if command == XENMEM_maximum_ram_page:
+        return vcpu.domain.memory.nr_frames - 1
+    if command in (XENMEM_current_reservation, XENMEM_maximum_reservation):
+        return _about_domain(vcpu, command, address)
+    if command == XENMEM_exchange:
+        return _exchange(vcpu, address)
+    if command == XENMEM_machphys_mapping:
+        return _machphys_mapping(vcpu, address)
+    if command == XENMEM_machphys_mfn_list:
+        return _machphys_mfn_list(vcpu, address)
+    if command == XENMEM_memory_map:
+        return _memory_map(vcpu, address)
+    raise GuestError(Errno.ENOSYS)

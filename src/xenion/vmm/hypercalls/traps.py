@@ -1,0 +1,86 @@
+"""Where the guest's handlers are: set_trap_table, set_callbacks, callback_op, nmi_op (xen.h, callback.h)."""
+
+from xenion.abi.arch_x86_64 import TrapInfo
+from xenion.abi.callback import (
+    CALLBACKF_mask_events,
+    CALLBACKOP_register,
+    CALLBACKOP_unregister,
+    CALLBACKTYPE_event,
+    CALLBACKTYPE_failsafe,
+    CALLBACKTYPE_nmi,
+    CALLBACKTYPE_syscall,
+    CALLBACKTYPE_syscall32,
+    CallbackRegister,
+    CallbackUnregister,
+)
+from xenion.abi.errno import Errno
+from xenion.vmm.errors import GuestError
+from xenion.vmm.vcpu import Vcpu
+
+TRAP_INFO_SIZE = 16
+TRAP_VECTORS = 256
+
+
+def is_canonical(address: int) -> bool:
+    return address >> 47 in (0, (1 << 17) - 1)
+
+
+def set_trap_table(vcpu: Vcpu, args: list[int]) -> int:
+    """A table that ends at address 0; a null pointer empties it."""
+    address = args[0]
+    if not address:
+        for trap in vcpu.state.traps:
+            trap.address = trap.flags = trap.cs = 0
+        return 0
+    for _ in range(TRAP_VECTORS + 1):
+        info = vcpu.read_struct(address, TrapInfo)
+        if not info.address:
+            return 0
+        if not is_canonical(info.address):
+            raise GuestError(Errno.EINVAL)
+        trap = vcpu.state.traps[info.vector]
+        trap.address, trap.flags, trap.cs = info.address, info.flags, info.cs
+        address += TRAP_INFO_SIZE
+    return 0
+
+
+def _register(vcpu: Vcpu, kind: int, address: int, flags: int) -> None:
+    if not is_canonical(address):
+        raise GuestError(Errno.EINVAL)
+    masks = int(bool(flags & CALLBACKF_mask_events))
+    state = vcpu.state
+    if kind == CALLBACKTYPE_event:
+        state.event_callback = address
+    elif kind == CALLBACKTYPE_failsafe:
+        state.failsafe_callback, state.failsafe_masks = address, masks
+    elif kind == CALLBACKTYPE_syscall:
+        state.syscall_callback, state.syscall_masks = address, masks
+    elif kind == CALLBACKTYPE_syscall32:
+        state.syscall32_callback, state.syscall32_masks = address, masks
+    elif kind != CALLBACKTYPE_nmi:  # no NMI is ever sent, so where it would go does not matter
+        raise GuestError(Errno.ENOSYS)
+
+
+def set_callbacks(vcpu: Vcpu, args: list[int]) -> int:
+    kinds = (CALLBACKTYPE_event, CALLBACKTYPE_failsafe, CALLBACKTYPE_syscall)
+    if not all(is_canonical(a) for a in args[:3]):
+        raise GuestError(Errno.EINVAL)
+    for kind, address in zip(kinds, args, strict=False):
+        _register(vcpu, kind, address, 0)
+    return 0
+
+
+def callback_op(vcpu: Vcpu, args: list[int]) -> int:
+    command, address = args[0] & 0xFFFFFFFF, args[1]
+    if command == CALLBACKOP_register:
+        request = vcpu.read_struct(address, CallbackRegister)
+        _register(vcpu, request.type, request.address, request.flags)
+        return 0
+    if command == CALLBACKOP_unregister:
+        kind = vcpu.read_struct(address, CallbackUnregister).type
+        known = (CALLBACKTYPE_event, CALLBACKTYPE_failsafe, CALLBACKTYPE_syscall, CALLBACKTYPE_syscall32)
+        if kind in known:
+            raise GuestError(Errno.EINVAL)  # these can be replaced, never taken away
+        if kind == CALLBACKTYPE_nmi:
+            return 0
+    raise GuestError(Errno.ENOSYS)

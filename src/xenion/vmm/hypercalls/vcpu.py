@@ -1,0 +1,176 @@
+"""vcpu_op and sched_op but what the core answers; debug registers (vcpu.h, sched.h)."""
+
+from xenion.abi.errno import Errno
+from xenion.abi.sched import (
+    SCHEDOP_pin_override,
+    SCHEDOP_remote_shutdown,
+    SCHEDOP_shutdown,
+    SCHEDOP_shutdown_code,
+    SCHEDOP_watchdog,
+    SHUTDOWN_MAX,
+    SchedShutdown,
+)
+from xenion.abi.vcpu import (
+    VCPUOP_down,
+    VCPUOP_get_runstate_info,
+    VCPUOP_initialise,
+    VCPUOP_is_up,
+    VCPUOP_register_runstate_memory_area,
+    VCPUOP_register_vcpu_info,
+    VCPUOP_send_nmi,
+    VCPUOP_set_periodic_timer,
+    VCPUOP_stop_periodic_timer,
+    VCPUOP_up,
+    VcpuRegisterRunstateMemoryArea,
+    VcpuRegisterVcpuInfo,
+    VcpuRunstateInfo,
+    VcpuSetPeriodicTimer,
+)
+from xenion.core import lib
+from xenion.vmm.errors import GuestError
+from xenion.vmm.memory import PAGE_SIZE
+from xenion.vmm.vcpu import Vcpu
+
+SHORTEST_PERIOD_NS = 1_000_000
+VCPU_INFO_SIZE = 64
+DR_ALIASES = 4, 5
+DR6_DEFAULT, DR6_RESERVED_ZERO = 0xFFFF0FF0, 1 << 12
+DR7_DEFAULT, DR7_RESERVED_ZERO, DR7_GENERAL_DETECT = 0x400, 0xD800, 1 << 13
+USER_END = 1 << 47
+HYPERVISOR_VIRT_END = 0xFFFF880000000000
+
+
+def _periodic_timer(vcpu: Vcpu, address: int) -> int:
+    period = vcpu.read_struct(address, VcpuSetPeriodicTimer).period_ns
+    if period < SHORTEST_PERIOD_NS or period > 1 << 62:
+        raise GuestError(Errno.EINVAL)
+    vcpu.state.period = period
+    vcpu.state.period_due = vcpu.domain.system_time() + period
+    lib.core_arm_timer(vcpu.state)
+    return 0
+
+
+def _stop_periodic(vcpu: Vcpu, address: int) -> int:
+    vcpu.state.period = vcpu.state.period_due = 0
+    return 0
+
+
+def _register_info(vcpu: Vcpu, address: int) -> int:
+    """Once a vCPU, into a page of the domain's that stays writable for good."""
+    request = vcpu.read_struct(address, VcpuRegisterVcpuInfo)
+    state, domain = vcpu.state, vcpu.domain
+    if request.offset > PAGE_SIZE - VCPU_INFO_SIZE or request.offset % 8:
+        raise GuestError(Errno.EINVAL)
+    if state.info >> 12 != domain.memory.shared_info_mfn:
+        raise GuestError(Errno.EINVAL)
+    if lib.core_get_writable(domain.state, request.mfn):
+        raise GuestError(Errno.EINVAL)
+    lib.core_register_info(state, request.mfn * PAGE_SIZE + request.offset)
+    return 0
+
+
+def _register_runstate(vcpu: Vcpu, address: int) -> int:
+    area = vcpu.read_struct(address, VcpuRegisterRunstateMemoryArea).addr.v
+    vcpu.write(area, bytes(_runstate(vcpu)))
+    vcpu.state.runstate_area = area
+    return 0
+
+
+def _runstate(vcpu: Vcpu) -> VcpuRunstateInfo:
+    state = vcpu.state
+    info = VcpuRunstateInfo(state=state.runstate, state_entry_time=state.runstate_entry)
+    info.time[:] = list(state.runstate_time)
+    return info
+
+
+def _get_runstate(vcpu: Vcpu, address: int) -> int:
+    """The running time counts up to now."""
+    info = _runstate(vcpu)
+    info.time[info.state] += vcpu.domain.system_time() - info.state_entry_time
+    vcpu.write_struct(address, info)
+    return 0
+
+
+def _already(vcpu: Vcpu, address: int) -> int:
+    raise GuestError(Errno.EEXIST)
+
+
+def _nothing(vcpu: Vcpu, address: int) -> int:
+    return 0
+
+
+def _down(vcpu: Vcpu, address: int) -> int:
+    """The only vCPU of a domain going offline ends the domain's life, as with Xen: nothing would ever wake it."""
+    raise GuestError(Errno.EBUSY)
+
+
+OPERATIONS = {
+    VCPUOP_initialise: _already,
+    VCPUOP_up: _nothing,
+    VCPUOP_down: _down,
+    VCPUOP_get_runstate_info: _get_runstate,
+    VCPUOP_register_runstate_memory_area: _register_runstate,
+    VCPUOP_set_periodic_timer: _periodic_timer,
+    VCPUOP_stop_periodic_timer: _stop_periodic,
+    VCPUOP_register_vcpu_info: _register_info,
+    VCPUOP_send_nmi: _nothing,
+}
+
+
+def vcpu_op(vcpu: Vcpu, args: list[int]) -> int:
+    command, target = args[0] & 0xFFFFFFFF, vcpu.domain.vcpu(args[1] & 0xFFFFFFFF)
+    if command == VCPUOP_is_up:
+        return 1
+    operation = OPERATIONS.get(command)
+    if operation is None:
+        raise GuestError(Errno.ENOSYS)
+    return operation(target, args[2])
+
+
+def sched_op(vcpu: Vcpu, args: list[int]) -> int:
+    command = args[0] & 0xFFFFFFFF
+    if command == SCHEDOP_shutdown:
+        vcpu.domain.shutdown(vcpu.read_struct(args[1], SchedShutdown).reason)
+        return 0
+    if command == SCHEDOP_shutdown_code:
+        reason = vcpu.read_struct(args[1], SchedShutdown).reason
+        if reason > SHUTDOWN_MAX:
+            raise GuestError(Errno.EINVAL)
+        vcpu.domain.shutdown_code = reason
+        return 0
+    if command in (SCHEDOP_remote_shutdown, SCHEDOP_pin_override):
+        raise GuestError(Errno.EPERM)
+    if command == SCHEDOP_watchdog:
+        raise GuestError(Errno.ENOSYS)
+    raise GuestError(Errno.ENOSYS)
+
+
+def set_debugreg(vcpu: Vcpu, args: list[int]) -> int:
+    """Values are kept and read back; breakpoints do not fire."""
+    number, value = args[0] & 0xFFFFFFFF, args[1]
+    if number > 7 or number in DR_ALIASES:
+        raise GuestError(Errno.ENODEV)
+    if number < 4 and value >= USER_END and value < HYPERVISOR_VIRT_END:
+        raise GuestError(Errno.EPERM)
+    if number >= 6 and value >> 32:
+        raise GuestError(Errno.EINVAL)
+    if number == 6:
+        value = value & ~DR6_RESERVED_ZERO | DR6_DEFAULT
+    if number == 7:
+        value = value & ~DR7_RESERVED_ZERO | DR7_DEFAULT
+        if value & DR7_GENERAL_DETECT or _wants_io_breakpoint(value):
+            raise GuestError(Errno.EPERM)
+    vcpu.state.debugreg[number] = value
+    return 0
+
+
+def _wants_io_breakpoint(dr7: int) -> bool:
+    """Only with CR4.DE, which no domain has here."""
+    return bool(dr7 & 0xFF) and any(dr7 >> shift & 3 == 2 for shift in range(16, 32, 4))
+
+
+def get_debugreg(vcpu: Vcpu, args: list[int]) -> int:
+    number = args[0]
+    if number < 4 or number in (6, 7):
+        return int(vcpu.state.debugreg[number])
+    raise GuestError(Errno.ENODEV)

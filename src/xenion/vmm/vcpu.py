@@ -1,0 +1,52 @@
+"""A vCPU as the cold half of the VMM sees it: its state in the core, and its guest's memory."""
+
+from ctypes import LittleEndianStructure, sizeof
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from xenion.abi.errno import Errno
+from xenion.core import ffi, lib
+from xenion.vmm.errors import GuestError
+
+if TYPE_CHECKING:
+    from xenion.vmm.domain import Domain
+
+S = TypeVar("S", bound=LittleEndianStructure)
+
+LIMIT = 1 << 20
+"""No single argument of a guest is larger than this."""
+
+
+class Vcpu:
+    """`state` is the core's `struct vcpu`."""
+
+    def __init__(self, domain: "Domain", state: Any) -> None:
+        self.domain = domain
+        self.state = state
+
+    def read(self, address: int, size: int) -> bytes:
+        """Guest memory at a virtual address of the current mode; GuestError(EFAULT)."""
+        if size > LIMIT:
+            raise GuestError(Errno.EINVAL)
+        buffer = bytearray(size)
+        if lib.core_copy_from(self.state, ffi.from_buffer(buffer), address, size):
+            raise GuestError(Errno.EFAULT)
+        return bytes(buffer)
+
+    def write(self, address: int, data: bytes | bytearray) -> None:
+        if lib.core_copy_to(self.state, address, ffi.from_buffer(data), len(data)):
+            raise GuestError(Errno.EFAULT)
+
+    def read_struct(self, address: int, kind: type[S]) -> S:
+        """One snapshot: check and use the copy, never the guest's memory again."""
+        return kind.from_buffer_copy(self.read(address, sizeof(kind)))
+
+    def write_struct(self, address: int, value: LittleEndianStructure) -> None:
+        self.write(address, bytes(value))
+
+    def read_words(self, address: int, count: int) -> list[int]:
+        """`count` 64-bit words."""
+        return list(memoryview(self.read(address, count * 8)).cast("Q")) if count else []
+
+    @property
+    def id(self) -> int:
+        return int(self.state.id)

@@ -1,0 +1,56 @@
+"""Boots probes on Xenion, or with ``--oracle`` on a real Xen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.guest import oracle
+from tests.guest.kit import build
+
+
+@dataclass(frozen=True)
+class Boot:
+    """How a probe's domain went: its console, why it ended, and the report of a crash."""
+
+    console: str
+    reason: str
+    report: str | None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--oracle``: ask a real Xen instead of Xenion."""
+    parser.addoption("--oracle", action="store_true", help="boot the guest probes on the Xen that XENION_ORACLE_XEN names")
+
+
+def _on_xenion(kernel: Path, cmdline: str) -> Boot:
+    from xenion.domain.run import run_guest
+
+    done = run_guest(kernel, memory_mib=32, cmdline=cmdline, processor="software", timeout_s=60)
+    return Boot(done.console, done.reason, done.report)
+
+
+def _on_oracle(kernel: Path, cmdline: str) -> Boot:
+    done = oracle.ask(kernel, cmdline)
+    return Boot(done.console, done.reason, done.report)
+
+
+@pytest.fixture(scope="session")
+def boot_probe(request: pytest.FixtureRequest) -> Callable[[str], Boot]:
+    """A function that builds a probe, boots it and tells how it went; skips visibly where that cannot be done."""
+    if build.compiler() is None:
+        pytest.skip("no C compiler to build the probes with: install gcc, or name one in CC")
+    runner = _on_xenion
+    if request.config.getoption("--oracle"):
+        why = oracle.missing()
+        if why:
+            pytest.skip(why)
+        runner = _on_oracle
+
+    def boot(probe: str) -> Boot:
+        return runner(build.compile_probe(probe), "")
+
+    return boot

@@ -1,0 +1,23 @@
+"""Every probe says "ok" to every check it planned, and its domain ends as its source says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.guest.kit import build
+from tests.guest.tap import complaints
+
+if TYPE_CHECKING:
+    from tests.guest.conftest import Boot
+
+
+@pytest.mark.parametrize("probe", build.probes())
+def test_probe(probe: str, boot_probe: Callable[[str], Boot]) -> None:
+    boot = boot_probe(probe)
+    wrong = complaints(boot.console)
+    if boot.reason != build.outcome(probe):
+        wrong.append(f"ended by {boot.reason}, not {build.outcome(probe)}: {boot.report or 'no report'}")
+    assert not wrong, "\n".join([probe, *wrong])

@@ -1,0 +1,186 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xenion.config.domain import Action, ConfigError, DomainConfig, Processor
+
+KERNEL = Path("/boot/vmlinuz")
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=250)
+paths = texts.map(lambda text: Path("/" + text[:200]))
+configs = st.builds(
+    DomainConfig,
+    name=st.from_regex(r"[A-Za-z0-9_:+][A-Za-z0-9_.:+-]{0,63}", fullmatch=True),
+    kernel=paths,
+    ramdisk=st.none() | paths,
+    cmdline=texts,
+    memory_mib=st.integers(1, 1 << 20),
+    processor=st.sampled_from(Processor),
+    on_poweroff=st.sampled_from(Action),
+    on_reboot=st.sampled_from(Action),
+    on_crash=st.sampled_from(Action),
+    cpus=st.from_regex(r"[0-9a-z:,^ -]{0,40}", fullmatch=True),
+    notes=st.lists(texts).map(tuple),
+)
+
+
+def test_defaults_are_those_of_xl() -> None:
+    config = DomainConfig(name="web", kernel=KERNEL)
+    assert (config.ramdisk, config.cmdline, config.memory_mib, config.vcpus) == (None, "", 128, 1)
+    assert config.processor is Processor.AUTO
+    assert config.on_poweroff is Action.DESTROY
+    assert config.on_reboot is Action.RESTART
+    assert config.on_crash is Action.DESTROY
+
+
+@settings(deadline=None)
+@given(configs)
+def test_json_brings_back_the_same_configuration(config: DomainConfig) -> None:
+    again = DomainConfig.from_json(config.to_json())
+    assert again == config
+    assert again.notes == config.notes
+    assert DomainConfig.from_json(config.to_json().encode()) == config
+    assert DomainConfig.from_mapping(config.to_mapping()) == config
+
+
+def test_json_holds_plain_values() -> None:
+    config = DomainConfig(name="web", kernel=KERNEL, ramdisk=Path("/initrd"), notes=("a note",))
+    assert json.loads(config.to_json()) == {
+        "name": "web",
+        "kernel": "/boot/vmlinuz",
+        "ramdisk": "/initrd",
+        "cmdline": "",
+        "memory_mib": 128,
+        "vcpus": 1,
+        "processor": "auto",
+        "on_poweroff": "destroy",
+        "on_reboot": "restart",
+        "on_crash": "destroy",
+        "cpus": "",
+        "notes": ["a note"],
+    }
+
+
+def test_what_json_leaves_out_has_its_default() -> None:
+    config = DomainConfig.from_json('{"name": "web", "kernel": "/boot/vmlinuz"}')
+    assert config == DomainConfig(name="web", kernel=KERNEL)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("memory", 5, "'memory' is not a key"),
+        ("name", 5, "name must be text"),
+        ("name", "", "name must not be empty"),
+        ("name", "x" * 65, "at most 64"),
+        ("name", "a/b", "name must not be"),
+        ("name", "a b", "name must not be"),
+        ("name", "..", "name must not be"),
+        ("name", "-x", "name must not be"),
+        ("name", "a\n", "name must not be"),
+        ("name", "ünder", "name must not be"),
+        ("kernel", None, "kernel must be text"),
+        ("kernel", "", "kernel must be an absolute path"),
+        ("kernel", "boot/k", "kernel must be an absolute path"),
+        ("kernel", "/a\0b", "zero character"),
+        ("kernel", "/a\udcffb", "UTF-8"),
+        ("kernel", "/" + "x" * 5000, "at most 4095 bytes"),
+        ("ramdisk", 1, "ramdisk must be text"),
+        ("ramdisk", "rel", "ramdisk must be an absolute path"),
+        ("cmdline", 1, "cmdline must be text"),
+        ("cmdline", "a\0b", "zero character"),
+        ("cmdline", "ü" * 512, "at most 1023 bytes, not 1024"),
+        ("memory_mib", "128", "whole number"),
+        ("memory_mib", True, "whole number"),
+        ("memory_mib", 128.0, "whole number"),
+        ("memory_mib", 0, "from 1 to"),
+        ("memory_mib", 1 << 21, "from 1 to"),
+        ("vcpus", 0, "at least 1"),
+        ("vcpus", 2, "not supported yet"),
+        ("processor", "hardware", "one of auto, software"),
+        ("processor", ["auto"], "one of auto, software"),
+        ("on_crash", "soft-reset", "one of destroy, restart"),
+        ("on_reboot", None, "one of destroy, restart"),
+        ("cpus", "0;1", "list of CPUs"),
+        ("cpus", 1, "cpus must be text"),
+        ("notes", "x", "list of texts"),
+        ("notes", [1], "must be text"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_with_its_key(key: str, value: object, sentence: str) -> None:
+    values = DomainConfig(name="web", kernel=KERNEL).to_mapping() | {key: value}
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        DomainConfig.from_mapping(values)
+    assert caught.value.key in (key, key.removesuffix("_mib"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_longest_name_and_command_line_fit() -> None:
+    config = DomainConfig(name="x" * 64, kernel=KERNEL, cmdline="y" * 1023)
+    assert (len(config.name), len(config.cmdline)) == (64, 1023)
+
+
+@pytest.mark.parametrize("missing", ["name", "kernel"])
+def test_name_and_kernel_are_needed(missing: str) -> None:
+    values = DomainConfig(name="web", kernel=KERNEL).to_mapping()
+    del values[missing]
+    with pytest.raises(ConfigError, match=f"{missing} is missing"):
+        DomainConfig.from_mapping(values)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "[]",
+        "1",
+        "null",
+        "{",
+        '{"name": "a", "name": "b"}',
+        "[" * 100_000,
+        "9" * 5000,
+        b"\xff",
+        " " * (2 << 20),
+    ],
+)
+def test_what_is_no_configuration_is_refused(document: str | bytes) -> None:
+    with pytest.raises(ConfigError):
+        DomainConfig.from_json(document)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(st.text() | st.binary())
+def test_random_documents_raise_nothing_else(document: str | bytes) -> None:
+    with pytest.raises(ConfigError):
+        DomainConfig.from_json(document)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(DomainConfig(name="a", kernel=KERNEL).to_mapping())), json_values)
+def test_random_values_raise_nothing_else(key: str, value: object) -> None:
+    try:
+        config = DomainConfig.from_mapping({"name": "web", "kernel": "/k", key: value})
+    except ConfigError:
+        return
+    assert DomainConfig.from_mapping(config.to_mapping()) == config
+
+
+def test_notes_are_no_part_of_what_a_domain_is() -> None:
+    assert DomainConfig(name="a", kernel=KERNEL, notes=("x",)) == DomainConfig(name="a", kernel=KERNEL)
+
+
+def test_a_configuration_does_not_change() -> None:
+    config = DomainConfig(name="web", kernel=KERNEL)
+    with pytest.raises(AttributeError):
+        config.name = "other"  # type: ignore[misc]  # the assignment that must fail
+    assert not hasattr(config, "__dict__")

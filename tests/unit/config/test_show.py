@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xenion.config.domain import Action, DomainConfig, Processor
+from xenion.config.resolve import resolve
+from xenion.config.show import show
+from xenion.config.xmfile import load, parse
+
+
+def test_lines_are_aligned_and_resolved() -> None:
+    config = DomainConfig(
+        name="web",
+        kernel=Path("/boot/vmlinuz"),
+        cmdline='a="b c"',
+        cpus="0-1",
+        notes=("cpus: Not acted on.", "a\nname = 1"),
+    )
+    assert show(config) == (
+        'name        = "web"\n'
+        'kernel      = "/boot/vmlinuz"\n'
+        'cmdline     = "a=\\"b c\\""\n'
+        "memory      = 128\n"
+        "vcpus       = 1\n"
+        'processor   = "auto"\n'
+        'on_poweroff = "destroy"\n'
+        'on_reboot   = "restart"\n'
+        'on_crash    = "destroy"\n'
+        'cpus        = "0-1"\n'
+        "# cpus: Not acted on.\n"
+        "# a\\nname = 1\n"
+    )
+
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=250)
+paths = texts.map(lambda text: Path("/" + text[:200]))
+configs = st.builds(
+    DomainConfig,
+    name=st.from_regex(r"[A-Za-z0-9_:+][A-Za-z0-9_.:+-]{0,63}", fullmatch=True),
+    kernel=paths,
+    ramdisk=st.none() | paths,
+    cmdline=texts,
+    memory_mib=st.integers(1, 1 << 20),
+    processor=st.sampled_from(Processor),
+    on_poweroff=st.sampled_from(Action),
+    on_reboot=st.sampled_from(Action),
+    on_crash=st.sampled_from(Action),
+    cpus=st.from_regex(r"[0-9a-z:,^ -]{0,40}", fullmatch=True),
+    notes=st.lists(texts).map(tuple),
+)
+
+
+@settings(deadline=None)
+@given(configs)
+def test_what_is_shown_reads_back_as_the_same(config: DomainConfig) -> None:
+    text = show(config)
+    assert text.isascii()
+    assert resolve(parse(text, "shown", {}), "other") == config
+
+
+def test_a_loaded_file_shows_as_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "web.cfg"
+    file.write_text('kernel = "k"\nroot = "/dev/xvda1 ro"\nextra = "ü\\n"\nmemory = 64 + 64\n')
+    config = load(file, {})
+    file.write_text(show(config))
+    monkeypatch.chdir("/")
+    assert load(file, {}) == config
