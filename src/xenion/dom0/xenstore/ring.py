@@ -88,7 +88,7 @@ class XenstoreRing:
         budget = REQUESTS_PER_EVENT
         while budget:
             moved |= self._send()
-            if False:
+            if self._connection.saturated:
                 break
             request = self._parser.take()
             if request is not None:

@@ -1,0 +1,313 @@
+"""A whole machine for one guest: the domain, its Dom0 back ends, and Dom0's thread that serves them."""
+
+import os
+import selectors
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from xenion.abi.io.console import XENCONS_OUT_SIZE
+from xenion.abi.sched import SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_suspend
+from xenion.builder import BootState, DomainBuildError, KernelImage, build
+from xenion.config.domain import DomainConfig
+from xenion.core import lib
+from xenion.dom0.console import ConsoleBackend, ConsoleHub, ConsoleReader
+from xenion.dom0.ring import RingError
+from xenion.dom0.xenstore.connection import Connection
+from xenion.dom0.xenstore.domain_tree import DomainNodes, populate
+from xenion.dom0.xenstore.ring import XenstoreRing
+from xenion.dom0.xenstore.store import Store
+from xenion.processor import Processor, ProcessorError
+from xenion.vmm.domain import Domain
+from xenion.vmm.events import EventChannels
+
+DOMID = 1
+PAGES_PER_MIB = 256
+REASONS = {
+    SHUTDOWN_poweroff: "poweroff",
+    SHUTDOWN_reboot: "reboot",
+    SHUTDOWN_suspend: "suspend",
+    SHUTDOWN_crash: "crash",
+}
+LAST_WORDS_SECONDS = 2.0
+
+
+class Page:
+    """A guest's page, as a back end sees it."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+
+    def view(self) -> memoryview:
+        return self._view
+
+
+class GuestPort:
+    """The guest's end of an event channel, as a back end notifies it."""
+
+    def __init__(self, events: EventChannels) -> None:
+        self._events = events
+        self.number = 0
+
+    def notify(self) -> None:
+        self._events.notify(self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the domain starts from, already read: a domain process opens nothing once it is armed."""
+
+    kernel: KernelImage
+    ramdisk: bytes | None
+
+
+class Machine:
+    """Built and ready in the constructor; `run` until the guest stops. DomainBuildError, ProcessorError, OSError."""
+
+    def __init__(
+        self,
+        config: DomainConfig,
+        files: Files,
+        processor: Processor,
+        *,
+        console_fd: int | None = None,
+        log: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._console_fd = console_fd
+        self._emergency = bytearray()
+        self.uuid = uuid.uuid4()
+        self.domain = Domain(
+            processor,
+            domid=DOMID,
+            nr_pages=config.memory_mib * PAGES_PER_MIB,
+            handle=self.uuid.bytes,
+            notify_fd=self._notify_fd,
+            console_output=self._write_emergency,
+        )
+        self._console_port, self._store_port = GuestPort(self.domain.events), GuestPort(self.domain.events)
+        self._store_port.number = self.domain.events.bind_dom0(self._serve_store)
+        self._console_port.number = self.domain.events.bind_dom0(self._serve_console)
+        self.boot_state = self._build(config, files)
+        self._connect_console(log)
+        self._connect_store(config)
+        self.log_error: Callable[[str], None] = lambda text: None
+        self._ended = threading.Event()
+        self._failed = False
+
+    # --- construction
+
+    def _build(self, config: DomainConfig, files: Files) -> BootState:
+        state = build(
+            files.kernel,
+            self.domain.space,
+            ramdisk=files.ramdisk,
+            cmdline=config.cmdline,
+            console_port=self._console_port.number,
+            xenstore_port=self._store_port.number,
+        )
+        try:
+            self.domain.boot(
+                l4_pfn=state.cr3_pfn, rip=state.entry, rsp=state.stack_pointer, rsi=state.start_info_vaddr
+            )
+        except ValueError as error:
+            raise DomainBuildError(f"{config.kernel}: {error}") from error
+        return state
+
+    def _page(self, pfn: int) -> Page:
+        return Page(self.domain.memory.page(self.domain.space.mfn(pfn)))
+
+    def _connect_console(self, log: Callable[[bytes], None] | None) -> None:
+        backend = ConsoleBackend(self._page(self.boot_state.console_pfn), self._console_port, lib.core_fence)
+        self._backend = backend
+        self.console = ConsoleHub(backend, log=log)
+        self._reader: ConsoleReader | None = None
+        if self._console_fd is not None:
+            os.set_blocking(self._console_fd, False)
+            self._reader = self.console.attach()
+
+    def _connect_store(self, config: DomainConfig) -> None:
+        domain, state = self.domain, self.boot_state
+        store, memory_kib = Store(), config.memory_mib * 1024
+        nodes = DomainNodes(
+            domid=DOMID,
+            name=config.name,
+            uuid=str(self.uuid),
+            memory_target_kib=memory_kib,
+            memory_static_max_kib=memory_kib,
+            vcpus=config.vcpus,
+            vcpus_online=config.vcpus,
+            console_mfn=domain.space.mfn(state.console_pfn),
+            console_port=self._console_port.number,
+            store_mfn=domain.space.mfn(state.xenstore_pfn),
+            store_port=self._store_port.number,
+            start_time=time.time(),
+            on_poweroff=config.on_poweroff,
+            on_reboot=config.on_reboot,
+            on_crash=config.on_crash,
+            kernel=str(config.kernel),
+            ramdisk=str(config.ramdisk or ""),
+            cmdline=config.cmdline,
+        )
+        populate(store, Connection(0), nodes)
+        store.introduce(DOMID)
+        guest = Connection(DOMID)
+        self._store_ring = XenstoreRing(
+            self._page(state.xenstore_pfn), self._store_port, lib.core_fence, store, guest
+        )
+
+    # --- Dom0's thread
+
+    def _serve_store(self) -> None:
+        try:
+            while self._store_ring.on_event():
+                pass
+        except RingError as error:
+            self.log_error(str(error))
+
+    def _serve_console(self) -> None:
+        try:
+            self._backend.on_event()
+            self._pull()
+        except RingError as error:
+            self.log_error(str(error))
+
+    def _pull(self) -> None:
+        """Moves output on as long as there is some and readers have room."""
+        self._take_emergency()
+        while self.console.pull():
+            self._flush()
+        self._flush()
+
+    def _write_emergency(self, data: bytes) -> None:
+        """On the vCPU's thread: a bounded hand-over to Dom0's thread, which owns the console."""
+        if len(self._emergency) < 1 << 20:
+            self._emergency += data
+        os.eventfd_write(self._notify_fd, 1)
+
+    def _take_emergency(self) -> None:
+        size = min(len(self._emergency), XENCONS_OUT_SIZE if self._reader else len(self._emergency))
+        while size:
+            data = bytes(self._emergency[:size])
+            del self._emergency[:size]
+            self.console.publish(data)
+            self._flush()
+            size = min(len(self._emergency), XENCONS_OUT_SIZE)
+
+    def _flush(self) -> None:
+        """Sends the attached reader what it has not had; stops when it takes no more."""
+        reader, fd = self._reader, self._console_fd
+        if reader is None or fd is None:
+            return
+        while reader.pending:
+            data = reader.take()
+            try:
+                sent = os.write(fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._detach()
+                return
+            if sent < len(data):
+                self._unsent = data[sent:]
+                self._wait_writable()
+                return
+
+    def _wait_writable(self) -> None:
+        assert self._console_fd is not None
+        self._selector.modify(self._console_fd, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    _unsent = b""
+
+    def _send_rest(self) -> None:
+        assert self._console_fd is not None
+        try:
+            self._unsent = self._unsent[os.write(self._console_fd, self._unsent) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._detach()
+            return
+        if not self._unsent:
+            self._selector.modify(self._console_fd, selectors.EVENT_READ)
+
+    def _detach(self) -> None:
+        """The user has gone: the domain goes on, its output is kept for those who come later."""
+        if self._reader is not None and self._console_fd is not None:
+            self.console.detach(self._reader)
+            self._selector.unregister(self._console_fd)
+            self._reader, self._unsent = None, b""
+
+    def _read_input(self) -> None:
+        assert self._console_fd is not None
+        try:
+            data = os.read(self._console_fd, 4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.console.write(data)
+        else:
+            self._detach()
+
+    def _serve(self) -> None:
+        """Dom0's thread: until the guest has ended and its last words are out."""
+        while not self._ended.is_set():
+            self._serve_once(None)
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        self._serve_console()
+        while self._reader is not None and (self._unsent or self._reader.pending) and time.monotonic() < deadline:
+            self._serve_once(0.1)
+
+    def _serve_once(self, timeout: float | None) -> None:
+        for key, mask in self._selector.select(timeout):
+            if key.fd == self._notify_fd:
+                os.eventfd_read(self._notify_fd)
+                self.domain.events.dispatch()
+            elif self._reader is not None:
+                if mask & selectors.EVENT_WRITE:
+                    self._send_rest()
+                if self._reader is not None and mask & selectors.EVENT_READ:
+                    self._read_input()
+        if not self._unsent:
+            self._serve_console()
+
+    # --- running
+
+    def prepare(self) -> None:
+        """Starts Dom0's thread: everything that needs rights is done after this."""
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._notify_fd, selectors.EVENT_READ)
+        if self._console_fd is not None:
+            self._selector.register(self._console_fd, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._serve, name="dom0", daemon=True)
+        self._thread.start()
+
+    def run(self) -> str:
+        """Runs the guest on this thread; why it stopped ("poweroff", "reboot", "suspend", "crash")."""
+        try:
+            self.domain.run()
+        except ProcessorError as error:
+            self.domain.fail(str(error))
+        self._ended.set()
+        os.eventfd_write(self._notify_fd, 1)
+        self._thread.join()
+        self._selector.close()
+        reason = self.domain.stop_reason
+        return REASONS.get(SHUTDOWN_crash if reason is None else reason, "crash")
+
+    def close(self) -> None:
+        self.domain.close()
+        os.close(self._notify_fd)
+
+
+def read_files(config: DomainConfig) -> Files:
+    """Kernel and ramdisk into memory; KernelImageError, OSError with the path."""
+    from xenion.builder import load_kernel
+
+    kernel = load_kernel(Path(config.kernel).read_bytes())
+    return Files(kernel, Path(config.ramdisk).read_bytes() if config.ramdisk else None)

@@ -1,0 +1,48 @@
+"""Runs one guest in this process, to its end: for tests and tools."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from xenion.builder import load_kernel
+from xenion.config.domain import DomainConfig
+from xenion.domain.machine import Files, Machine
+from xenion.domain.report import write_report
+from xenion.processor import Processor
+from xenion.processor.choose import open_processor
+
+
+@dataclass(frozen=True, slots=True)
+class GuestOutcome:
+    """`reason`: poweroff, reboot, suspend or crash; `report` when it crashed."""
+
+    console: str
+    reason: str
+    report: str | None
+
+
+def run_guest(
+    kernel: bytes | Path,
+    *,
+    memory_mib: int = 32,
+    ramdisk: bytes | None = None,
+    cmdline: str = "",
+    processor: str | Processor = "software",
+    timeout_s: float = 60,
+) -> GuestOutcome:
+    """A guest that has not stopped after `timeout_s` seconds counts as crashed. DomainBuildError, KernelImageError."""
+    data = kernel if isinstance(kernel, bytes) else kernel.read_bytes()
+    config = DomainConfig(name="guest", kernel=Path("/guest"), cmdline=cmdline, memory_mib=memory_mib)
+    output = bytearray()
+    chosen = open_processor(processor) if isinstance(processor, str) else processor
+    machine = Machine(config, Files(load_kernel(data), ramdisk), chosen, log=output.extend)
+    watchdog = threading.Timer(timeout_s, lambda: machine.domain.fail(f"no end after {timeout_s:g} s"))
+    try:
+        machine.prepare()
+        watchdog.start()
+        reason = machine.run()
+        report = write_report(machine.domain, machine.boot_state, "guest", bytes(output)) if reason == "crash" else None
+    finally:
+        watchdog.cancel()
+        machine.close()
+    return GuestOutcome(output.decode(errors="replace"), reason, report)
