@@ -4,10 +4,12 @@
  * (it marks clean what it should watch). The three functions below restore the rule of the emulator it comes from: a page
  * that holds translated code is watched in every mapping; only a page that holds none may be written unwatched.
  *
- * Ports. The engine lets every mode use `in` and `out`; a guest's port accesses fault, as they do in Xen's rings. */
+ * Ports. The engine lets every mode use `in` and `out`; a guest's port accesses fault, as they do in Xen's rings.
+ *
+ * Random numbers. The engine's `rdrand` is a pseudo-random generator that can be predicted; ours is the host's. */
 #include "engine.h"
 
-#include <string.h>
+#include <sys/random.h>
 
 static struct engine *engines;
 static pthread_mutex_t engines_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -133,4 +135,15 @@ EXPORTED void helper_sysenter_x86_64(void *env);
 void helper_sysenter_x86_64(void *env)
 {
     unicorn.raise_error(env, 13, 0, (uintptr_t)__builtin_return_address(0));
+}
+
+EXPORTED u64 helper_rdrand_x86_64(void *env);
+
+/* The carry flag, which is all that `cc_src` holds after this helper, says whether the number is good. */
+u64 helper_rdrand_x86_64(void *env)
+{
+    u64 value = 0;
+    u64 good = getrandom(&value, sizeof value, GRND_NONBLOCK) == sizeof value;
+    *(u64 *)((u8 *)env + ENV_CC_SRC) = good;
+    return good ? value : 0;
 }

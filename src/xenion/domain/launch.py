@@ -1,0 +1,63 @@
+"""Starts a domain process and hands back the other ends of its descriptors."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xenion.config.domain import DomainConfig
+from xenion.domain.paths import domain_folder
+from xenion.domain.protocol import Event
+
+
+@dataclass(slots=True)
+class LaunchedDomain:
+    """A running domain process. `console` is a stream socket; `control` yields its events."""
+
+    process: subprocess.Popen[bytes]
+    console: socket.socket
+    control: int
+    folder: str
+    _buffer: bytes = b""
+
+    def events(self) -> Iterator[Event]:
+        """Every event that has come in, without waiting beyond one read; ends when the process has closed its end."""
+        data = os.read(self.control, 65536)
+        self._buffer += data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        for line in lines:
+            yield Event.decode(line)
+        if not data:
+            raise EOFError
+
+    def close(self) -> None:
+        self.console.close()
+        os.close(self.control)
+
+
+def launch(config: DomainConfig) -> LaunchedDomain:
+    """In a session of its own, so that it outlives the terminal. OSError when its folder cannot be made."""
+    folder = domain_folder(config.name)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    ours, theirs = socket.socketpair()
+    control, control_write = os.pipe2(os.O_CLOEXEC)
+    config_fd = os.memfd_create("config")
+    state_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    os.write(config_fd, config.to_json().encode())
+    os.lseek(config_fd, 0, os.SEEK_SET)
+    fds = (config_fd, theirs.fileno(), control_write, state_fd)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "xenion.domain", *map(str, fds)],
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    finally:
+        theirs.close()
+        for fd in (config_fd, control_write, state_fd):
+            os.close(fd)
+    return LaunchedDomain(process, ours, control, str(folder))

@@ -1,0 +1,154 @@
+"""The domain process: one a domain. Gets its descriptors, builds the machine, drops its rights, runs the guest.
+
+Usage (by its parent only): python -m xenion.domain CONFIG_FD CONSOLE_FD CONTROL_FD STATE_FD
+CONFIG_FD holds the configuration as JSON; CONSOLE_FD is a stream to whoever watches the console; events go to CONTROL_FD
+(xenion.domain.protocol); STATE_FD is the domain's folder, where its console log and crash reports are.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from xenion.builder import DomainBuildError, KernelImageError
+from xenion.config.domain import Action, ConfigError, DomainConfig
+from xenion.domain import sandbox
+from xenion.domain.admission import AdmissionError, check_memory
+from xenion.domain.machine import Files, Machine, read_files
+from xenion.domain.protocol import Event
+from xenion.domain.report import write_report
+from xenion.processor import ProcessorError
+from xenion.processor.choose import open_processor
+
+RESTARTS = {Action.RESTART, Action.RENAME_RESTART, Action.COREDUMP_RESTART}
+LOG_LIMIT = 16 << 20
+SHORTEST_LIFE_SECONDS = 1.0
+
+EXIT_REFUSED = 2
+
+
+class Refused(Exception):
+    """The domain cannot start; the message is for the user."""
+
+
+class DomainProcess:
+    """Everything that outlives one boot of the guest."""
+
+    def __init__(self, config: DomainConfig, console_fd: int, control_fd: int, state_fd: int) -> None:
+        self._config = config
+        self._console_fd = console_fd
+        self._control_fd = control_fd
+        self._log_fd = os.open("console.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=state_fd)
+        name = time.strftime("crash-%Y%m%d-%H%M%S.txt", time.gmtime())
+        self._report_fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=state_fd)
+        self._report_path = Path(os.readlink(f"/proc/self/fd/{state_fd}")) / name
+        self._state_fd = state_fd
+        self._tail = b""
+        self._logged = 0
+
+    def tell(self, event: Event) -> None:
+        """The parent may be gone: the domain goes on without it."""
+        try:
+            os.write(self._control_fd, event.encode())
+        except OSError:
+            self._control_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if not self._armed else self._log_fd
+
+    _armed = False
+
+    def _log(self, data: bytes) -> None:
+        self._tail = (self._tail + data)[-8192:]
+        if self._logged < LOG_LIMIT:
+            self._logged += len(data)
+            os.write(self._log_fd, data)
+
+    def _machine(self, files: Files) -> Machine:
+        return Machine(
+            self._config, files, open_processor(self._config.processor), console_fd=self._console_fd, log=self._log
+        )
+
+    def _arm(self) -> None:
+        sandbox.limit_resources()
+        try:
+            sandbox.arm()
+        except sandbox.SandboxError as error:
+            self.tell(Event("note", text=str(error)))
+        self._armed = True
+
+    def serve(self, files: Files) -> int:
+        """Boots the guest until it ends for good; the exit status."""
+        while True:
+            started = time.monotonic()
+            machine = self._machine(files)
+            machine.log_error = lambda text: self.tell(Event("note", text=text))
+            machine.prepare()
+            self.tell(Event("running"))
+            if not self._armed:
+                self._arm()
+            reason = machine.run()
+            action = self._action(reason)
+            report = self._report(machine) if reason == "crash" else ""
+            machine.close()
+            if action in RESTARTS and time.monotonic() - started < SHORTEST_LIFE_SECONDS:
+                self.tell(Event("note", text="the guest ended within a second of its start and is not restarted"))
+                action = Action.DESTROY
+            self.tell(Event("ended", reason=reason, report=report, action=action))
+            if action not in RESTARTS:
+                self._finish(report)
+                return 1 if reason == "crash" else 0
+
+    def _action(self, reason: str) -> Action:
+        config = self._config
+        return {"poweroff": config.on_poweroff, "reboot": config.on_reboot}.get(reason, config.on_crash)
+
+    def _report(self, machine: Machine) -> str:
+        text = write_report(machine.domain, machine.boot_state, self._config.name, self._tail)
+        os.ftruncate(self._report_fd, 0)
+        os.pwrite(self._report_fd, text.encode(errors="replace"), 0)
+        return str(self._report_path)
+
+    def _finish(self, report: str) -> None:
+        """An unused report file stays empty; the parent removes it."""
+        os.close(self._report_fd)
+
+
+def _load(config: DomainConfig) -> Files:
+    for key, path in (("kernel", config.kernel), ("ramdisk", config.ramdisk)):
+        if path is not None and not path.is_file():
+            raise Refused(f"{key} {path} {'is not a file' if path.exists() else 'does not exist'}: correct the path")
+    try:
+        check_memory(config.memory_mib)
+        return read_files(config)
+    except KernelImageError as error:
+        raise Refused(f"{config.kernel}: {error}") from error
+    except OSError as error:
+        raise Refused(f"{error.filename}: {error.strerror}") from error
+    except AdmissionError as error:
+        raise Refused(str(error)) from error
+
+
+def _ignore_terminal() -> None:
+    """Ctrl-C on the terminal is the guest's; the terminal going away is no reason to stop."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def main(argv: list[str]) -> int:
+    config_fd, console_fd, control_fd, state_fd = map(int, argv[1:5])
+    _ignore_terminal()
+    try:
+        with open(config_fd, "rb") as file:
+            config = DomainConfig.from_json(file.read())
+        process = DomainProcess(config, console_fd, control_fd, state_fd)
+        return process.serve(_load(config))
+    except (Refused, ConfigError, DomainBuildError, ProcessorError) as error:
+        os.write(control_fd, Event("refused", text=str(error)).encode())
+        return EXIT_REFUSED
+    except Exception:  # noqa: BLE001  the last line of defence: our bug becomes a sentence and a report for the user
+        os.write(control_fd, Event("refused", text="a bug of Xenion's: " + traceback.format_exc()).encode())
+        return EXIT_REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,74 @@
+"""The rights a domain process keeps while its guest runs. Every system call that is allowed has its reason here.
+
+Anything else kills the process, and with it this one domain. Calls that Python tries on the side (looking for source lines
+when it formats a traceback) are answered with EPERM instead.
+"""
+
+import ctypes
+import errno
+import resource
+from typing import Any
+
+KEPT = {
+    "threads wait for each other, and a blocked vCPU for events": ("futex", "sched_yield", "futex_waitv"),
+    "console, control, report and event descriptors, all opened before": (
+        "read", "write", "readv", "writev", "pwrite64", "close", "lseek", "fstat", "fsync", "fcntl", "dup",
+        "ftruncate", "sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown",
+    ),
+    "Dom0's thread waits for them": (
+        "epoll_wait", "epoll_pwait", "epoll_ctl", "epoll_create1", "poll", "ppoll", "select", "pselect6", "eventfd2",
+    ),
+    "the interpreter's and the engine's own memory": (
+        "mmap", "munmap", "mprotect", "mremap", "madvise", "brk", "mincore",
+    ),
+    "a reboot builds the domain anew in this process": (
+        "memfd_create", "clone3", "clone", "set_robust_list", "rseq", "process_vm_readv", "getpid", "gettid",
+        "getrandom", "sched_getaffinity", "prctl",
+    ),
+    "clocks and sleeping": ("clock_gettime", "clock_nanosleep", "nanosleep", "gettimeofday", "clock_getres", "restart_syscall"),
+    "signals that end it, and their return": (
+        "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "tgkill", "getuid", "geteuid", "getgid", "getegid",
+    ),
+    "the end": ("exit", "exit_group"),
+}  # fmt: skip
+
+REFUSED_QUIETLY = ("open", "openat", "stat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat",
+                   "faccessat2", "getcwd", "ioctl", "getdents64", "socket", "uname", "sysinfo", "prlimit64", "unlink")  # fmt: skip
+
+PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 38, 4
+
+
+class SandboxError(Exception):
+    """The host offers no seccomp; the message says what follows."""
+
+
+def limit_resources() -> None:
+    """No core of a guest's memory lands on disk, no file is grown without end."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def arm() -> None:
+    """From here on only what is in KEPT; SandboxError when the host cannot do it. Threads that exist are included."""
+    try:
+        import pyseccomp as seccomp
+    except (ImportError, OSError, RuntimeError) as error:
+        raise SandboxError(f"system calls are not restricted: libseccomp cannot be used ({error})") from error
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        rules = seccomp.SyscallFilter(defaction=seccomp.KILL_PROCESS)
+        rules.set_attr(seccomp.Attr.CTL_TSYNC, 1)
+        for names in KEPT.values():
+            for name in names:
+                _add(seccomp, rules, seccomp.ALLOW, name)
+        for name in REFUSED_QUIETLY:
+            _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), name)
+        rules.load()
+    except OSError as error:
+        raise SandboxError(f"system calls are not restricted: the kernel refuses the filter ({error.strerror})") from error
+
+
+def _add(seccomp: Any, rules: Any, action: int, name: str) -> None:
+    """A call that this libseccomp does not know cannot be made by anything that it filters."""
+    if seccomp.resolve_syscall(seccomp.system_arch(), name) >= 0:
+        rules.add_rule(action, name)
