@@ -1,4 +1,4 @@
-"""Boots probes on Xenion, or with ``--oracle`` on a real Xen."""
+"""Boots probes on Xenion, or with ``pytest tests/guest --oracle`` on a real Xen (XENION_ORACLE_XEN)."""
 
 from __future__ import annotations
 
@@ -23,34 +23,36 @@ class Boot:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--oracle``: ask a real Xen instead of Xenion."""
-    parser.addoption("--oracle", action="store_true", help="boot the guest probes on the Xen that XENION_ORACLE_XEN names")
+    parser.addoption(
+        "--oracle", action="store_true", help="boot the guest probes on the Xen that XENION_ORACLE_XEN names"
+    )
 
 
-def _on_xenion(kernel: Path, cmdline: str) -> Boot:
+def _on_xenion(kernel: Path, seconds: float) -> Boot:
     from xenion.domain.run import run_guest
 
-    done = run_guest(kernel, memory_mib=32, cmdline=cmdline, processor="software", timeout_s=60)
+    done = run_guest(kernel, memory_mib=32, cmdline="", processor="software", timeout_s=seconds)
     return Boot(done.console, done.reason, done.report)
 
 
-def _on_oracle(kernel: Path, cmdline: str) -> Boot:
-    done = oracle.ask(kernel, cmdline)
+def _on_oracle(kernel: Path, seconds: float) -> Boot:
+    done = oracle.ask(kernel, oracle.BOOT_S + seconds)
     return Boot(done.console, done.reason, done.report)
 
 
 @pytest.fixture(scope="session")
 def boot_probe(request: pytest.FixtureRequest) -> Callable[[str], Boot]:
-    """A function that builds a probe, boots it and tells how it went; skips visibly where that cannot be done."""
+    """Builds a probe, boots it and tells how it went; skips visibly where that cannot be done."""
     if build.compiler() is None:
         pytest.skip("no C compiler to build the probes with: install gcc, or name one in CC")
     runner = _on_xenion
-    if request.config.getoption("--oracle"):
+    if request.config.getoption("--oracle", default=False):
         why = oracle.missing()
         if why:
             pytest.skip(why)
         runner = _on_oracle
 
     def boot(probe: str) -> Boot:
-        return runner(build.compile_probe(probe), "")
+        return runner(build.compile_probe(probe), build.seconds(probe))
 
     return boot

@@ -1,4 +1,4 @@
-"""Judges what a probe printed: "1..N", then N lines "ok NAME" or "FAIL NAME got .. want ..", each name once."""
+"""Judges what a probe printed: "1..N", then N lines "ok NAME" or "FAIL NAME ...", each name once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def complaints(console: str) -> list[str]:
             elif found.group(2) in seen:
                 wrong.append(f"{found.group(2)}: reported twice")
             seen.add(found.group(2))
-        elif line.startswith("# unexpected") or line.startswith("# page pool"):
+        elif line.startswith(("# unexpected", "# page pool")):
             wrong.append(line)
     if plan is None:
         wrong.append("no plan: the kernel did not reach its first hypercall, or its console is lost")

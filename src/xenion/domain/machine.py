@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenion.abi.io.console import XENCONS_OUT_SIZE
-from xenion.abi.sched import SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_suspend
+from xenion.abi.sched import SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_suspend, SHUTDOWN_watchdog
 from xenion.builder import BootState, DomainBuildError, KernelImage, build
 from xenion.config.domain import DomainConfig
 from xenion.core import lib
@@ -31,6 +31,7 @@ REASONS = {
     SHUTDOWN_reboot: "reboot",
     SHUTDOWN_suspend: "suspend",
     SHUTDOWN_crash: "crash",
+    SHUTDOWN_watchdog: "watchdog",
 }
 LAST_WORDS_SECONDS = 2.0
 
@@ -257,11 +258,22 @@ class Machine:
     def _serve(self) -> None:
         """Dom0's thread: until the guest has ended and its last words are out."""
         while not self._ended.is_set():
-            self._serve_once(None)
+            self._serve_once(self._watchdog_wait())
         deadline = time.monotonic() + LAST_WORDS_SECONDS
         self._serve_console()
         while self._reader is not None and (self._unsent or self._reader.pending) and time.monotonic() < deadline:
             self._serve_once(0.1)
+
+    def _watchdog_wait(self) -> float | None:
+        """Seconds until a watchdog of the guest's expires; one that has expired ends the domain."""
+        deadline = self.domain.watchdogs.next_deadline
+        if deadline is None:
+            return None
+        left = deadline - self.domain.system_time()
+        if left <= 0:
+            self.domain.shutdown(SHUTDOWN_watchdog)
+            return None
+        return left / 1e9
 
     def _serve_once(self, timeout: float | None) -> None:
         for key, mask in self._selector.select(timeout):

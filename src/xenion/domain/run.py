@@ -14,7 +14,7 @@ from xenion.processor.choose import open_processor
 
 @dataclass(frozen=True, slots=True)
 class GuestOutcome:
-    """`reason`: poweroff, reboot, suspend or crash; `report` when it crashed."""
+    """`reason`: poweroff, reboot, suspend, watchdog, crash or timeout; `report` for the last two."""
 
     console: str
     reason: str
@@ -30,18 +30,25 @@ def run_guest(
     processor: str | Processor = "software",
     timeout_s: float = 60,
 ) -> GuestOutcome:
-    """A guest that has not stopped after `timeout_s` seconds counts as crashed. DomainBuildError, KernelImageError."""
+    """A guest that has not stopped after `timeout_s` seconds is stopped. DomainBuildError, KernelImageError."""
     data = kernel if isinstance(kernel, bytes) else kernel.read_bytes()
     config = DomainConfig(name="guest", kernel=Path("/guest"), cmdline=cmdline, memory_mib=memory_mib)
     output = bytearray()
     chosen = open_processor(processor) if isinstance(processor, str) else processor
     machine = Machine(config, Files(load_kernel(data), ramdisk), chosen, log=output.extend)
-    watchdog = threading.Timer(timeout_s, lambda: machine.domain.fail(f"no end after {timeout_s:g} s"))
+    late = threading.Event()
+
+    def expire() -> None:
+        late.set()
+        machine.domain.fail(f"no end after {timeout_s:g} s")
+
+    watchdog = threading.Timer(timeout_s, expire)
     try:
         machine.prepare()
         watchdog.start()
         reason = machine.run()
-        report = write_report(machine.domain, machine.boot_state, "guest", bytes(output)) if reason == "crash" else None
+        reason = "timeout" if late.is_set() else reason
+        report = write_report(machine.domain, machine.boot_state, "guest", bytes(output)) if reason in ("crash", "timeout") else None
     finally:
         watchdog.cancel()
         machine.close()

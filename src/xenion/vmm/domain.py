@@ -1,13 +1,16 @@
 """A PV domain: memory, vCPU state, event channels, grants, and the cold half of its hypercalls."""
 
+import os
 import struct
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from xenion.abi.arch_x86_64 import ArchSharedInfo
 from xenion.abi.errno import Errno
 from xenion.abi.sched import SHUTDOWN_crash
+from xenion.abi.xen import SharedInfo
 from xenion.core import ffi, lib
 from xenion.processor import Callbacks, Processor
 from xenion.vmm import privileged
@@ -19,10 +22,18 @@ from xenion.vmm.grants import GrantTable
 from xenion.vmm.hypercalls import HANDLERS
 from xenion.vmm.memory import DESCRIPTOR_AREAS, PAGE_SIZE, BuildSpace, MachineMemory
 from xenion.vmm.vcpu import Vcpu
+from xenion.vmm.watchdog import Watchdogs
 
 M2P_INVALID = (1 << 63) - 1
-VCPU_INFO_SIZE = 64
+DEFAULT_TICK_NS = 10_000_000
+"""A PV vCPU starts with a periodic timer of 100 Hz."""
+
 CR2_OFFSET = 16
+
+
+def signed(value: int) -> int:
+    """A 64-bit result as the core takes it."""
+    return value - (1 << 64) if value >> 63 & 1 and value > 0 else value
 
 
 class Domain:
@@ -42,6 +53,7 @@ class Domain:
         console_output: Callable[[bytes], None],
     ) -> None:
         self.domid = domid
+        self._notify_fd = notify_fd
         self.handle = handle
         self.processor = processor
         self.console_output = console_output
@@ -58,6 +70,7 @@ class Domain:
         self.vcpus = [Vcpu(self, self.state.vcpus + 0)]
         self.events = EventChannels(self.state, len(self.vcpus))
         self.grants = GrantTable(self.memory)
+        self.watchdogs = Watchdogs()
         self.cpuid = domain_leaves(processor.features.cpuid)
         processor.attach(self.state, notify_fd, Callbacks(self._cold_call, self._cold_trap))
         processor.set_cpuid(self.cpuid)
@@ -78,6 +91,7 @@ class Domain:
         vcpu.domain = state
         vcpu.info = state.shared_info
         vcpu.debugreg[6], vcpu.debugreg[7] = 0xFFFF0FF0, 0x400
+        vcpu.period = DEFAULT_TICK_NS
         lib.core_map_descriptor_areas(state, memory.reserved_gdt_mfn * PAGE_SIZE)
         lib.core_adopt_frames(state, memory.first_mfn, memory.nr_pages)
         for mfn in (memory.shared_info_mfn, *range(memory.grant_mfn, memory.first_mfn)):
@@ -99,6 +113,7 @@ class Domain:
         self.state.tsc_base = self.processor.tsc()
         wall = time.time_ns()
         vcpu = self.state.vcpus
+        vcpu[0].period_due = vcpu[0].period
         lib.core_publish_time(vcpu)
         lib.core_publish_wallclock(self.state, wall)
 
@@ -138,12 +153,23 @@ class Domain:
     def pages(self) -> int:
         return int(self.state.pages)
 
+    @property
+    def max_pfn(self) -> int:
+        """The guest's own word in its shared_info."""
+        at = self.memory.shared_info_mfn * PAGE_SIZE + SharedInfo.arch.offset + ArchSharedInfo.max_pfn.offset
+        (value,) = struct.unpack_from("<Q", self.memory.bytes, at)
+        return int(value)
+
     def set_pfn(self, mfn: int, pfn: int) -> None:
         self.memory.words[self.memory.m2p_mfn * 512 + mfn] = pfn & M2P_INVALID
 
     def system_time(self) -> int:
         """ns since the domain booted."""
         return int(lib.core_system_time(self.state))
+
+    def wake_dom0(self) -> None:
+        """Have Dom0's thread look at what it waits for."""
+        os.eventfd_write(self._notify_fd, 1)
 
     def raise_event(self, port: int) -> None:
         """On the vCPU's thread."""
@@ -162,7 +188,7 @@ class Domain:
         if handler is None:
             return -Errno.ENOSYS
         try:
-            return handler(self.vcpus[state.id], list(args))
+            return signed(handler(self.vcpus[state.id], list(args)))
         except GuestError as error:
             return -error.errno
         except Exception:  # noqa: BLE001  a bug of ours ends this domain only, with its traceback in the report

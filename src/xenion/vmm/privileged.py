@@ -7,12 +7,15 @@ cli and sti are the core's.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xenion.abi.arch_x86_64 import FLAT_KERNEL_CS64
 from xenion.core import lib
 from xenion.vmm.cpuid import lookup
 from xenion.vmm.errors import GuestError
 from xenion.vmm.vcpu import Vcpu
 
-RAX, RCX, RDX, RBX = range(4)
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
+M64 = (1 << 64) - 1
+FLAG_DF = 0x400
 LONGEST = 15
 LOW = 0xFFFFFFFF
 FORCED_CPUID = b"\x0f\x0bxen\x0f\xa2"
@@ -20,7 +23,7 @@ UD_VECTOR, GP_VECTOR = 6, 13
 
 CR0_BASE, CR0_TS, CR4 = 0x80050033, 8, 0x620
 EFER_VALUE = 0xD01
-PAT_DEFAULT = 0x0007040600070406
+XEN_PAT = 0x050100070406
 
 MSR_TSC, MSR_APIC_BASE, MSR_PLATFORM_ID, MSR_UCODE_REV = 0x10, 0x1B, 0x17, 0x8B
 MSR_PAT, MSR_EFER = 0x277, 0xC0000080
@@ -39,6 +42,7 @@ class Instruction:
     prefixes: int
     operand_size: int
     rex: int
+    repeat: bool = False
 
     def length(self, opcode_bytes: int) -> int:
         return self.prefixes + opcode_bytes
@@ -56,14 +60,24 @@ def _fetch(vcpu: Vcpu) -> bytes:
 
 
 def _decode(code: bytes) -> Instruction:
-    size, at = 4, 0
+    size, at, repeat = 4, 0, False
     while at < len(code) and code[at] in (0x66, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65):
         size = 2 if code[at] == 0x66 else size
+        repeat |= code[at] in (0xF2, 0xF3)
         at += 1
     rex = 0
     if at < len(code) and code[at] & 0xF0 == 0x40:
         rex, at = code[at], at + 1
-    return Instruction(code[at:], at, size, rex)
+    return Instruction(code[at:], at, size, rex, repeat)
+
+
+def _port_open(vcpu: Vcpu, port: int, size: int) -> bool:
+    """The guest's own bitmap (PHYSDEVOP_set_iobitmap) may open ports to its applications."""
+    ports = vcpu.io_ports
+    if port + size > ports:
+        return False
+    bits = int.from_bytes(vcpu.read_as_kernel(vcpu.io_bitmap + port // 8, 2), "little")
+    return not bits >> port % 8 & ((1 << size) - 1)
 
 
 def _iopl_allows(vcpu: Vcpu) -> bool:
@@ -81,16 +95,37 @@ def _set_low(vcpu: Vcpu, register: int, value: int, size: int) -> None:
 
 
 def _port(vcpu: Vcpu, code: Instruction) -> bool:
-    """No device is behind any port: reads give all ones, writes go nowhere. String forms fault."""
+    """No device is behind any port: reads give all ones, writes go nowhere."""
     op = code.opcode[0]
-    if not _iopl_allows(vcpu):
-        return False
     immediate = op < 0xE8
     port = code.opcode[1] if immediate and len(code.opcode) > 1 else vcpu.state.regs[RDX] & 0xFFFF
     size = code.operand_size if op & 1 else 1
+    if not (_iopl_allows(vcpu) or _port_open(vcpu, port, size)):
+        return False
     if not op & 2:
         _set_low(vcpu, RAX, 0 if port == PIT_CHANNEL_2 else LOW, size)
     vcpu.state.rip += code.length(2 if immediate else 1)
+    return True
+
+
+def _string_port(vcpu: Vcpu, code: Instruction) -> bool:
+    """ins and outs, at most a page's worth at a time: a longer repeat comes back here."""
+    regs, op = vcpu.state.regs, code.opcode[0]
+    size = code.operand_size if op & 1 else 1
+    if not (_iopl_allows(vcpu) or _port_open(vcpu, regs[RDX] & 0xFFFF, size)):
+        return False
+    whole = regs[RCX] if code.repeat else 1
+    count = min(whole, 4096 // size)
+    backwards = vcpu.flags & FLAG_DF
+    pointer = RDI if op < 0x6E else RSI
+    start = regs[pointer] - (count - 1) * size if backwards else regs[pointer]
+    if op < 0x6E and count:
+        vcpu.write(start & M64, b"\xff" * (count * size))
+    regs[pointer] = regs[pointer] + (-count if backwards else count) * size & M64
+    if code.repeat:
+        regs[RCX] = whole - count
+    if count == whole:
+        vcpu.state.rip += code.length(1)
     return True
 
 
@@ -107,7 +142,8 @@ def _read_msr(vcpu: Vcpu, msr: int) -> int | None:
     constants = {
         MSR_KERNEL_GS_BASE: state.gs_user,
         MSR_EFER: EFER_VALUE,
-        MSR_PAT: PAT_DEFAULT,
+        MSR_PAT: XEN_PAT,
+        MSR_TSC: vcpu.domain.processor.tsc(),
         MSR_APIC_BASE: 0xFEE00000 | 1 << 11 | 1 << 8,
         MSR_UCODE_REV: 0,
         MSR_PLATFORM_ID: 0,
@@ -227,8 +263,23 @@ def _load_ss(vcpu: Vcpu, code: Instruction) -> bool:
     return True
 
 
+def _far_return(vcpu: Vcpu, code: Instruction) -> bool:
+    """lretq to the kernel's own code segment, which from ring 1 looks like a return to ring 3."""
+    state = vcpu.state
+    if not state.kernel_mode or not code.rex & 8:
+        return False
+    rip, selector = vcpu.read_words(state.regs[RSP], 2)
+    if selector & 0xFFFF != FLAT_KERNEL_CS64:
+        return False
+    state.regs[RSP] += 16
+    state.rip = rip
+    return True
+
+
 Emulator = Callable[[Vcpu, Instruction], bool]
-ONE_BYTE: dict[int, Emulator] = {op: _port for op in (0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF)} | {0x8E: _load_ss}
+ONE_BYTE: dict[int, Emulator] = {op: _port for op in (0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF)} | {
+    op: _string_port for op in range(0x6C, 0x70)
+} | {0x8E: _load_ss, 0xCB: _far_return}
 TWO_BYTES: dict[int, Emulator] = {
     0x06: _clts,
     0x08: _skip,
@@ -240,7 +291,7 @@ TWO_BYTES: dict[int, Emulator] = {
     0x30: _wrmsr,
     0x32: _rdmsr,
 }
-FOR_APPLICATIONS = {_port}
+FOR_APPLICATIONS = {_port, _string_port}
 
 
 def _general_protection(vcpu: Vcpu) -> bool:
@@ -269,6 +320,6 @@ def emulate(vcpu: Vcpu, vector: int, error: int) -> bool:
     try:
         if vector == UD_VECTOR:
             return _forced_cpuid(vcpu)
-        return error in (0, vcpu.state.regs[RAX] & 0xFFFC) and _general_protection(vcpu)
+        return _general_protection(vcpu)
     except GuestError:
         return False  # the instruction itself cannot be read

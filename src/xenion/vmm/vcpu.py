@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=LittleEndianStructure)
 
+HYPERVISOR_VIRT_END = 0xFFFF880000000000
+USER_END = 1 << 47
 LIMIT = 1 << 20
 """No single argument of a guest is larger than this."""
+
+
+def address_okay(address: int) -> bool:
+    """Xen's access_ok: the user half, or above the hypervisor's hole."""
+    return address < USER_END or address >= HYPERVISOR_VIRT_END
 
 
 class Vcpu:
@@ -22,6 +29,7 @@ class Vcpu:
     def __init__(self, domain: "Domain", state: Any) -> None:
         self.domain = domain
         self.state = state
+        self.io_bitmap = self.io_ports = 0
 
     def read(self, address: int, size: int) -> bytes:
         """Guest memory at a virtual address of the current mode; GuestError(EFAULT)."""
@@ -31,6 +39,14 @@ class Vcpu:
         if lib.core_copy_from(self.state, ffi.from_buffer(buffer), address, size):
             raise GuestError(Errno.EFAULT)
         return bytes(buffer)
+
+    def read_as_kernel(self, address: int, size: int) -> bytes:
+        """Through the guest kernel's tables, whichever mode the vCPU is in."""
+        mode, self.state.kernel_mode = self.state.kernel_mode, 1
+        try:
+            return self.read(address, size)
+        finally:
+            self.state.kernel_mode = mode
 
     def write(self, address: int, data: bytes | bytearray) -> None:
         if lib.core_copy_to(self.state, address, ffi.from_buffer(data), len(data)):
@@ -46,6 +62,10 @@ class Vcpu:
     def read_words(self, address: int, count: int) -> list[int]:
         """`count` 64-bit words."""
         return list(memoryview(self.read(address, count * 8)).cast("Q")) if count else []
+
+    @property
+    def flags(self) -> int:
+        return int(lib.core_get_flags(self.state))
 
     @property
     def id(self) -> int:

@@ -1,6 +1,6 @@
 """Builds a probe: freestanding C and a little assembly, linked into an ELF with Xen's notes (elfnote.h).
 
-Results are cached by the content of everything that goes in, so that a changed kit rebuilds every probe and nothing else does.
+Results are cached by the content of everything that goes in: a changed kit rebuilds every probe.
 """
 
 from __future__ import annotations
@@ -15,14 +15,34 @@ from pathlib import Path
 
 KIT = Path(__file__).parent
 PROBES = KIT.parent / "probes"
-FLAGS = (
-    "-O2 -std=gnu11 -ffreestanding -fno-builtin -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone -mgeneral-regs-only "
-    "-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -fno-strict-aliasing "
-    "-Wall -Wextra -Werror -Wno-array-bounds"
-).split()
-LINK = (
-    "-nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,-z,norelro"
-).split()
+FLAGS = [
+    "-O2",
+    "-std=gnu11",
+    "-ffreestanding",
+    "-fno-builtin",
+    "-fno-pic",
+    "-fno-pie",
+    "-mcmodel=kernel",
+    "-mno-red-zone",
+    "-mgeneral-regs-only",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fcf-protection=none",
+    "-fno-strict-aliasing",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-array-bounds",
+]
+LINK = [
+    "-nostdlib",
+    "-static",
+    "-no-pie",
+    "-Wl,--build-id=none",
+    "-Wl,-z,max-page-size=4096",
+    "-Wl,-z,noexecstack",
+    "-Wl,-z,norelro",
+]
 
 
 class BuildError(Exception):
@@ -40,13 +60,19 @@ def probes() -> list[str]:
 
 
 def outcome(probe: str) -> str:
-    """How the probe's domain ends when all is well: "poweroff", or what the line ``/* outcome: WORD */`` of its source says."""
+    """How the probe's domain ends when all is well: the WORD of ``/* outcome: WORD */``, or "poweroff"."""
     found = re.search(r"/\* outcome: ([a-z-]+) \*/", (PROBES / f"{probe}.c").read_text())
     return found.group(1) if found else "poweroff"
 
 
+def seconds(probe: str) -> float:
+    """How long the probe may take: 60, or what the line ``/* seconds: N */`` of its source says."""
+    found = re.search(r"/\* seconds: ([0-9]+) \*/", (PROBES / f"{probe}.c").read_text())
+    return float(found.group(1)) if found else 60.0
+
+
 def build_directory() -> Path:
-    """Where built probes are kept: ``XENION_GUEST_BUILD``, or a directory of this user's in the system's temporary one."""
+    """Where built probes are kept: ``XENION_GUEST_BUILD``, or this user's temporary directory."""
     chosen = os.environ.get("XENION_GUEST_BUILD")
     return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"xenion-probes-{os.getuid()}"
 

@@ -14,6 +14,8 @@ void core_resume(struct vcpu *v);
 int64_t core_copy_from(struct vcpu *v, void *to, uint64_t from, uint64_t size);
 int64_t core_copy_to(struct vcpu *v, uint64_t to, const void *from, uint64_t size);
 void core_inject(struct vcpu *v, uint32_t vector, int has_error, uint32_t error);
+int64_t core_block(struct vcpu *v);
+uint64_t core_get_flags(struct vcpu *v);
 void core_crash(struct domain *d, const char *reason);
 uint64_t core_system_time(struct domain *d);
 

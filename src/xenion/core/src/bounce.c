@@ -118,10 +118,9 @@ s64 guest_iret(struct vcpu *v)
     v->ss = (u16)(f.ss | 3);
     p->set_flags(v, (f.rflags & ~(FLAG_IOPL | FLAG_VM)) | FLAG_IF);
     v->regs[RSP] = f.rsp;
-    if (!(f.flags & VGCF_IN_SYSCALL)) {
-        v->regs[R11] = f.r11;
-        v->regs[RCX] = f.rcx;
-    }
+    v->regs[R11] = f.flags & VGCF_IN_SYSCALL ? (f.rflags & ~(FLAG_IOPL | FLAG_VM)) | FLAG_IF | 2 : f.r11;
+    v->regs[RCX] = f.flags & VGCF_IN_SYSCALL ? f.rip : f.rcx;
+    v->nmi_masked = 0;
     store(&info_of(v)->upcall_mask, f.rflags & FLAG_IF ? 0 : 1);
     v->regs[RAX] = f.rax;
     refused_return(v);

@@ -8,14 +8,28 @@
 #define DESC_DPL (3ull << 45)
 #define DESC_P (1ull << 47)
 
-/* Call gates are refused: they are an escape from ring 1, and Xen too only emulates them. */
+#define GATE_TYPE (0xcull << 40)
+#define GATE_RESERVED (0xffull << 32)
+
+/* A call gate may be stored but never used: its DPL goes to its selector's RPL, and zero keeps every guest out. */
+static int check_gate(u64 *descriptor)
+{
+    u64 value = *descriptor, selector = (value >> 16) & 0xffff;
+    if ((value & DESC_SYSTEM_TYPE) != GATE_TYPE || (value & GATE_RESERVED))
+        return 0;
+    if (selector >> 3 >= FIRST_RESERVED_GDT_ENTRY && !(selector & 4) && selector != FLAT_KERNEL_CS64)
+        return 0;
+    *descriptor = (value & ~DESC_DPL & ~(3ull << 16)) | 3ull << 16;
+    return 1;
+}
+
 static int check_descriptor(u64 *descriptor)
 {
     u64 value = *descriptor;
     if (!(value & DESC_P))
         return 1;
     if (!(value & DESC_S))
-        return !(value & DESC_SYSTEM_TYPE);
+        return !(value & DESC_SYSTEM_TYPE) || check_gate(descriptor);
     /* Accessed, or loading it would write to a read-only page. */
     *descriptor = value | DESC_DPL | DESC_ACCESSED;
     return 1;

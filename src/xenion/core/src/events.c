@@ -75,7 +75,11 @@ void deliver_events(struct vcpu *v)
 {
     drain_inbox(v->domain);
     check_timers(v);
-    if (events_deliverable(v))
+    if (unlikely(v->nmi_pending) && !v->nmi_masked && v->nmi_callback) {
+        v->nmi_pending = 0;
+        v->nmi_masked = 1;
+        bounce(v, v->nmi_callback, 0, 0, 1);
+    } else if (events_deliverable(v))
         bounce(v, v->event_callback, 0, 0, 1);
 }
 

@@ -5,11 +5,9 @@
  * mod_lN_entry in xen/arch/x86/mm.c. */
 #include "core.h"
 
-/* Address bits beyond the machine's, and what each level may not carry. */
-#define RESERVED 0x000ff00000000000ull
 #define AVAILABLE_HIGH (0x7ffull << 52)
-#define L1_REFUSED (RESERVED)
-#define UPPER_REFUSED (RESERVED | PTE_PSE | 0x100ull)
+/* What entries above L1 may not carry: large pages, the global bit. */
+#define UPPER_REFUSED (PTE_PSE | 0x100ull)
 
 /* Changes of these bits alone keep every reference as it is. */
 #define HARMLESS (PTE_NX | AVAILABLE_HIGH | 0xe00ull | PTE_D | PTE_A | PTE_US | 0x100ull)
@@ -19,8 +17,6 @@ static inline int is_xen_slot(u64 index) { return index >= L4_XEN_FIRST && index
 static int get_l1_target(struct domain *d, u64 entry)
 {
     u64 mfn = PTE_FRAME(entry);
-    if (entry & L1_REFUSED)
-        return -XEN_EINVAL;
     if (!frame_of(d, mfn))
         return mfn == PTE_ADDRESS >> PAGE_SHIFT ? -XEN_EINVAL : -XEN_EPERM;
     if (!get_frame(d, mfn))
@@ -185,7 +181,7 @@ int change_entry(struct domain *d, u64 mfn, u64 type, u64 index, u64 value, int 
             fetch_add(&d->lower_generation, 1);
     }
     u64 old = load(slot);
-    if ((old & value & PTE_P) && !((old ^ value) & ~HARMLESS) && !(value & (type == TYPE_L1 ? L1_REFUSED : UPPER_REFUSED))) {
+    if ((old & value & PTE_P) && !((old ^ value) & ~HARMLESS) && (type == TYPE_L1 || !(value & UPPER_REFUSED))) {
         while (!cas(slot, &old, preserve_ad ? value | (old & (PTE_A | PTE_D)) : value))
             if (!(old & PTE_P) || ((old ^ value) & ~HARMLESS))
                 return -XEN_EBUSY;

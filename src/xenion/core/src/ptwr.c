@@ -109,10 +109,13 @@ static int is_byte_operation(const struct instruction *i)
     return !(i->opcode & 1) && i->opcode != 0x83;
 }
 
+/* stos without a repeat prefix: its operand is implied. */
+static int is_store_string(const struct instruction *i) { return !i->two_byte && (i->opcode & 0xfe) == 0xaa; }
+
 static int decode(struct vcpu *v, struct instruction *i)
 {
     fetch(v, i);
-    if (!read_prefixes(i) || !skip_operand(i))
+    if (!read_prefixes(i) || (!is_store_string(i) && !skip_operand(i)))
         return 0;
     i->size = is_byte_operation(i) ? 1 : i->rex & 8 ? 8 : i->small ? 2 : 4;
     int bytes = immediate_size(i);
@@ -197,7 +200,7 @@ struct effect {
     u64 flags;      /* of STATUS_FLAGS */
     u64 touched;    /* which flags change */
     u64 loaded;     /* for the register (or RAX) */
-    u8 writes_register, writes_rax, skips_store;
+    u8 writes_register, writes_rax, skips_store, moves_rdi;
 };
 
 static int arithmetic(int operation, const struct instruction *i, u64 old, u64 operand, struct effect *e)
@@ -273,6 +276,15 @@ static int effect_of(struct vcpu *v, const struct instruction *i, u64 old, struc
         e->writes_register = 1;
         e->loaded = old;
         return 1;
+    case 0xaa: /* stos */
+    case 0xab:
+        e->value = v->regs[RAX];
+        e->moves_rdi = 1;
+        return !i->lock;
+    case 0xf6: /* not */
+    case 0xf7:
+        e->value = ~old;
+        return group(i) == 2;
     case 0x80: /* op imm */
     case 0x81:
     case 0x83:
@@ -289,6 +301,8 @@ static void finish(struct vcpu *v, const struct instruction *i, const struct eff
         write_register(v, i, e->loaded);
     if (e->writes_rax)
         merge(&v->regs[RAX], 0, i->size, e->loaded);
+    if (e->moves_rdi)
+        v->regs[RDI] += p->get_flags(v) & FLAG_DF ? -(u64)i->size : (u64)i->size;
     if (e->touched)
         p->set_flags(v, (p->get_flags(v) & ~e->touched) | (e->flags & e->touched));
     v->rip += (u64)i->position;

@@ -6,6 +6,8 @@
 /* The domain's own frames, in pseudo-physical order. */
 void core_adopt_frames(struct domain *d, u64 first, u64 count)
 {
+    for (u64 mfn = 0; mfn < first; mfn++)
+        *word_at(d, d->m2p + mfn * 8) = ~0ull;
     for (u64 mfn = first; mfn < first + count && mfn < d->nr_frames; mfn++) {
         d->frames[mfn].count = FRAME_ALLOCATED | 1;
         d->frames[mfn].type = 0;
@@ -57,6 +59,7 @@ int core_release_frame(struct domain *d, u64 mfn)
     struct frame *f = frame_of(d, mfn);
     if (!f || mfn < d->first_frame || !(fetch_and(&f->count, ~FRAME_ALLOCATED) & FRAME_ALLOCATED))
         return -XEN_EINVAL;
+    *word_at(d, d->m2p + mfn * 8) = ~0ull;
     put_frame(d, mfn);
     return 0;
 }

@@ -44,6 +44,8 @@ struct vcpu {
     uint8_t stopped;           /* the run loop must return */
     uint8_t task_switched;     /* fpu_taskswitch: the next FPU use raises #NM */
     uint8_t in_multicall;
+    uint8_t nmi_pending;
+    uint8_t nmi_masked;        /* until the handler's iret */
 
     uint64_t cr3;              /* machine address of the guest kernel's L4 */
     uint64_t user_cr3;         /* and of the user one; 0 none */
@@ -58,6 +60,7 @@ struct vcpu {
     uint64_t syscall_callback;
     uint64_t sysenter_callback;
     uint64_t syscall32_callback;
+    uint64_t nmi_callback;
     uint8_t failsafe_masks;
     uint8_t syscall_masks;
     uint8_t syscall32_masks;

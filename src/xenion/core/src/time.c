@@ -58,12 +58,7 @@ s64 set_singleshot(struct vcpu *v, u64 arg)
     } set;
     if (copy_from_guest(v, &set, arg, sizeof set))
         return -XEN_EFAULT;
-    if (set.timeout < system_time(v->domain)) {
-        if (set.flags & VCPU_SSHOTTMR_future)
-            return -XEN_ETIME;
-        set.timeout = 1; /* at once */
-    }
-    set_deadline(v, set.timeout);
+    set_deadline(v, set.timeout ? set.timeout : 1); /* VCPU_SSHOTTMR_future is ignored, as Xen does now */
     return 0;
 }
 

@@ -44,11 +44,14 @@ void core_kicked(struct vcpu *v)
         deliver_events(v);
 }
 
-/* A fault in the vCPU's own LDT window: the guest's page is mapped there on first use. */
+/* A fault in the vCPU's own LDT window: the guest's page is mapped there on first use, or the fault is its page's. */
 static int ldt_fault(struct vcpu *v)
 {
-    u64 window = v->domain->gdt_area + (u64)v->id * 0x20000 + 0x10000;
-    return v->cr2 - window < 0x10000 && map_ldt_page(v, v->cr2 - window);
+    u64 offset = v->cr2 - (v->domain->gdt_area + (u64)v->id * 0x20000 + 0x10000);
+    if (offset >= 0x10000)
+        return 0;
+    v->cr2 = v->ldt_base + offset;
+    return map_ldt_page(v, offset);
 }
 
 /* The kernel half as seen from the user's own table, when the application ran on the kernel's. */
@@ -69,7 +72,7 @@ void core_page_fault(struct vcpu *v, u64 address, u32 error)
         emulate_table_write(v, address))
         return;
     error = v->kernel_mode ? error & ~PFEC_USER : error | PFEC_USER;
-    info_of(v)->cr2 = address;
+    info_of(v)->cr2 = v->cr2;
     inject_exception(v, 14, 1, error);
 }
 
@@ -127,6 +130,10 @@ void core_inject(struct vcpu *v, uint32_t vector, int has_error, uint32_t error)
 {
     inject_exception(v, vector, has_error, error);
 }
+
+int64_t core_block(struct vcpu *v) { return sched_block(v); }
+
+uint64_t core_get_flags(struct vcpu *v) { return v->domain->platform->get_flags(v); }
 
 void core_crash(struct domain *d, const char *reason) { crash_domain(d, reason); }
 

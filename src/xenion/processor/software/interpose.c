@@ -129,6 +129,17 @@ FAULTING_OUT(helper_outb_x86_64)
 FAULTING_OUT(helper_outw_x86_64)
 FAULTING_OUT(helper_outl_x86_64)
 
+EXPORTED void helper_load_seg_x86_64(void *env, int segment, int selector);
+
+/* A null stack selector faults in ring 3, which is what the guest's kernel thinks it is in. The original looks at its return
+ * address to find the guest's instruction: it must be a tail call. */
+void helper_load_seg_x86_64(void *env, int segment, int selector)
+{
+    if (segment == SEG_SS && !(selector & 0xfffc))
+        unicorn.raise_error(env, 13, 0, (uintptr_t)__builtin_return_address(0));
+    unicorn.load_segment(env, segment, selector);
+}
+
 EXPORTED void helper_sysenter_x86_64(void *env);
 
 /* No system call entry is set up for it: it faults. */
@@ -147,3 +158,9 @@ u64 helper_rdrand_x86_64(void *env)
     *(u64 *)((u8 *)env + ENV_CC_SRC) = good;
     return good ? value : 0;
 }
+
+EXPORTED void helper_rechecking_single_step_x86_64(void *env);
+
+/* After `syscall` the engine would single-step at once when the hypercall's iret has set TF; the step comes after the next
+ * instruction. */
+void helper_rechecking_single_step_x86_64(void *env) { (void)env; }

@@ -130,8 +130,8 @@ static int load_selector(struct vcpu *v, int segment, u16 selector)
         descriptor = read_descriptor(v, selector, &okay);
         if (!okay || !may_load(segment, (u32)(descriptor >> 32)))
             return -1;
-    } else if (segment == SEG_SS && v->kernel_mode == 0) {
-        return -1;
+    } else if (segment == SEG_SS) {
+        return -1; /* no null stack in ring 3 */
     }
     cache_segment(s, selector, descriptor);
     if (segment == SEG_CS || segment == SEG_SS)
@@ -380,6 +380,10 @@ const char *engine_start(struct engine *e, u64 rip, u64 rsp, u64 rsi)
         return "the reserved descriptors are not in place";
     load_ldt(v);
     set_flags(v, FLAG_IF);
+    u32 mxcsr = 0x1f80;
+    u16 control = 0x37f;
+    unicorn.reg_write(e->uc, UC_X86_REG_MXCSR, &mxcsr);
+    unicorn.reg_write(e->uc, UC_X86_REG_FPCW, &control);
     v->regs[RSP] = rsp;
     v->regs[RSI] = rsi;
     *env_u64(e, ENV_EIP) = rip;

@@ -26,7 +26,9 @@
 #define UC_X86_REG_CR3 53
 #define UC_X86_REG_CR4 54
 #define UC_X86_REG_GDTR 243
+#define UC_X86_REG_FPCW 246
 #define UC_X86_REG_MSR 248
+#define UC_X86_REG_MXCSR 249
 #define UC_X86_REG_RFLAGS 253
 
 /* bytes from the start of CPUX86State */

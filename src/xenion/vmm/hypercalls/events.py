@@ -1,5 +1,8 @@
 """event_channel_op but send and unmask, which the core answers (event_channel.h)."""
 
+from collections.abc import Callable
+from ctypes import LittleEndianStructure
+
 from xenion.abi.errno import Errno
 from xenion.abi.event_channel import (
     EVTCHNOP_alloc_unbound,
@@ -9,7 +12,10 @@ from xenion.abi.event_channel import (
     EVTCHNOP_bind_vcpu,
     EVTCHNOP_bind_virq,
     EVTCHNOP_close,
+    EVTCHNOP_expand_array,
+    EVTCHNOP_init_control,
     EVTCHNOP_reset,
+    EVTCHNOP_set_priority,
     EVTCHNOP_status,
     EVTCHNSTAT_closed,
     EVTCHNSTAT_interdomain,
@@ -19,10 +25,14 @@ from xenion.abi.event_channel import (
     EvtchnAllocUnbound,
     EvtchnBindInterdomain,
     EvtchnBindIpi,
+    EvtchnBindPirq,
     EvtchnBindVcpu,
     EvtchnBindVirq,
     EvtchnClose,
+    EvtchnExpandArray,
+    EvtchnInitControl,
     EvtchnReset,
+    EvtchnSetPriority,
     EvtchnStatus,
 )
 from xenion.abi.xen import NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF
@@ -112,7 +122,7 @@ def _close(vcpu: Vcpu, address: int) -> int:
 def _status(vcpu: Vcpu, address: int) -> int:
     request = vcpu.read_struct(address, EvtchnStatus)
     if not is_self(vcpu, request.dom):
-        raise GuestError(Errno.EPERM)
+        raise GuestError(Errno.EPERM if request.dom == 0 else Errno.ESRCH)
     events = vcpu.domain.events
     if not 0 <= request.port < 4096:
         raise GuestError(Errno.EINVAL)
@@ -127,6 +137,22 @@ def _status(vcpu: Vcpu, address: int) -> int:
         request.u.virq = events.number_of(request.port)
     vcpu.write_struct(address, request)
     return 0
+
+
+def _bind_pirq(vcpu: Vcpu, address: int) -> int:
+    """No physical interrupt belongs to a domain."""
+    vcpu.read_struct(address, EvtchnBindPirq)
+    raise GuestError(Errno.EINVAL)
+
+
+def _no_fifo(kind: type[LittleEndianStructure]) -> Callable[[Vcpu, int], int]:
+    """The FIFO interface is absent; Linux then stays with two-level channels."""
+
+    def refuse(vcpu: Vcpu, address: int) -> int:
+        vcpu.read_struct(address, kind)
+        raise GuestError(Errno.ENOSYS)
+
+    return refuse
 
 
 def _reset(vcpu: Vcpu, address: int) -> int:
@@ -148,13 +174,15 @@ OPERATIONS = {
     EVTCHNOP_close: _close,
     EVTCHNOP_status: _status,
     EVTCHNOP_reset: _reset,
+    EVTCHNOP_bind_pirq: _bind_pirq,
+    EVTCHNOP_init_control: _no_fifo(EvtchnInitControl),
+    EVTCHNOP_expand_array: _no_fifo(EvtchnExpandArray),
+    EVTCHNOP_set_priority: _no_fifo(EvtchnSetPriority),
 }
 
 
 def event_channel_op(vcpu: Vcpu, args: list[int]) -> int:
     command = args[0] & 0xFFFFFFFF
-    if command == EVTCHNOP_bind_pirq:
-        raise GuestError(Errno.EINVAL)  # no physical interrupt belongs to a domain
     operation = OPERATIONS.get(command)
     if operation is None:
         raise GuestError(Errno.ENOSYS)

@@ -12,7 +12,9 @@ from xenion.abi.grant_table import (
     GNTST_bad_copy_arg,
     GNTST_bad_domain,
     GNTST_bad_gntref,
+    GNTST_bad_handle,
     GNTST_bad_page,
+    GNTST_bad_virt_addr,
     GNTST_general_error,
     GNTST_okay,
     GNTST_permission_denied,
@@ -22,6 +24,7 @@ from xenion.abi.grant_table import (
     GNTTABOP_query_size,
     GNTTABOP_set_version,
     GNTTABOP_setup_table,
+    GNTTABOP_transfer,
     GNTTABOP_unmap_grant_ref,
     GnttabCopy,
     GnttabCopyPtr,
@@ -30,6 +33,7 @@ from xenion.abi.grant_table import (
     GnttabQuerySize,
     GnttabSetupTable,
     GnttabSetVersion,
+    GnttabTransfer,
     GnttabUnmapGrantRef,
     GNTCOPY_dest_gref,
     GNTCOPY_source_gref,
@@ -52,7 +56,10 @@ def _setup_table(vcpu: Vcpu, request: Any) -> int:
     vcpu.domain.grants.grow(request.nr_frames)
     first = vcpu.domain.memory.grant_mfn
     frames = b"".join((first + i).to_bytes(8, "little") for i in range(request.nr_frames))
-    vcpu.write(request.frame_list, frames)
+    try:
+        vcpu.write(request.frame_list, frames)
+    except GuestError:
+        return GNTST_bad_virt_addr
     return GNTST_okay
 
 
@@ -99,8 +106,14 @@ def _map(vcpu: Vcpu, request: Any) -> int:
     return GNTST_bad_gntref if is_self(vcpu, request.dom) else GNTST_bad_domain
 
 
+def _transfer(vcpu: Vcpu, request: Any) -> int:
+    """To whom? There is no other domain that a frame could go to."""
+    return GNTST_bad_domain
+
+
 def _unmap(vcpu: Vcpu, request: Any) -> int:
-    return -4  # GNTST_bad_handle: there are no mappings
+    """There are no mappings."""
+    return GNTST_bad_handle
 
 
 Operation = Callable[[Vcpu, Any], int]
@@ -108,9 +121,13 @@ OPERATIONS: dict[int, tuple[type[LittleEndianStructure], Operation]] = {
     GNTTABOP_setup_table: (GnttabSetupTable, _setup_table),
     GNTTABOP_query_size: (GnttabQuerySize, _query_size),
     GNTTABOP_copy: (GnttabCopy, _copy),
+    GNTTABOP_transfer: (GnttabTransfer, _transfer),
     GNTTABOP_map_grant_ref: (GnttabMapGrantRef, _map),
     GNTTABOP_unmap_grant_ref: (GnttabUnmapGrantRef, _unmap),
 }
+
+
+SINGLE = {GNTTABOP_setup_table, GNTTABOP_query_size}
 
 
 def _set_version(vcpu: Vcpu, address: int) -> int:
@@ -143,6 +160,8 @@ def grant_table_op(vcpu: Vcpu, args: list[int]) -> int:
     if command not in OPERATIONS:
         raise GuestError(Errno.ENOSYS)
     if count > MOST_OPERATIONS:
+        raise GuestError(Errno.EINVAL)
+    if command in SINGLE and count != 1:
         raise GuestError(Errno.EINVAL)
     kind, operation = OPERATIONS[command]
     for index in range(count):

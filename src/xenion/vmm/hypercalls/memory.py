@@ -8,6 +8,7 @@ from xenion.abi.memory import (
     XENMEM_increase_reservation,
     XENMEM_machphys_mapping,
     XENMEM_machphys_mfn_list,
+    XENMEM_maximum_gpfn,
     XENMEM_maximum_ram_page,
     XENMEM_maximum_reservation,
     XENMEM_memory_map,
@@ -29,8 +30,10 @@ from xenion.vmm.vcpu import Vcpu
 COMMAND_BITS = 6
 START_EXTENT_BITS = 64 - COMMAND_BITS
 M2P_SIZE = 1 << 38
+MOST_EXTENTS = 0xFFFFFFFF >> COMMAND_BITS
 L2_EXTENT = 1 << 21
 E820_RAM = 1
+M64 = (1 << 64) - 1
 
 
 def is_self(vcpu: Vcpu, domid: int) -> bool:
@@ -40,10 +43,6 @@ def is_self(vcpu: Vcpu, domid: int) -> bool:
 def _require_self(vcpu: Vcpu, domid: int) -> None:
     if not is_self(vcpu, domid):
         raise GuestError(Errno.EPERM if domid > DOMID_SELF else Errno.ESRCH)
-
-
-def _preempted(vcpu: Vcpu) -> bool:
-    return bool(vcpu.state.kick)
 
 
 def _release_extent(vcpu: Vcpu, mfn: int) -> bool:
@@ -64,27 +63,35 @@ def _take_frame(vcpu: Vcpu, pfn: int | None) -> int | None:
 
 def _reservation(vcpu: Vcpu, command: int, start: int, address: int) -> int:
     """increase, decrease and populate: one frame an extent; the count of extents done is the result."""
-    request = vcpu.read_struct(address, XenMemoryReservation)
-    _require_self(vcpu, request.domid)
-    if request.nr_extents > 1 << 32 or start > request.nr_extents:
+    try:
+        request = vcpu.read_struct(address, XenMemoryReservation)
+    except GuestError:
         return start
-    if request.extent_order:
-        return start  # larger extents are never to be had
+    larger = request.extent_order != 0  # such extents are never to be had
+    if larger or request.nr_extents > MOST_EXTENTS or start >= request.nr_extents or not is_self(vcpu, request.domid):
+        return start
     for index in range(start, request.nr_extents):
-        if index > start and _preempted(vcpu):
-            return index  # the guest sees how far it got, and asks again
-        at = request.extent_start + index * 8
-        if command == XENMEM_decrease_reservation:
-            done = _release_extent(vcpu, int.from_bytes(vcpu.read(at, 8), "little"))
-        else:
-            pfn = int.from_bytes(vcpu.read(at, 8), "little") if command == XENMEM_populate_physmap else None
-            mfn = _take_frame(vcpu, pfn)
-            done = mfn is not None
-            if mfn is not None and request.extent_start:
-                vcpu.write(at, mfn.to_bytes(8, "little"))
-        if not done:
+        if vcpu.state.stopped:
+            return index
+        at = (request.extent_start + index * 8) & M64
+        try:
+            if not _one_extent(vcpu, command, at, bool(request.extent_start)):
+                return index
+        except GuestError:
             return index
     return int(request.nr_extents)
+
+
+def _one_extent(vcpu: Vcpu, command: int, at: int, has_list: bool) -> bool:
+    if command == XENMEM_decrease_reservation:
+        return _release_extent(vcpu, int.from_bytes(vcpu.read(at, 8), "little"))
+    pfn = int.from_bytes(vcpu.read(at, 8), "little") if command == XENMEM_populate_physmap else None
+    mfn = _take_frame(vcpu, pfn)
+    if mfn is None:
+        return False
+    if has_list:
+        vcpu.write(at, mfn.to_bytes(8, "little"))
+    return True
 
 
 def _exchange(vcpu: Vcpu, address: int) -> int:
@@ -93,8 +100,9 @@ def _exchange(vcpu: Vcpu, address: int) -> int:
     give, take = request.in_, request.out
     if give.nr_extents << give.extent_order != take.nr_extents << take.extent_order or request.nr_exchanged > give.nr_extents:
         raise GuestError(Errno.EINVAL)
-    if not is_self(vcpu, give.domid) or give.domid != take.domid:
-        raise GuestError(Errno.EPERM)
+    if give.domid != take.domid:
+        raise GuestError(Errno.EINVAL)
+    _require_self(vcpu, give.domid)
     if give.extent_order or take.extent_order:
         raise GuestError(Errno.ENOMEM)
     for index in range(request.nr_exchanged, give.nr_extents):
@@ -156,6 +164,9 @@ def memory_op(vcpu: Vcpu, args: list[int]) -> int:
         return vcpu.domain.memory.nr_frames - 1
     if command in (XENMEM_current_reservation, XENMEM_maximum_reservation):
         return _about_domain(vcpu, command, address)
+    if command == XENMEM_maximum_gpfn:
+        _require_self(vcpu, vcpu.read_struct(address, XenMemoryDomain).domid)
+        return vcpu.domain.max_pfn - 1
     if command == XENMEM_exchange:
         return _exchange(vcpu, address)
     if command == XENMEM_machphys_mapping:

@@ -3,7 +3,7 @@
 from xenion.abi.errno import Errno
 from xenion.abi.physdev import PHYSDEVOP_set_iobitmap, PHYSDEVOP_set_iopl, PhysdevSetIobitmap, PhysdevSetIopl
 from xenion.vmm.errors import GuestError
-from xenion.vmm.vcpu import Vcpu
+from xenion.vmm.vcpu import Vcpu, address_okay
 
 MOST_PORTS = 65536
 IOPL_SHIFT = 12
@@ -18,7 +18,9 @@ def physdev_op(vcpu: Vcpu, args: list[int]) -> int:
         vcpu.state.iopl = iopl << IOPL_SHIFT
         return 0
     if command == PHYSDEVOP_set_iobitmap:
-        if vcpu.read_struct(address, PhysdevSetIobitmap).nr_ports > MOST_PORTS:
+        request = vcpu.read_struct(address, PhysdevSetIobitmap)
+        if request.nr_ports > MOST_PORTS or not address_okay(request.bitmap):
             raise GuestError(Errno.EINVAL)
-        return 0  # no port is behind any bit
+        vcpu.io_bitmap, vcpu.io_ports = request.bitmap, request.nr_ports
+        return 0
     raise GuestError(Errno.ENOSYS)

@@ -1,5 +1,7 @@
 """Where the guest's handlers are: set_trap_table, set_callbacks, callback_op, nmi_op (xen.h, callback.h)."""
 
+from contextlib import suppress
+
 from xenion.abi.arch_x86_64 import TrapInfo
 from xenion.abi.callback import (
     CALLBACKF_mask_events,
@@ -10,14 +12,23 @@ from xenion.abi.callback import (
     CALLBACKTYPE_nmi,
     CALLBACKTYPE_syscall,
     CALLBACKTYPE_syscall32,
+    CALLBACKTYPE_sysenter,
     CallbackRegister,
     CallbackUnregister,
 )
 from xenion.abi.errno import Errno
+from xenion.abi.nmi import XENNMI_register_callback, XENNMI_unregister_callback, XennmiCallback
 from xenion.vmm.errors import GuestError
 from xenion.vmm.vcpu import Vcpu
 
 TRAP_INFO_SIZE = 16
+PERMANENT = {
+    CALLBACKTYPE_event,
+    CALLBACKTYPE_failsafe,
+    CALLBACKTYPE_syscall,
+    CALLBACKTYPE_syscall32,
+    CALLBACKTYPE_sysenter,
+}
 TRAP_VECTORS = 256
 
 
@@ -57,16 +68,19 @@ def _register(vcpu: Vcpu, kind: int, address: int, flags: int) -> None:
         state.syscall_callback, state.syscall_masks = address, masks
     elif kind == CALLBACKTYPE_syscall32:
         state.syscall32_callback, state.syscall32_masks = address, masks
-    elif kind != CALLBACKTYPE_nmi:  # no NMI is ever sent, so where it would go does not matter
+    elif kind == CALLBACKTYPE_sysenter:
+        state.sysenter_callback, state.sysenter_masks = address, masks
+    elif kind == CALLBACKTYPE_nmi:
+        state.nmi_callback = address
+    else:
         raise GuestError(Errno.ENOSYS)
 
 
 def set_callbacks(vcpu: Vcpu, args: list[int]) -> int:
     kinds = (CALLBACKTYPE_event, CALLBACKTYPE_failsafe, CALLBACKTYPE_syscall)
-    if not all(is_canonical(a) for a in args[:3]):
-        raise GuestError(Errno.EINVAL)
     for kind, address in zip(kinds, args, strict=False):
-        _register(vcpu, kind, address, 0)
+        with suppress(GuestError):  # a bad one of the three is passed over in silence
+            _register(vcpu, kind, address, 0)
     return 0
 
 
@@ -78,9 +92,21 @@ def callback_op(vcpu: Vcpu, args: list[int]) -> int:
         return 0
     if command == CALLBACKOP_unregister:
         kind = vcpu.read_struct(address, CallbackUnregister).type
-        known = (CALLBACKTYPE_event, CALLBACKTYPE_failsafe, CALLBACKTYPE_syscall, CALLBACKTYPE_syscall32)
-        if kind in known:
+        if kind in PERMANENT:
             raise GuestError(Errno.EINVAL)  # these can be replaced, never taken away
         if kind == CALLBACKTYPE_nmi:
+            vcpu.state.nmi_callback = 0
             return 0
+    raise GuestError(Errno.ENOSYS)
+
+
+def nmi_op(vcpu: Vcpu, args: list[int]) -> int:
+    """nmi.h: the older way to say where a domain's NMIs go."""
+    command = args[0] & 0xFFFFFFFF
+    if command == XENNMI_register_callback:
+        _register(vcpu, CALLBACKTYPE_nmi, vcpu.read_struct(args[1], XennmiCallback).handler_address, 0)
+        return 0
+    if command == XENNMI_unregister_callback:
+        vcpu.state.nmi_callback = 0
+        return 0
     raise GuestError(Errno.ENOSYS)

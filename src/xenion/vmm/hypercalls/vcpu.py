@@ -1,17 +1,26 @@
 """vcpu_op and sched_op but what the core answers; debug registers (vcpu.h, sched.h)."""
 
+from contextlib import suppress
+
+from xenion.abi.arch_x86_64 import VcpuGuestContext
 from xenion.abi.errno import Errno
 from xenion.abi.sched import (
+    SCHEDOP_block,
     SCHEDOP_pin_override,
     SCHEDOP_remote_shutdown,
     SCHEDOP_shutdown,
     SCHEDOP_shutdown_code,
     SCHEDOP_watchdog,
+    SCHEDOP_yield,
     SHUTDOWN_MAX,
+    SHUTDOWN_poweroff,
+    SchedRemoteShutdown,
     SchedShutdown,
+    SchedWatchdog,
 )
 from xenion.abi.vcpu import (
     VCPUOP_down,
+    VCPUOP_get_physid,
     VCPUOP_get_runstate_info,
     VCPUOP_initialise,
     VCPUOP_is_up,
@@ -29,15 +38,13 @@ from xenion.abi.vcpu import (
 from xenion.core import lib
 from xenion.vmm.errors import GuestError
 from xenion.vmm.memory import PAGE_SIZE
-from xenion.vmm.vcpu import Vcpu
+from xenion.vmm.vcpu import Vcpu, address_okay
 
 SHORTEST_PERIOD_NS = 1_000_000
 VCPU_INFO_SIZE = 64
-DR_ALIASES = 4, 5
+DR_ALIASES = {4: 6, 5: 7}  # without CR4.DE, which no domain has here
 DR6_DEFAULT, DR6_RESERVED_ZERO = 0xFFFF0FF0, 1 << 12
 DR7_DEFAULT, DR7_RESERVED_ZERO, DR7_GENERAL_DETECT = 0x400, 0xD800, 1 << 13
-USER_END = 1 << 47
-HYPERVISOR_VIRT_END = 0xFFFF880000000000
 
 
 def _periodic_timer(vcpu: Vcpu, address: int) -> int:
@@ -60,7 +67,7 @@ def _register_info(vcpu: Vcpu, address: int) -> int:
     request = vcpu.read_struct(address, VcpuRegisterVcpuInfo)
     state, domain = vcpu.state, vcpu.domain
     if request.offset > PAGE_SIZE - VCPU_INFO_SIZE or request.offset % 8:
-        raise GuestError(Errno.EINVAL)
+        raise GuestError(Errno.ENXIO)
     if state.info >> 12 != domain.memory.shared_info_mfn:
         raise GuestError(Errno.EINVAL)
     if lib.core_get_writable(domain.state, request.mfn):
@@ -70,9 +77,13 @@ def _register_info(vcpu: Vcpu, address: int) -> int:
 
 
 def _register_runstate(vcpu: Vcpu, address: int) -> int:
+    """The area may be unmapped now and then: it is written when it can be."""
     area = vcpu.read_struct(address, VcpuRegisterRunstateMemoryArea).addr.v
-    vcpu.write(area, bytes(_runstate(vcpu)))
+    if not address_okay(area):
+        raise GuestError(Errno.EFAULT)
     vcpu.state.runstate_area = area
+    with suppress(GuestError):
+        vcpu.write(area, bytes(_runstate(vcpu)))
     return 0
 
 
@@ -91,8 +102,22 @@ def _get_runstate(vcpu: Vcpu, address: int) -> int:
     return 0
 
 
-def _already(vcpu: Vcpu, address: int) -> int:
+def _initialise(vcpu: Vcpu, address: int) -> int:
+    """The only vCPU is initialised already."""
+    vcpu.read_struct(address, VcpuGuestContext)
     raise GuestError(Errno.EEXIST)
+
+
+def _physid(vcpu: Vcpu, address: int) -> int:
+    """Only a pinned vCPU has one."""
+    raise GuestError(Errno.EINVAL)
+
+
+def _send_nmi(vcpu: Vcpu, address: int) -> int:
+    if address:
+        raise GuestError(Errno.EINVAL)
+    vcpu.state.nmi_pending = 1
+    return 0
 
 
 def _nothing(vcpu: Vcpu, address: int) -> int:
@@ -100,12 +125,14 @@ def _nothing(vcpu: Vcpu, address: int) -> int:
 
 
 def _down(vcpu: Vcpu, address: int) -> int:
-    """The only vCPU of a domain going offline ends the domain's life, as with Xen: nothing would ever wake it."""
-    raise GuestError(Errno.EBUSY)
+    """The last vCPU that goes offline takes the domain with it: a power-off."""
+    vcpu.domain.shutdown(SHUTDOWN_poweroff)
+    return 0
 
 
 OPERATIONS = {
-    VCPUOP_initialise: _already,
+    VCPUOP_initialise: _initialise,
+    VCPUOP_get_physid: _physid,
     VCPUOP_up: _nothing,
     VCPUOP_down: _down,
     VCPUOP_get_runstate_info: _get_runstate,
@@ -113,7 +140,7 @@ OPERATIONS = {
     VCPUOP_set_periodic_timer: _periodic_timer,
     VCPUOP_stop_periodic_timer: _stop_periodic,
     VCPUOP_register_vcpu_info: _register_info,
-    VCPUOP_send_nmi: _nothing,
+    VCPUOP_send_nmi: _send_nmi,
 }
 
 
@@ -138,19 +165,39 @@ def sched_op(vcpu: Vcpu, args: list[int]) -> int:
             raise GuestError(Errno.EINVAL)
         vcpu.domain.shutdown_code = reason
         return 0
-    if command in (SCHEDOP_remote_shutdown, SCHEDOP_pin_override):
-        raise GuestError(Errno.EPERM)
+    if command == SCHEDOP_remote_shutdown:
+        target = vcpu.read_struct(args[1], SchedRemoteShutdown).domain_id
+        raise GuestError(Errno.EPERM if target == vcpu.domain.domid or target == 0 else Errno.ESRCH)
     if command == SCHEDOP_watchdog:
-        raise GuestError(Errno.ENOSYS)
+        request = vcpu.read_struct(args[1], SchedWatchdog)
+        result = vcpu.domain.watchdogs.operate(request.id, request.timeout, vcpu.domain.system_time())
+        vcpu.domain.wake_dom0()
+        return result
+    if command == SCHEDOP_pin_override:
+        raise GuestError(Errno.EPERM)
+    raise GuestError(Errno.ENOSYS)
+
+
+def sched_op_compat(vcpu: Vcpu, args: list[int]) -> int:
+    """The old interface: yield, block and shutdown with the reason as argument."""
+    command = args[0] & 0xFFFFFFFF
+    if command == SCHEDOP_yield:
+        return 0
+    if command == SCHEDOP_block:
+        return int(lib.core_block(vcpu.state))
+    if command == SCHEDOP_shutdown:
+        vcpu.domain.shutdown(args[1] & 0xFF)
+        return 0
     raise GuestError(Errno.ENOSYS)
 
 
 def set_debugreg(vcpu: Vcpu, args: list[int]) -> int:
     """Values are kept and read back; breakpoints do not fire."""
     number, value = args[0] & 0xFFFFFFFF, args[1]
-    if number > 7 or number in DR_ALIASES:
+    number = DR_ALIASES.get(number, number)
+    if number > 7:
         raise GuestError(Errno.ENODEV)
-    if number < 4 and value >= USER_END and value < HYPERVISOR_VIRT_END:
+    if number < 4 and not address_okay(value):
         raise GuestError(Errno.EPERM)
     if number >= 6 and value >> 32:
         raise GuestError(Errno.EINVAL)
@@ -170,7 +217,7 @@ def _wants_io_breakpoint(dr7: int) -> bool:
 
 
 def get_debugreg(vcpu: Vcpu, args: list[int]) -> int:
-    number = args[0]
-    if number < 4 or number in (6, 7):
+    number = DR_ALIASES.get(args[0], args[0])
+    if number <= 7:
         return int(vcpu.state.debugreg[number])
     raise GuestError(Errno.ENODEV)

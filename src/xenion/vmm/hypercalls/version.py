@@ -2,6 +2,7 @@
 
 from xenion.abi.errno import Errno
 from xenion.abi.features import (
+    XENFEAT_direct_mapped,
     XENFEAT_gnttab_map_avail_bits,
     XENFEAT_highmem_assist,
     XENFEAT_memory_op_vnode_supported,
@@ -47,6 +48,7 @@ FEATURES = (
     | 1 << XENFEAT_highmem_assist
     | 1 << XENFEAT_gnttab_map_avail_bits
     | 1 << XENFEAT_memory_op_vnode_supported
+    | 1 << XENFEAT_direct_mapped
 )
 ASSISTS = {
     VMASST_TYPE_4gb_segments,
