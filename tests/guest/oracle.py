@@ -1,7 +1,7 @@
 """Boots a probe as domain 0 of a real Xen under QEMU: the oracle for what Xen answers.
 
-Used by developers (``pytest tests/guest --oracle``) with ``XENION_ORACLE_XEN`` naming an uncompressed Xen ELF. Also
-a command, from the project's root: ``python -m tests.guest.oracle PROBE...`` prints what the probes say.
+``XENION_ORACLE_XEN`` names an uncompressed Xen ELF; ``pytest tests/guest --oracle`` then asks it. Also a
+command, from the project's root: ``python -m tests.guest.oracle PROBE...`` prints what the probes say.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def missing() -> str | None:
 
 
 def ask(kernel: Path, timeout_s: float, cmdline: str = "") -> OracleOutcome:
-    """Boot ``kernel``, "oracle" and ``cmdline`` its command line, until it ends or ``timeout_s`` have passed."""
+    """Boot ``kernel`` with "oracle" on its command line until it ends or ``timeout_s`` have passed."""
     command = [
         "qemu-system-x86_64",
         "-accel",

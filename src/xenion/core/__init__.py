@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xenion.core import _core
+from xenion.core import _core  # type: ignore[attr-defined]  # the extension module has no types
 
 lib: Any = _core.lib
 ffi: Any = _core.ffi

@@ -1,7 +1,7 @@
 """Builds the C core and the software processor's C half as one extension module, `xenion.core._core`.
 
-cffi reads the plain-C headers (`state.h`, `api.h`, `software_api.h`), so each structure is declared once and its layout is
-checked by the compiler.
+cffi reads the plain-C headers (`state.h`, `api.h`, `software_api.h`), so each structure is declared once and its
+layout is checked by the compiler.
 """
 
 import os
@@ -34,7 +34,8 @@ def sources() -> list[str]:
 
 ffibuilder = FFI()
 ffibuilder.cdef(
-    "struct platform;\n" + "\n".join(declarations(p) for p in (CORE / "state.h", CORE / "api.h", SOFTWARE / "software_api.h"))
+    "struct platform;\n"
+    + "\n".join(declarations(p) for p in (CORE / "state.h", CORE / "api.h", SOFTWARE / "software_api.h"))
 )
 ffibuilder.cdef(CALLBACKS)
 ffibuilder.set_source(
@@ -43,7 +44,15 @@ ffibuilder.set_source(
     sources=sources(),
     include_dirs=[os.path.relpath(CORE)],
     depends=[os.path.relpath(h) for d in (CORE, SOFTWARE) for h in d.glob("*.h")],
-    extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-mno-red-zone", "-fno-strict-aliasing"],
+    extra_compile_args=[
+        "-std=gnu11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-parameter",
+        "-mno-red-zone",
+        "-fno-strict-aliasing",
+    ],
     libraries=["dl", "pthread"],
     py_limited_api=True,
 )

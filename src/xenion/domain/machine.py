@@ -9,17 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xenion.abi.io.console import XENCONS_OUT_SIZE
-from xenion.abi.sched import SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_suspend, SHUTDOWN_watchdog
+from xenion.abi.sched import (
+    SHUTDOWN_crash,
+    SHUTDOWN_poweroff,
+    SHUTDOWN_reboot,
+    SHUTDOWN_suspend,
+    SHUTDOWN_watchdog,
+)
 from xenion.builder import BootState, DomainBuildError, KernelImage, build
 from xenion.config.domain import DomainConfig
 from xenion.core import lib
-from xenion.dom0.console import ConsoleBackend, ConsoleHub, ConsoleReader
+from xenion.dom0.console import ConsoleBackend, ConsoleHub
 from xenion.dom0.ring import RingError
 from xenion.dom0.xenstore.connection import Connection
 from xenion.dom0.xenstore.domain_tree import DomainNodes, populate
 from xenion.dom0.xenstore.ring import XenstoreRing
 from xenion.dom0.xenstore.store import Store
+from xenion.domain.stream import ConsoleStream
 from xenion.processor import Processor, ProcessorError
 from xenion.vmm.domain import Domain
 from xenion.vmm.events import EventChannels
@@ -97,7 +103,6 @@ class Machine:
         self._connect_store(config)
         self.log_error: Callable[[str], None] = lambda text: None
         self._ended = threading.Event()
-        self._failed = False
 
     # --- construction
 
@@ -125,10 +130,7 @@ class Machine:
         backend = ConsoleBackend(self._page(self.boot_state.console_pfn), self._console_port, lib.core_fence)
         self._backend = backend
         self.console = ConsoleHub(backend, log=log)
-        self._reader: ConsoleReader | None = None
-        if self._console_fd is not None:
-            os.set_blocking(self._console_fd, False)
-            self._reader = self.console.attach()
+        self._stream: ConsoleStream | None = None
 
     def _connect_store(self, config: DomainConfig) -> None:
         domain, state = self.domain, self.boot_state
@@ -177,11 +179,15 @@ class Machine:
             self.log_error(str(error))
 
     def _pull(self) -> None:
-        """Moves output on as long as there is some and readers have room."""
+        """Moves output on as long as there is some and the attached stream has room."""
         self._take_emergency()
         while self.console.pull():
             self._flush()
         self._flush()
+
+    def _flush(self) -> None:
+        if self._stream is not None:
+            self._stream.flush()
 
     def _write_emergency(self, data: bytes) -> None:
         """On the vCPU's thread: a bounded hand-over to Dom0's thread, which owns the console."""
@@ -190,70 +196,11 @@ class Machine:
         os.eventfd_write(self._notify_fd, 1)
 
     def _take_emergency(self) -> None:
-        size = min(len(self._emergency), XENCONS_OUT_SIZE if self._reader else len(self._emergency))
-        while size:
-            data = bytes(self._emergency[:size])
-            del self._emergency[:size]
+        while self._emergency and (room := min(self.console.room, len(self._emergency))):
+            data = bytes(self._emergency[:room])
+            del self._emergency[:room]
             self.console.publish(data)
             self._flush()
-            size = min(len(self._emergency), XENCONS_OUT_SIZE)
-
-    def _flush(self) -> None:
-        """Sends the attached reader what it has not had; stops when it takes no more."""
-        reader, fd = self._reader, self._console_fd
-        if reader is None or fd is None:
-            return
-        while reader.pending:
-            data = reader.take()
-            try:
-                sent = os.write(fd, data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._detach()
-                return
-            if sent < len(data):
-                self._unsent = data[sent:]
-                self._wait_writable()
-                return
-
-    def _wait_writable(self) -> None:
-        assert self._console_fd is not None
-        self._selector.modify(self._console_fd, selectors.EVENT_READ | selectors.EVENT_WRITE)
-
-    _unsent = b""
-
-    def _send_rest(self) -> None:
-        assert self._console_fd is not None
-        try:
-            self._unsent = self._unsent[os.write(self._console_fd, self._unsent) :]
-        except BlockingIOError:
-            return
-        except OSError:
-            self._detach()
-            return
-        if not self._unsent:
-            self._selector.modify(self._console_fd, selectors.EVENT_READ)
-
-    def _detach(self) -> None:
-        """The user has gone: the domain goes on, its output is kept for those who come later."""
-        if self._reader is not None and self._console_fd is not None:
-            self.console.detach(self._reader)
-            self._selector.unregister(self._console_fd)
-            self._reader, self._unsent = None, b""
-
-    def _read_input(self) -> None:
-        assert self._console_fd is not None
-        try:
-            data = os.read(self._console_fd, 4096)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
-            self.console.write(data)
-        else:
-            self._detach()
 
     def _serve(self) -> None:
         """Dom0's thread: until the guest has ended and its last words are out."""
@@ -261,7 +208,7 @@ class Machine:
             self._serve_once(self._watchdog_wait())
         deadline = time.monotonic() + LAST_WORDS_SECONDS
         self._serve_console()
-        while self._reader is not None and (self._unsent or self._reader.pending) and time.monotonic() < deadline:
+        while self._stream is not None and self._stream.busy and time.monotonic() < deadline:
             self._serve_once(0.1)
 
     def _watchdog_wait(self) -> float | None:
@@ -280,13 +227,9 @@ class Machine:
             if key.fd == self._notify_fd:
                 os.eventfd_read(self._notify_fd)
                 self.domain.events.dispatch()
-            elif self._reader is not None:
-                if mask & selectors.EVENT_WRITE:
-                    self._send_rest()
-                if self._reader is not None and mask & selectors.EVENT_READ:
-                    self._read_input()
-        if not self._unsent:
-            self._serve_console()
+            elif self._stream is not None and self._stream.attached:
+                self._stream.on_ready(mask)
+        self._serve_console()
 
     # --- running
 
@@ -295,7 +238,7 @@ class Machine:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._notify_fd, selectors.EVENT_READ)
         if self._console_fd is not None:
-            self._selector.register(self._console_fd, selectors.EVENT_READ)
+            self._stream = ConsoleStream(self.console, self._console_fd, self._selector)
         self._thread = threading.Thread(target=self._serve, name="dom0", daemon=True)
         self._thread.start()
 

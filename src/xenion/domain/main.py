@@ -1,8 +1,8 @@
 """The domain process: one a domain. Gets its descriptors, builds the machine, drops its rights, runs the guest.
 
 Usage (by its parent only): python -m xenion.domain CONFIG_FD CONSOLE_FD CONTROL_FD STATE_FD
-CONFIG_FD holds the configuration as JSON; CONSOLE_FD is a stream to whoever watches the console; events go to CONTROL_FD
-(xenion.domain.protocol); STATE_FD is the domain's folder, where its console log and crash reports are.
+CONFIG_FD holds the configuration as JSON; CONSOLE_FD is a stream to whoever watches the console; events go to
+CONTROL_FD (xenion.domain.protocol); STATE_FD is the domain's folder, where its console log and crash reports are.
 """
 
 import os
@@ -40,10 +40,14 @@ class DomainProcess:
         self._config = config
         self._console_fd = console_fd
         self._control_fd = control_fd
-        self._log_fd = os.open("console.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=state_fd)
+        self._log_fd = os.open(
+            "console.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=state_fd
+        )
         name = time.strftime("crash-%Y%m%d-%H%M%S.txt", time.gmtime())
-        self._report_fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=state_fd)
-        self._report_path = Path(os.readlink(f"/proc/self/fd/{state_fd}")) / name
+        self._report_fd = os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=state_fd
+        )
+        self._report_path = Path(f"/proc/self/fd/{state_fd}").readlink() / name
         self._state_fd = state_fd
         self._tail = b""
         self._logged = 0
@@ -53,7 +57,9 @@ class DomainProcess:
         try:
             os.write(self._control_fd, event.encode())
         except OSError:
-            self._control_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if not self._armed else self._log_fd
+            self._control_fd = (
+                os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if not self._armed else self._log_fd
+            )
 
     _armed = False
 
@@ -65,7 +71,11 @@ class DomainProcess:
 
     def _machine(self, files: Files) -> Machine:
         return Machine(
-            self._config, files, open_processor(self._config.processor), console_fd=self._console_fd, log=self._log
+            self._config,
+            files,
+            open_processor(self._config.processor),
+            console_fd=self._console_fd,
+            log=self._log,
         )
 
     def _arm(self) -> None:
@@ -91,7 +101,9 @@ class DomainProcess:
             report = self._report(machine) if reason == "crash" else ""
             machine.close()
             if action in RESTARTS and time.monotonic() - started < SHORTEST_LIFE_SECONDS:
-                self.tell(Event("note", text="the guest ended within a second of its start and is not restarted"))
+                self.tell(
+                    Event("note", text="the guest ended within a second of its start and is not restarted")
+                )
                 action = Action.DESTROY
             self.tell(Event("ended", reason=reason, report=report, action=action))
             if action not in RESTARTS:
@@ -116,7 +128,9 @@ class DomainProcess:
 def _load(config: DomainConfig) -> Files:
     for key, path in (("kernel", config.kernel), ("ramdisk", config.ramdisk)):
         if path is not None and not path.is_file():
-            raise Refused(f"{key} {path} {'is not a file' if path.exists() else 'does not exist'}: correct the path")
+            raise Refused(
+                f"{key} {path} {'is not a file' if path.exists() else 'does not exist'}: correct the path"
+            )
     try:
         check_memory(config.memory_mib)
         return read_files(config)
@@ -138,7 +152,7 @@ def main(argv: list[str]) -> int:
     config_fd, console_fd, control_fd, state_fd = map(int, argv[1:5])
     _ignore_terminal()
     try:
-        with open(config_fd, "rb") as file:
+        with os.fdopen(config_fd, "rb") as file:
             config = DomainConfig.from_json(file.read())
         process = DomainProcess(config, console_fd, control_fd, state_fd)
         return process.serve(_load(config))

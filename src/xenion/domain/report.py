@@ -26,11 +26,15 @@ def write_report(domain: Domain, boot: BootState, name: str, console_tail: bytes
         ("Last hypercalls, newest last", list(_calls(vcpu))),
         ("Last console output", console_tail.decode(errors="replace").splitlines()[-30:]),
     ]
-    return "\n\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections) + "\n"
+    return (
+        "\n\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections)
+        + "\n"
+    )
 
 
 def _registers(registers: Registers, vcpu: Vcpu) -> Iterator[str]:
-    yield f"rip {registers.rip:#018x}  rflags {registers.rflags:#x}  {'kernel' if vcpu.state.kernel_mode else 'user'} mode"
+    mode = "kernel" if vcpu.state.kernel_mode else "user"
+    yield f"rip {registers.rip:#018x}  rflags {registers.rflags:#x}  {mode} mode"
     names = list(registers.general)
     for i in range(0, len(names), 4):
         yield "  ".join(f"{n:<3} {registers.general[n]:#018x}" for n in names[i : i + 4])

@@ -48,7 +48,11 @@ def run_guest(
         watchdog.start()
         reason = machine.run()
         reason = "timeout" if late.is_set() else reason
-        report = write_report(machine.domain, machine.boot_state, "guest", bytes(output)) if reason in ("crash", "timeout") else None
+        report = (
+            write_report(machine.domain, machine.boot_state, "guest", bytes(output))
+            if reason in ("crash", "timeout")
+            else None
+        )
     finally:
         watchdog.cancel()
         machine.close()

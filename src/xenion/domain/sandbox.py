@@ -1,7 +1,7 @@
 """The rights a domain process keeps while its guest runs. Every system call that is allowed has its reason here.
 
-Anything else kills the process, and with it this one domain. Calls that Python tries on the side (looking for source lines
-when it formats a traceback) are answered with EPERM instead.
+Anything else kills the process, and with it this one domain. Calls that Python tries on the side (looking for source
+lines when it formats a traceback) are answered with EPERM instead.
 """
 
 import ctypes
@@ -25,17 +25,22 @@ KEPT = {
         "memfd_create", "clone3", "clone", "set_robust_list", "rseq", "process_vm_readv", "getpid", "gettid",
         "getrandom", "sched_getaffinity", "prctl",
     ),
-    "clocks and sleeping": ("clock_gettime", "clock_nanosleep", "nanosleep", "gettimeofday", "clock_getres", "restart_syscall"),
-    "signals that end it, and their return": (
-        "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "tgkill", "getuid", "geteuid", "getgid", "getegid",
+    "clocks and sleeping": (
+        "clock_gettime", "clock_nanosleep", "nanosleep", "gettimeofday", "clock_getres", "restart_syscall",
     ),
+    "signals that end it, and their return": (
+        "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "tgkill",
+    ),
+    "who it is": ("getuid", "geteuid", "getgid", "getegid", "getppid"),
     "the end": ("exit", "exit_group"),
 }  # fmt: skip
 
-REFUSED_QUIETLY = ("open", "openat", "stat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat",
-                   "faccessat2", "getcwd", "ioctl", "getdents64", "socket", "uname", "sysinfo", "prlimit64", "unlink")  # fmt: skip
+REFUSED_QUIETLY = (
+    "open", "openat", "stat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",
+    "getcwd", "ioctl", "getdents64", "socket", "uname", "sysinfo", "prlimit64", "unlink",
+)  # fmt: skip
 
-PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 38, 4
+PR_SET_NO_NEW_PRIVS = 38
 
 
 class SandboxError(Exception):
@@ -65,7 +70,9 @@ def arm() -> None:
             _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), name)
         rules.load()
     except OSError as error:
-        raise SandboxError(f"system calls are not restricted: the kernel refuses the filter ({error.strerror})") from error
+        raise SandboxError(
+            f"system calls are not restricted: the kernel refuses the filter ({error.strerror})"
+        ) from error
 
 
 def _add(seccomp: Any, rules: Any, action: int, name: str) -> None:

@@ -1,7 +1,7 @@
 """The processor protocol: what the VMM needs of something that runs a domain's vCPUs.
 
-A processor drives the core: it calls the core's trap entries and gives it a `struct platform` of operations. What the core
-does not answer itself comes to the two callbacks.
+A processor drives the core: it calls the core's trap entries and gives it a `struct platform` of operations. What the
+core does not answer itself comes to the two callbacks.
 """
 
 from collections.abc import Callable, Sequence

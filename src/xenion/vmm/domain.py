@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xenion.abi.arch_x86_64 import ArchSharedInfo
 from xenion.abi.errno import Errno
 from xenion.abi.sched import SHUTDOWN_crash
 from xenion.abi.xen import SharedInfo
@@ -156,9 +155,7 @@ class Domain:
     @property
     def max_pfn(self) -> int:
         """The guest's own word in its shared_info."""
-        at = self.memory.shared_info_mfn * PAGE_SIZE + SharedInfo.arch.offset + ArchSharedInfo.max_pfn.offset
-        (value,) = struct.unpack_from("<Q", self.memory.bytes, at)
-        return int(value)
+        return SharedInfo.from_buffer_copy(self.memory.page(self.memory.shared_info_mfn)).arch.max_pfn
 
     def set_pfn(self, mfn: int, pfn: int) -> None:
         self.memory.words[self.memory.m2p_mfn * 512 + mfn] = pfn & M2P_INVALID

@@ -22,7 +22,7 @@ class PortState(IntEnum):
 
 
 class EventChannels:
-    """Ports of one domain. Interdomain channels lead to Dom0's back ends in this process, or back to the domain itself."""
+    """Ports of one domain. Interdomain channels lead to Dom0's back ends here, or back to the domain itself."""
 
     def __init__(self, state: object, nr_vcpus: int) -> None:
         self._state = state

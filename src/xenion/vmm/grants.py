@@ -3,10 +3,10 @@
 from xenion.abi.grant_table import (
     GNTST_bad_gntref,
     GNTST_permission_denied,
+    GrantEntryV1,
     GTF_permit_access,
     GTF_readonly,
     GTF_type_mask,
-    GrantEntryV1,
 )
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
 

@@ -1,12 +1,13 @@
 """A domain's machine memory: one memfd, the hypervisor's own frames first, then the domain's.
 
-The machine address space is the domain's own. Frame numbers never equal pseudo-physical ones: the p2m is the guest's, the
-machine-to-physical table (M2P) is mapped read-only at Xen's fixed address in L4 slot 256.
+The machine address space is the domain's own. Frame numbers never equal pseudo-physical ones: the p2m is the guest's,
+the machine-to-physical table (M2P) is mapped read-only at Xen's fixed address in L4 slot 256.
 """
 
 import mmap
 import os
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 from xenion.core import ffi
@@ -113,5 +114,6 @@ class BuildSpace:
         at = self._offset(paddr, len(data))
         self._memory.bytes[at : at + len(data)] = data
 
-    def write_words(self, paddr: int, words: "array[int]") -> None:
-        self.write(paddr, memoryview(words).cast("B"))
+    def write_words(self, paddr: int, words: "array[int] | Sequence[int]") -> None:
+        packed = words if isinstance(words, array) else array("Q", words)
+        self.write(paddr, memoryview(packed).cast("B"))

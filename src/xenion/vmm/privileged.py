@@ -1,10 +1,10 @@
 """Emulation of privileged instructions, as Xen does for PV kernels (xen/arch/x86/pv/emul-priv-op.c, emul-inv-op.c).
 
-Each emulator gets the vCPU and the decoded instruction, and says whether it did it; what nobody does faults in the guest.
-cli and sti are the core's.
+Each emulator gets the vCPU and the decoded instruction, and says whether it did it; what nobody does faults in
+the guest. cli and sti are the core's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from xenion.abi.arch_x86_64 import FLAT_KERNEL_CS64
@@ -276,11 +276,16 @@ def _far_return(vcpu: Vcpu, code: Instruction) -> bool:
     return True
 
 
+PORT_OPCODES = (0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF)
+STRING_PORT_OPCODES = range(0x6C, 0x70)
+
 Emulator = Callable[[Vcpu, Instruction], bool]
-ONE_BYTE: dict[int, Emulator] = {op: _port for op in (0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF)} | {
-    op: _string_port for op in range(0x6C, 0x70)
-} | {0x8E: _load_ss, 0xCB: _far_return}
-TWO_BYTES: dict[int, Emulator] = {
+ONE_BYTE: Mapping[int, Emulator] = (
+    dict.fromkeys(PORT_OPCODES, _port)
+    | dict.fromkeys(STRING_PORT_OPCODES, _string_port)
+    | {0x8E: _load_ss, 0xCB: _far_return}
+)
+TWO_BYTES: Mapping[int, Emulator] = {
     0x06: _clts,
     0x08: _skip,
     0x09: _skip,

@@ -1,4 +1,4 @@
-"""A domain's two watchdogs (SCHEDOP_watchdog in sched.h): unless the guest comes back in time, the domain is shut down."""
+"""A domain's two watchdogs (SCHEDOP_watchdog in sched.h): a guest that does not come back in time is shut down."""
 
 from xenion.abi.errno import Errno
 from xenion.vmm.errors import GuestError

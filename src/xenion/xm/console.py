@@ -4,6 +4,7 @@ import os
 import selectors
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 from xenion.config.domain import DomainConfig
@@ -79,10 +80,8 @@ class Attendant:
         s, domain = self._selector, self._domain
         s.register(domain.console, selectors.EVENT_READ, "output")
         s.register(domain.control, selectors.EVENT_READ, "events")
-        try:
+        with suppress(PermissionError):  # a plain file or /dev/null cannot be waited for: nobody types
             s.register(input_fd, selectors.EVENT_READ, "input")
-        except PermissionError:
-            pass  # a plain file or /dev/null cannot be waited for: nobody types
         open_ends = {"output", "events"}
         while open_ends and not self.detached:
             for key, _ in s.select():
@@ -111,7 +110,10 @@ class Attendant:
         finally:
             self._is_terminal = False
         if self.detached:
-            print(f"\nxm: left the console; the domain goes on as process {self._domain.process.pid}", file=sys.stderr)
+            print(
+                f"\nxm: left the console; the domain goes on as process {self._domain.process.pid}",
+                file=sys.stderr,
+            )
             return 0
         return self._outcome()
 
@@ -120,7 +122,9 @@ class Attendant:
         if self._refused:
             raise UsageError(self._refused)
         if self._last is None or status < 0:
-            raise XmError(f"the domain's process ended unexpectedly ({_status_text(status)}); the guest is gone")
+            raise XmError(
+                f"the domain's process ended unexpectedly ({_status_text(status)}); the guest is gone"
+            )
         if self._last.reason == "crash":
             raise XmError(f"the domain crashed; the report is in {self._last.report}")
         return 0

@@ -74,20 +74,27 @@ class SoftwareProcessor:
         self.callbacks = callbacks
         self._engine = lib.engine_create(state, notify_fd, TRANSLATION_BUFFER_MIB)
         if not self._engine:
-            raise ProcessorError("the software processor cannot start an instance: the host is short of memory")
+            raise ProcessorError(
+                "the software processor cannot start an instance: the host is short of memory"
+            )
         _engines[state] = self
         lib.engine_set_callbacks(self._engine, {"cold_call": lib.on_cold_call, "cold_trap": lib.on_cold_trap})
         self.set_cpuid(LEAVES)
 
     def set_cpuid(self, leaves: Sequence[CpuidLeaf]) -> None:
-        rows = [(r.leaf, ANY_SUBLEAF if r.subleaf is None else r.subleaf, r.eax, r.ebx, r.ecx, r.edx) for r in leaves]
+        rows = [
+            (r.leaf, ANY_SUBLEAF if r.subleaf is None else r.subleaf, r.eax, r.ebx, r.ecx, r.edx)
+            for r in leaves
+        ]
         self._leaves = ffi.new("struct cpuid_leaf[]", rows)
         lib.engine_set_cpuid(self._engine, self._leaves, len(rows))
 
     def start(self, rip: int, rsp: int, rsi: int) -> None:
         why = lib.engine_start(self._engine, rip, rsp, rsi)
         if why:
-            raise ProcessorError(f"the software processor cannot start the domain: {ffi.string(why).decode()}")
+            raise ProcessorError(
+                f"the software processor cannot start the domain: {ffi.string(why).decode()}"
+            )
 
     def run(self) -> None:
         why = lib.engine_run(self._engine)

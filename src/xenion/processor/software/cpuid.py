@@ -1,7 +1,7 @@
 """The CPUID policy of the software processor: exactly what its engine does right.
 
-No AVX, FMA, PCID or XSAVE: the engine runs their encodings wrongly or not at all, so a guest must not be led to them. No
-ERMS: string moves are its slowest copy. The vendor is AMD, whose `syscall` rules are the ones the engine follows.
+No AVX, FMA, PCID or XSAVE: the engine runs their encodings wrongly or not at all, so a guest must not be led to them.
+No ERMS: string moves are its slowest copy. The vendor is AMD, whose `syscall` rules are the ones the engine follows.
 """
 
 from collections.abc import Iterable
@@ -54,7 +54,9 @@ LEAVES = (
     ),
     CpuidLeaf(7, 0, 0, bits((BMI1, BMI2)), 0, 0),
     _text(0x80000000, 0x80000008, b"AuthenticAMD"),
-    CpuidLeaf(0x80000001, None, FAMILY_MODEL_STEPPING, 0, bits((LAHF, ABM)), bits((*_COMMON, SYSCALL, NX, LM))),
+    CpuidLeaf(
+        0x80000001, None, FAMILY_MODEL_STEPPING, 0, bits((LAHF, ABM)), bits((*_COMMON, SYSCALL, NX, LM))
+    ),
     _brand(0x80000002),
     _brand(0x80000003),
     _brand(0x80000004),

@@ -5,6 +5,15 @@ from ctypes import LittleEndianStructure
 
 from xenion.abi.errno import Errno
 from xenion.abi.event_channel import (
+    EvtchnAllocUnbound,
+    EvtchnBindInterdomain,
+    EvtchnBindIpi,
+    EvtchnBindPirq,
+    EvtchnBindVcpu,
+    EvtchnBindVirq,
+    EvtchnClose,
+    EvtchnExpandArray,
+    EvtchnInitControl,
     EVTCHNOP_alloc_unbound,
     EVTCHNOP_bind_interdomain,
     EVTCHNOP_bind_ipi,
@@ -17,22 +26,13 @@ from xenion.abi.event_channel import (
     EVTCHNOP_reset,
     EVTCHNOP_set_priority,
     EVTCHNOP_status,
+    EvtchnReset,
+    EvtchnSetPriority,
     EVTCHNSTAT_closed,
     EVTCHNSTAT_interdomain,
     EVTCHNSTAT_ipi,
     EVTCHNSTAT_unbound,
     EVTCHNSTAT_virq,
-    EvtchnAllocUnbound,
-    EvtchnBindInterdomain,
-    EvtchnBindIpi,
-    EvtchnBindPirq,
-    EvtchnBindVcpu,
-    EvtchnBindVirq,
-    EvtchnClose,
-    EvtchnExpandArray,
-    EvtchnInitControl,
-    EvtchnReset,
-    EvtchnSetPriority,
     EvtchnStatus,
 )
 from xenion.abi.xen import NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF
@@ -67,7 +67,10 @@ def _bind_interdomain(vcpu: Vcpu, address: int) -> int:
     if not is_self(vcpu, request.remote_dom):
         raise GuestError(Errno.ESRCH)
     events = vcpu.domain.events
-    if events.state(request.remote_port) != PortState.UNBOUND or events.number_of(request.remote_port) != vcpu.domain.domid:
+    if (
+        events.state(request.remote_port) != PortState.UNBOUND
+        or events.number_of(request.remote_port) != vcpu.domain.domid
+    ):
         raise GuestError(Errno.EINVAL)
     request.local_port = events.allocate(PortState.INTERDOMAIN)
     events.connect(request.local_port, request.remote_port)
@@ -106,7 +109,9 @@ def _bind_vcpu(vcpu: Vcpu, address: int) -> int:
     events = vcpu.domain.events
     events.check_vcpu(request.vcpu)
     state = _in_use(vcpu, request.port)
-    if state == PortState.IPI or (state == PortState.VIRQ and events.number_of(request.port) in PER_VCPU_VIRQS):
+    if state == PortState.IPI or (
+        state == PortState.VIRQ and events.number_of(request.port) in PER_VCPU_VIRQS
+    ):
         raise GuestError(Errno.EINVAL)
     events.bind_vcpu(request.port, request.vcpu)
     return 0
@@ -132,7 +137,9 @@ def _status(vcpu: Vcpu, address: int) -> int:
         request.u.unbound.dom = events.number_of(request.port)
     elif state == PortState.INTERDOMAIN:
         request.u.interdomain.dom = 0 if events.is_dom0(request.port) else vcpu.domain.domid
-        request.u.interdomain.port = request.port if events.is_dom0(request.port) else events.number_of(request.port)
+        request.u.interdomain.port = (
+            request.port if events.is_dom0(request.port) else events.number_of(request.port)
+        )
     elif state == PortState.VIRQ:
         request.u.virq = events.number_of(request.port)
     vcpu.write_struct(address, request)

@@ -9,6 +9,8 @@ from typing import Any
 
 from xenion.abi.errno import Errno
 from xenion.abi.grant_table import (
+    GNTCOPY_dest_gref,
+    GNTCOPY_source_gref,
     GNTST_bad_copy_arg,
     GNTST_bad_domain,
     GNTST_bad_gntref,
@@ -18,6 +20,10 @@ from xenion.abi.grant_table import (
     GNTST_general_error,
     GNTST_okay,
     GNTST_permission_denied,
+    GnttabCopy,
+    GnttabCopyPtr,
+    GnttabGetVersion,
+    GnttabMapGrantRef,
     GNTTABOP_copy,
     GNTTABOP_get_version,
     GNTTABOP_map_grant_ref,
@@ -26,17 +32,11 @@ from xenion.abi.grant_table import (
     GNTTABOP_setup_table,
     GNTTABOP_transfer,
     GNTTABOP_unmap_grant_ref,
-    GnttabCopy,
-    GnttabCopyPtr,
-    GnttabGetVersion,
-    GnttabMapGrantRef,
     GnttabQuerySize,
     GnttabSetupTable,
     GnttabSetVersion,
     GnttabTransfer,
     GnttabUnmapGrantRef,
-    GNTCOPY_dest_gref,
-    GNTCOPY_source_gref,
 )
 from xenion.core import lib
 from xenion.vmm.errors import GuestError

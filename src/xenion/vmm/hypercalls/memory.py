@@ -2,6 +2,9 @@
 
 from xenion.abi.errno import Errno
 from xenion.abi.memory import (
+    E820Entry,
+    XenMachphysMapping,
+    XenMachphysMfnList,
     XENMEM_current_reservation,
     XENMEM_decrease_reservation,
     XENMEM_exchange,
@@ -13,9 +16,6 @@ from xenion.abi.memory import (
     XENMEM_maximum_reservation,
     XENMEM_memory_map,
     XENMEM_populate_physmap,
-    E820Entry,
-    XenMachphysMapping,
-    XenMachphysMfnList,
     XenMemoryDomain,
     XenMemoryExchange,
     XenMemoryMap,
@@ -46,7 +46,7 @@ def _require_self(vcpu: Vcpu, domid: int) -> None:
 
 
 def _release_extent(vcpu: Vcpu, mfn: int) -> bool:
-    return lib.core_release_frame(vcpu.domain.state, mfn) == 0
+    return bool(lib.core_release_frame(vcpu.domain.state, mfn) == 0)
 
 
 def _take_frame(vcpu: Vcpu, pfn: int | None) -> int | None:
@@ -68,7 +68,12 @@ def _reservation(vcpu: Vcpu, command: int, start: int, address: int) -> int:
     except GuestError:
         return start
     larger = request.extent_order != 0  # such extents are never to be had
-    if larger or request.nr_extents > MOST_EXTENTS or start >= request.nr_extents or not is_self(vcpu, request.domid):
+    if (
+        larger
+        or request.nr_extents > MOST_EXTENTS
+        or start >= request.nr_extents
+        or not is_self(vcpu, request.domid)
+    ):
         return start
     for index in range(start, request.nr_extents):
         if vcpu.state.stopped:
@@ -95,10 +100,13 @@ def _one_extent(vcpu: Vcpu, command: int, at: int, has_list: bool) -> bool:
 
 
 def _exchange(vcpu: Vcpu, address: int) -> int:
-    """Frames for other frames. All frames are alike here, so a single-frame exchange is the only one that can be met."""
+    """Frames for other frames, one by one: larger extents are never to be had."""
     request = vcpu.read_struct(address, XenMemoryExchange)
     give, take = request.in_, request.out
-    if give.nr_extents << give.extent_order != take.nr_extents << take.extent_order or request.nr_exchanged > give.nr_extents:
+    if (
+        give.nr_extents << give.extent_order != take.nr_extents << take.extent_order
+        or request.nr_exchanged > give.nr_extents
+    ):
         raise GuestError(Errno.EINVAL)
     if give.domid != take.domid:
         raise GuestError(Errno.EINVAL)
@@ -122,7 +130,9 @@ def _exchange(vcpu: Vcpu, address: int) -> int:
 def _machphys_mapping(vcpu: Vcpu, address: int) -> int:
     vcpu.write_struct(
         address,
-        XenMachphysMapping(v_start=M2P_ADDRESS, v_end=M2P_ADDRESS + M2P_SIZE, max_mfn=vcpu.domain.memory.nr_frames - 1),
+        XenMachphysMapping(
+            v_start=M2P_ADDRESS, v_end=M2P_ADDRESS + M2P_SIZE, max_mfn=vcpu.domain.memory.nr_frames - 1
+        ),
     )
     return 0
 
@@ -145,7 +155,9 @@ def _memory_map(vcpu: Vcpu, address: int) -> int:
     request = vcpu.read_struct(address, XenMemoryMap)
     if not request.nr_entries:
         raise GuestError(Errno.EINVAL)
-    vcpu.write_struct(request.buffer, E820Entry(addr=0, size=vcpu.domain.max_pages * PAGE_SIZE, type=E820_RAM))
+    vcpu.write_struct(
+        request.buffer, E820Entry(addr=0, size=vcpu.domain.max_pages * PAGE_SIZE, type=E820_RAM)
+    )
     request.nr_entries = 1
     vcpu.write_struct(address, request)
     return 0

@@ -7,13 +7,13 @@ from xenion.abi.callback import (
     CALLBACKF_mask_events,
     CALLBACKOP_register,
     CALLBACKOP_unregister,
+    CallbackRegister,
     CALLBACKTYPE_event,
     CALLBACKTYPE_failsafe,
     CALLBACKTYPE_nmi,
     CALLBACKTYPE_syscall,
     CALLBACKTYPE_syscall32,
     CALLBACKTYPE_sysenter,
-    CallbackRegister,
     CallbackUnregister,
 )
 from xenion.abi.errno import Errno

@@ -5,6 +5,7 @@ from contextlib import suppress
 from xenion.abi.arch_x86_64 import VcpuGuestContext
 from xenion.abi.errno import Errno
 from xenion.abi.sched import (
+    SHUTDOWN_MAX,
     SCHEDOP_block,
     SCHEDOP_pin_override,
     SCHEDOP_remote_shutdown,
@@ -12,11 +13,10 @@ from xenion.abi.sched import (
     SCHEDOP_shutdown_code,
     SCHEDOP_watchdog,
     SCHEDOP_yield,
-    SHUTDOWN_MAX,
-    SHUTDOWN_poweroff,
     SchedRemoteShutdown,
     SchedShutdown,
     SchedWatchdog,
+    SHUTDOWN_poweroff,
 )
 from xenion.abi.vcpu import (
     VCPUOP_down,

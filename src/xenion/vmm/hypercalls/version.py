@@ -10,6 +10,9 @@ from xenion.abi.features import (
     XENFEAT_pae_pgdir_above_4gb,
 )
 from xenion.abi.version import (
+    XenCompileInfo,
+    XenFeatureInfo,
+    XenPlatformParameters,
     XENVER_build_id,
     XENVER_capabilities,
     XENVER_changeset,
@@ -21,9 +24,6 @@ from xenion.abi.version import (
     XENVER_pagesize,
     XENVER_platform_parameters,
     XENVER_version,
-    XenCompileInfo,
-    XenFeatureInfo,
-    XenPlatformParameters,
 )
 from xenion.abi.xen import (
     VMASST_CMD_disable,
@@ -86,7 +86,9 @@ def xen_version(vcpu: Vcpu, args: list[int]) -> int:
         return _features(vcpu, address)
     answers = {
         XENVER_extraversion: _fixed(16, EXTRA),
-        XENVER_compile_info: bytes(XenCompileInfo(compiler=b"cc", compile_by=b"", compile_domain=b"", compile_date=b"")),
+        XENVER_compile_info: bytes(
+            XenCompileInfo(compiler=b"cc", compile_by=b"", compile_domain=b"", compile_date=b"")
+        ),
         XENVER_capabilities: _fixed(1024, CAPABILITIES),
         XENVER_changeset: _fixed(64, b"unavailable"),
         XENVER_platform_parameters: bytes(XenPlatformParameters(virt_start=M2P_ADDRESS)),

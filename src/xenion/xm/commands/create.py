@@ -10,13 +10,16 @@ from xenion.xm.errors import UsageError, XmError
 
 SUMMARY = "start a domain from a configuration file"
 EPILOG = """\
-Exit status: 0 when the guest has powered off, 1 when it crashed (the report's path is printed), 2 when the configuration
-is wrong or the domain cannot be built. Leave the console with ctrl-]: the domain goes on."""
+Exit status: 0 when the guest has powered off, 1 when it crashed (the report's path is printed), 2 when the
+configuration is wrong or the domain cannot be built. Leave the console with ctrl-]: the domain goes on."""
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="xm create", description=SUMMARY, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="xm create",
+        description=SUMMARY,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("-c", "--console", action="store_true", help="attach to the domain's console")
     p.add_argument("-n", "--dry-run", action="store_true", help="print the resolved configuration and stop")

@@ -1,0 +1,77 @@
+"""The suite that every processor passes: a processor is a parameter, a test a piece of machine code in a real domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import pytest
+
+from tests.processor.kit.assemble import missing
+from tests.processor.kit.bench import Bench, Code, Outcome
+from tests.processor.kit.limits import LIMITS
+from xenion.processor import Processor, ProcessorError
+from xenion.processor.choose import open_processor
+
+PROCESSORS = ("software",)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "limit(name): what a processor cannot show; a row of docs/processor.md")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A row of the table of limits is a failure that must happen, on the processors that it names."""
+    for item in items:
+        for mark in item.iter_markers("limit"):
+            limit = LIMITS[mark.args[0]]
+            name = getattr(item, "callspec", None) and item.callspec.params.get("processor")  # type: ignore[attr-defined]
+            if name in limit.processors:
+                item.add_marker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=limit.shows))
+
+
+@pytest.fixture(params=PROCESSORS)
+def processor(request: pytest.FixtureRequest) -> str:
+    """A processor's name; skips visibly where it cannot be used."""
+    name = str(request.param)
+    try:
+        open_processor(name)
+    except ProcessorError as error:
+        pytest.skip(str(error))
+    return name
+
+
+class Run(Protocol):
+    def __call__(self, source: str, /, *, seconds: float = ..., **code: Any) -> Outcome: ...
+
+
+@pytest.fixture
+def bench(processor: str) -> Callable[..., Any]:
+    """A context manager over a domain that has not run yet."""
+    why = missing()
+    if why:
+        pytest.skip(why)
+
+    @contextmanager
+    def make(source: str, **code: Any) -> Iterator[Bench]:
+        opened: Processor = open_processor(processor)
+        made = Bench(opened, Code(source, **code))
+        try:
+            yield made
+        finally:
+            made.close()
+
+    return make
+
+
+@pytest.fixture
+def run(bench: Callable[..., Any]) -> Run:
+    """Runs machine code to its end in a domain of its own."""
+
+    def go(source: str, /, *, seconds: float = 20, **code: Any) -> Outcome:
+        with bench(source, **code) as made:
+            outcome: Outcome = made.run(seconds)
+            return outcome
+
+    return go
