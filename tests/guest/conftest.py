@@ -32,8 +32,7 @@ def _on_xenion(kernel: Path, seconds: float) -> Boot:
     from xenion.domain.run import run_guest
 
     done = run_guest(kernel, memory_mib=32, cmdline="", processor="software", timeout_s=seconds)
-    late = done.reason == "crash" and "no end after" in (done.report or "")
-    return Boot(done.console, "timeout" if late else done.reason, done.report)
+    return Boot(done.console, done.reason, done.report)
 
 
 def _on_oracle(kernel: Path, seconds: float) -> Boot:

@@ -223,3 +223,14 @@ int wait_for(const volatile u32 *word, u64 ns)
         hc_sched(SCHEDOP_yield, 0);
     return *word != 0;
 }
+
+u16 own_domid(void)
+{
+    u32 unbound[2] = { DOMID_SELF | DOMID_SELF << 16, 0 };
+    struct evtchn_status st = { .dom = DOMID_SELF };
+    hc_event(EVTCHNOP_alloc_unbound, unbound);
+    st.port = unbound[1];
+    hc_event(EVTCHNOP_status, &st);
+    evtchn_close(unbound[1]);
+    return (u16)st.u[0];
+}

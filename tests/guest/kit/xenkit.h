@@ -100,6 +100,7 @@ s64 bind_virq(u32 virq, u32 vcpu); /* the port, or the error */
 s64 bind_ipi(u32 vcpu);
 s64 evtchn_close(u32 port);
 s64 evtchn_send(u32 port);
+u16 own_domid(void); /* what an unbound channel to DOMID_SELF names as its other end */
 void mask_port(u32 port);
 void unmask_port(u32 port); /* the bit only; no hypercall */
 int port_pending(u32 port);

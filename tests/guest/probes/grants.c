@@ -114,7 +114,7 @@ static void copies(void)
 static void granted_copies(void)
 {
     u8 *from = page_alloc(), *to = page_alloc();
-    u16 self = oracle ? 0 : DOMID_SELF; /* a domain does not know its own number; the oracle's is 0 */
+    u16 self = own_domid();
     struct copy_op op = { { 30, DOMID_SELF, 0, 0 }, { mfn_of(to), DOMID_SELF, 0, 0 }, 64, 1, 99, 0 };
     from[0] = 0x5a;
     table[30].flags = 0;
@@ -123,15 +123,21 @@ static void granted_copies(void)
     table[30].dom = self;
     asm volatile("" ::: "memory");
     table[30].flags = 1;
-    if (oracle) {
-        CHECK_EQ("granted.copy", do_copy(&op), OKAY);
-        CHECK_EQ("granted.content", to[0], 0x5a);
-        CHECK_EQ("granted.use_bits_cleared", table[30].flags, 1);
-    } else {
-        skip("granted.copy", "the domain's number is not known to it");
-        skip("granted.content", "the domain's number is not known to it");
-        skip("granted.use_bits_cleared", "the domain's number is not known to it");
-    }
+    CHECK_EQ("granted.copy", do_copy(&op), OKAY);
+    CHECK_EQ("granted.content", to[0], 0x5a);
+    CHECK_EQ("granted.use_bits_cleared", table[30].flags, 1);
+    to[1] = 0x66;
+    op.source.ref = mfn_of(to);
+    op.dest.ref = 30;
+    op.flags = 2;
+    CHECK_EQ("granted.copy_into", do_copy(&op), OKAY);
+    CHECK_EQ("granted.copy_into.content", from[1], 0x66);
+    table[30].flags = 1 | 4;
+    CHECK_EQ("granted.copy_into_read_only", do_copy(&op), GENERAL);
+    table[30].flags = 1;
+    op.source.ref = 30;
+    op.dest.ref = mfn_of(to);
+    op.flags = 1;
     table[30].dom = 1234;
     CHECK_EQ("granted.to_another", do_copy(&op), GENERAL);
     table[30].flags = 0;
@@ -166,4 +172,4 @@ static void maps(void)
     CHECK_EQ("transfer.wild", GRANT(transfer, 0x700000000000, 1), -EFAULT);
 }
 
-PROBE(TEST(sizes, 13), TEST(setup, 14), TEST(copies, 11), TEST(granted_copies, 6), TEST(maps, 13));
+PROBE(TEST(sizes, 13), TEST(setup, 14), TEST(copies, 11), TEST(granted_copies, 9), TEST(maps, 13));

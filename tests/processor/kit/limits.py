@@ -1,18 +1,49 @@
-"""What a processor cannot show its guests, row by row."""
+"""What a processor cannot show its guests, row by row: the table in docs/processor.md, and failures that must happen.
+
+A test marked `limit(NAME)` asks for what real hardware does; where the row names the processor it has to fail, so that a row
+goes when its cause has gone. `python -m tests.processor.kit.limits` writes the table into the page.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = Path(__file__).parents[3] / "docs" / "processor.md"
+BEGIN, END = "<!-- limits: made by tests/processor/kit/limits.py -->", "<!-- end of limits -->"
 
 
 @dataclass(frozen=True)
 class Limit:
-    """`real`: what a guest sees on real hardware under Xen; `shows`: what it sees on the `processors` named."""
+    """`what` a guest does, what it gets on `real` hardware under Xen, and what the `processors` named show instead."""
 
+    what: str
     real: str
     shows: str
-    processors: frozenset[str] = frozenset({"software"})
+    processors: tuple[str, ...] = ("software",)
 
 
-LIMITS: Mapping[str, Limit] = {}
+LIMITS: Mapping[str, Limit] = {
+    "icebp": Limit("opcode F1 (`icebp`)", "#DB", "#UD"),
+    "lock_mov": Limit("a lock prefix before an instruction that takes none, such as `mov`", "#UD", "the prefix is ignored"),
+    "stack_fault": Limit("a non-canonical stack pointer", "#SS", "#GP"),
+    "jump_fault": Limit("a jump to a non-canonical address", "#GP at the jump", "#GP at the target"),
+}
+
+
+def table() -> str:
+    """The rows as the page has them."""
+    lines = ["| A guest that uses | gets on hardware | gets here | processors |", "|---|---|---|---|"]
+    lines += [f"| {r.what} | {r.real} | {r.shows} | {', '.join(r.processors)} |" for r in LIMITS.values()]
+    return "\n".join(lines)
+
+
+def in_page(text: str) -> str:
+    """The page's text with its table renewed."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(in_page(PAGE.read_text()))

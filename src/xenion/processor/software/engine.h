@@ -31,6 +31,7 @@ struct unicorn {
     void (*tb_invalidate_page_fast)(void *uc, void *pages, u64 ram, int size, uintptr_t retaddr);
     void (*tb_invalidate_range)(void *uc, u64 start, u64 end);
     void (*raise_error)(void *env, int vector, int error, uintptr_t retaddr);
+    u64 (*ldq_phys)(void *cpu, u64 address);
     void (*load_segment)(void *env, int segment, int selector);
     const u8 *check_exit_request;
 };

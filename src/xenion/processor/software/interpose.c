@@ -129,6 +129,17 @@ FAULTING_OUT(helper_outb_x86_64)
 FAULTING_OUT(helper_outw_x86_64)
 FAULTING_OUT(helper_outl_x86_64)
 
+EXPORTED u64 x86_ldq_phys_x86_64(void *cpu, u64 address);
+
+/* Page walks: all of the machine is one mapping, so there is nothing to look up. */
+u64 x86_ldq_phys_x86_64(void *cpu, u64 address)
+{
+    struct engine *e = engine_of_cpu(cpu);
+    if (unlikely(!e || address > (e->frames << PAGE_SHIFT) - sizeof(u64)))
+        return unicorn.ldq_phys(cpu, address);
+    return load(word_at(e->domain, address));
+}
+
 EXPORTED void helper_load_seg_x86_64(void *env, int segment, int selector);
 
 /* A null stack selector faults in ring 3, which is what the guest's kernel thinks it is in. The original looks at its return

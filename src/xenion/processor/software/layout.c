@@ -35,6 +35,7 @@ static const struct {
     {"tb_invalidate_phys_page_fast_x86_64", (void **)&unicorn.tb_invalidate_page_fast},
     {"tb_invalidate_phys_range_x86_64", (void **)&unicorn.tb_invalidate_range},
     {"raise_exception_err_ra_x86_64", (void **)&unicorn.raise_error},
+    {"x86_ldq_phys_x86_64", (void **)&unicorn.ldq_phys},
     {"helper_load_seg_x86_64", (void **)&unicorn.load_segment},
     {"check_exit_request_x86_64", (void **)&unicorn.check_exit_request},
 };

@@ -1,0 +1,48 @@
+/* The core's platform as the tests script it: what they set, and what they read afterwards. This file is also read by
+ * cffi: plain C only. */
+struct domain;
+
+#define SCRIPT_LOG 64
+
+struct script {
+    uint64_t flags;            /* RFLAGS */
+    uint64_t bases[4];         /* by SEGBASE_*; GS_KERNEL is the active GS */
+    uint16_t selectors[6];     /* by SEG_* */
+    uint16_t refused_selector; /* loading this one faults; 0: none does */
+    uint64_t now;              /* the TSC */
+    uint64_t regs[2][16];      /* of the vCPUs */
+
+    uint64_t operations;       /* flush_page, cold_call and frame_freed so far */
+    uint64_t kick_at;          /* vCPU 0 is kicked by the operation of this number; 0: never */
+
+    uint64_t flushes;          /* of whole TLBs, load_cr3 included */
+    uint64_t page_flushes;
+    uint64_t flushed_page;
+    uint64_t modes;
+    uint64_t ldt_loads;
+    uint64_t armed;
+    uint64_t woken[2];
+    uint64_t notified;
+    uint64_t switches;
+    uint64_t written;          /* bytes that the core wrote into guest memory */
+    uint64_t written_frame;    /* the last frame of them */
+
+    uint64_t freed;
+    uint64_t freed_frames[SCRIPT_LOG];
+    uint64_t waits;
+    uint64_t deadlines[SCRIPT_LOG];
+    uint32_t wait_port;        /* another thread posts this one during an endless wait; 0: it stops the domain */
+
+    int64_t cold_result;
+    uint64_t cold_calls;
+    uint64_t cold_number;
+    uint64_t cold_args[6];
+    uint32_t cold_traps;
+    uint32_t cold_trap_done;   /* the answer */
+};
+
+/* Zeroed memory, frame table and state, each an allocation of its own, so that a sanitizer sees who leaves one. */
+struct domain *script_create(uint64_t nr_frames, uint64_t first_frame, uint32_t nr_vcpus);
+struct script *script_of(struct domain *d);
+void script_destroy(struct domain *d);
+int script_has_sanitizer(void);
