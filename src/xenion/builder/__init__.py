@@ -5,6 +5,7 @@ from xenion.builder.elf import Symbols
 from xenion.builder.errors import DomainBuildError, KernelImageError
 from xenion.builder.kernel import KernelImage, load_kernel
 from xenion.builder.layout import minimum_mib, minimum_pages
+from xenion.builder.needs import check_memory, needed_mib
 
 __all__ = [
     "BootState",
@@ -15,6 +16,8 @@ __all__ = [
     "Symbols",
     "build",
     "load_kernel",
+    "check_memory",
     "minimum_mib",
     "minimum_pages",
+    "needed_mib",
 ]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from xenion.config.domain import DomainConfig
 from xenion.domain.paths import domain_folder
@@ -19,7 +20,7 @@ class LaunchedDomain:
     process: subprocess.Popen[bytes]
     console: socket.socket
     control: int
-    folder: str
+    folder: Path
     _buffer: bytes = b""
 
     def events(self) -> Iterator[Event]:
@@ -33,8 +34,13 @@ class LaunchedDomain:
             raise EOFError
 
     def close(self) -> None:
+        """Our ends; and once the process is gone, the report file that it had made ready and did not need."""
         self.console.close()
         os.close(self.control)
+        if self.process.poll() is not None:
+            for path in self.folder.glob("crash-*.txt"):
+                if not path.stat().st_size:
+                    path.unlink()
 
 
 def launch(config: DomainConfig) -> LaunchedDomain:
@@ -60,4 +66,4 @@ def launch(config: DomainConfig) -> LaunchedDomain:
         theirs.close()
         for fd in (config_fd, control_write, state_fd):
             os.close(fd)
-    return LaunchedDomain(process, ours, control, str(folder))
+    return LaunchedDomain(process, ours, control, folder)

@@ -16,7 +16,7 @@ from xenion.abi.sched import (
     SHUTDOWN_suspend,
     SHUTDOWN_watchdog,
 )
-from xenion.builder import BootState, DomainBuildError, KernelImage, build
+from xenion.builder import BootState, DomainBuildError, KernelImage, build, check_memory
 from xenion.config.domain import DomainConfig
 from xenion.core import lib
 from xenion.dom0.console import ConsoleBackend, ConsoleHub
@@ -83,6 +83,7 @@ class Machine:
         console_fd: int | None = None,
         log: Callable[[bytes], None] | None = None,
     ) -> None:
+        check_memory(files.kernel, files.ramdisk, config.memory_mib * PAGES_PER_MIB)
         self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._console_fd = console_fd
         self._emergency = bytearray()
