@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Protocol
 
 import pytest
@@ -31,14 +32,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=limit.shows))
 
 
+@cache
+def _why_not(name: str) -> str | None:
+    try:
+        open_processor(name)
+    except ProcessorError as error:
+        return str(error)
+    return None
+
+
 @pytest.fixture(params=PROCESSORS)
 def processor(request: pytest.FixtureRequest) -> str:
     """A processor's name; skips visibly where it cannot be used."""
     name = str(request.param)
-    try:
-        open_processor(name)
-    except ProcessorError as error:
-        pytest.skip(str(error))
+    why = _why_not(name)
+    if why:
+        pytest.skip(why)
     return name
 
 

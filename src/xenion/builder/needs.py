@@ -1,8 +1,8 @@
 """How much memory a guest needs to come up, as far as that can be told before it runs.
 
 What the builder places is exact (`minimum_mib`). A Linux kernel then unpacks its ramdisk and needs a little for itself
-before it frees its own initial data: Debian's 6.1 cloud kernel, placed in 66 MiB with a ramdisk of 2.6 MiB unpacked, panics
-with 71 MiB and boots with 72. A domain below that is refused rather than left to die of it.
+before it frees its own initial data: Debian's 6.1 cloud kernel, placed in 66 MiB with a ramdisk of 2.6 MiB unpacked,
+panics with 71 MiB and boots with 72. A domain below that is refused rather than left to die of it.
 """
 
 from xenion.builder.errors import DomainBuildError

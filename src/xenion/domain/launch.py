@@ -12,6 +12,9 @@ from xenion.config.domain import DomainConfig
 from xenion.domain.paths import domain_folder
 from xenion.domain.protocol import Event
 
+PROCESS_LOG = "process.log"
+"""What the domain process itself has to say if it dies of a bug."""
+
 
 @dataclass(slots=True)
 class LaunchedDomain:
@@ -53,6 +56,7 @@ def launch(config: DomainConfig) -> LaunchedDomain:
     state_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     os.write(config_fd, config.to_json().encode())
     os.lseek(config_fd, 0, os.SEEK_SET)
+    log_fd = os.open(folder / PROCESS_LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     fds = (config_fd, theirs.fileno(), control_write, state_fd)
     try:
         process = subprocess.Popen(
@@ -60,10 +64,11 @@ def launch(config: DomainConfig) -> LaunchedDomain:
             pass_fds=fds,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            stderr=log_fd,
             start_new_session=True,
         )
     finally:
         theirs.close()
-        for fd in (config_fd, control_write, state_fd):
+        for fd in (config_fd, control_write, state_fd, log_fd):
             os.close(fd)
     return LaunchedDomain(process, ours, control, folder)

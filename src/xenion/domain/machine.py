@@ -4,10 +4,12 @@ import os
 import selectors
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from xenion.abi.sched import (
     SHUTDOWN_crash,
@@ -16,7 +18,7 @@ from xenion.abi.sched import (
     SHUTDOWN_suspend,
     SHUTDOWN_watchdog,
 )
-from xenion.builder import BootState, DomainBuildError, KernelImage, build, check_memory
+from xenion.builder import BootState, DomainBuildError, KernelImage, build, check_memory, load_kernel
 from xenion.config.domain import DomainConfig
 from xenion.core import lib
 from xenion.dom0.console import ConsoleBackend, ConsoleHub
@@ -40,6 +42,7 @@ REASONS = {
     SHUTDOWN_watchdog: "watchdog",
 }
 LAST_WORDS_SECONDS = 2.0
+LONGEST_WAIT_SECONDS = 3600.0
 
 
 class Page:
@@ -65,14 +68,28 @@ class GuestPort:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What the domain starts from, already read: a domain process opens nothing once it is armed."""
+    """What the domain starts from, open: a domain process opens nothing once armed, and a reboot reads it again."""
 
-    kernel: KernelImage
-    ramdisk: bytes | None
+    kernel: BinaryIO
+    ramdisk: BinaryIO | None = None
+
+    def read_kernel(self) -> KernelImage:
+        """KernelImageError, OSError."""
+        self.kernel.seek(0)
+        return load_kernel(self.kernel.read())
+
+    def read_ramdisk(self) -> bytes | None:
+        if self.ramdisk is None:
+            return None
+        self.ramdisk.seek(0)
+        return self.ramdisk.read()
 
 
 class Machine:
-    """Built and ready in the constructor; `run` until the guest stops. DomainBuildError, ProcessorError, OSError."""
+    """Built and ready in the constructor; `run` until the guest stops.
+
+    KernelImageError, DomainBuildError, ProcessorError, OSError.
+    """
 
     def __init__(
         self,
@@ -83,7 +100,8 @@ class Machine:
         console_fd: int | None = None,
         log: Callable[[bytes], None] | None = None,
     ) -> None:
-        check_memory(files.kernel, files.ramdisk, config.memory_mib * PAGES_PER_MIB)
+        image, ramdisk = files.read_kernel(), files.read_ramdisk()
+        check_memory(image, ramdisk, config.memory_mib * PAGES_PER_MIB)
         self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._console_fd = console_fd
         self._emergency = bytearray()
@@ -99,7 +117,7 @@ class Machine:
         self._console_port, self._store_port = GuestPort(self.domain.events), GuestPort(self.domain.events)
         self._store_port.number = self.domain.events.bind_dom0(self._serve_store)
         self._console_port.number = self.domain.events.bind_dom0(self._serve_console)
-        self.boot_state = self._build(config, files)
+        self.boot_state = self._build(config, image, ramdisk)
         self._connect_console(log)
         self._connect_store(config)
         self.log_error: Callable[[str], None] = lambda text: None
@@ -107,11 +125,11 @@ class Machine:
 
     # --- construction
 
-    def _build(self, config: DomainConfig, files: Files) -> BootState:
+    def _build(self, config: DomainConfig, image: KernelImage, ramdisk: bytes | None) -> BootState:
         state = build(
-            files.kernel,
+            image,
             self.domain.space,
-            ramdisk=files.ramdisk,
+            ramdisk=ramdisk,
             cmdline=config.cmdline,
             console_port=self._console_port.number,
             xenstore_port=self._store_port.number,
@@ -125,7 +143,13 @@ class Machine:
         return state
 
     def _page(self, pfn: int) -> Page:
-        return Page(self.domain.memory.page(self.domain.space.mfn(pfn)))
+        """A ring page, held writable for good: it can never become a page table under Dom0's hands."""
+        mfn = self.domain.space.mfn(pfn)
+        if lib.core_get_writable(self.domain.state, mfn):
+            raise DomainBuildError(
+                f"page {pfn:#x} cannot be a ring: the initial page tables make it one of theirs"
+            )
+        return Page(self.domain.memory.page(mfn))
 
     def _connect_console(self, log: Callable[[bytes], None] | None) -> None:
         backend = ConsoleBackend(self._page(self.boot_state.console_pfn), self._console_port, lib.core_fence)
@@ -204,7 +228,14 @@ class Machine:
             self._flush()
 
     def _serve(self) -> None:
-        """Dom0's thread: until the guest has ended and its last words are out."""
+        """Dom0's thread. A bug of ours in it ends the domain: one whose back ends are dead is no use to anybody."""
+        try:
+            self._serve_until_end()
+        except Exception:  # noqa: BLE001  whatever it was goes to the report
+            self.domain.fail(traceback.format_exc())
+
+    def _serve_until_end(self) -> None:
+        """Until the guest has ended and its last words are out."""
         while not self._ended.is_set():
             self._serve_once(self._watchdog_wait())
         deadline = time.monotonic() + LAST_WORDS_SECONDS
@@ -221,7 +252,7 @@ class Machine:
         if left <= 0:
             self.domain.shutdown(SHUTDOWN_watchdog)
             return None
-        return left / 1e9
+        return min(left / 1e9, LONGEST_WAIT_SECONDS)
 
     def _serve_once(self, timeout: float | None) -> None:
         for key, mask in self._selector.select(timeout):
@@ -261,9 +292,7 @@ class Machine:
         os.close(self._notify_fd)
 
 
-def read_files(config: DomainConfig) -> Files:
-    """Kernel and ramdisk into memory; KernelImageError, OSError with the path."""
-    from xenion.builder import load_kernel
-
-    kernel = load_kernel(Path(config.kernel).read_bytes())
-    return Files(kernel, Path(config.ramdisk).read_bytes() if config.ramdisk else None)
+def open_files(config: DomainConfig) -> Files:
+    """OSError with the path."""
+    ramdisk = Path(config.ramdisk).open("rb") if config.ramdisk else None  # noqa: SIM115  open for the domain's life
+    return Files(Path(config.kernel).open("rb"), ramdisk)

@@ -5,6 +5,7 @@ CONFIG_FD holds the configuration as JSON; CONSOLE_FD is a stream to whoever wat
 CONTROL_FD (xenion.domain.protocol); STATE_FD is the domain's folder, where its console log and crash reports are.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from xenion.builder import DomainBuildError, KernelImageError
 from xenion.config.domain import Action, ConfigError, DomainConfig
 from xenion.domain import sandbox
 from xenion.domain.admission import AdmissionError, check_memory
-from xenion.domain.machine import Files, Machine, read_files
+from xenion.domain.machine import Files, Machine, open_files
 from xenion.domain.protocol import Event
 from xenion.domain.report import write_report
 from xenion.processor import ProcessorError
@@ -29,7 +30,7 @@ SHORTEST_LIFE_SECONDS = 1.0
 EXIT_REFUSED = 2
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The domain cannot start; the message is for the user."""
 
 
@@ -70,13 +71,11 @@ class DomainProcess:
             os.write(self._log_fd, data)
 
     def _machine(self, files: Files) -> Machine:
-        return Machine(
-            self._config,
-            files,
-            open_processor(self._config.processor),
-            console_fd=self._console_fd,
-            log=self._log,
-        )
+        processor = open_processor(self._config.processor)
+        try:
+            return Machine(self._config, files, processor, console_fd=self._console_fd, log=self._log)
+        except KernelImageError as error:
+            raise RefusedError(f"{self._config.kernel}: {error}") from error
 
     def _arm(self) -> None:
         sandbox.limit_resources()
@@ -100,6 +99,8 @@ class DomainProcess:
             action = self._action(reason)
             report = self._report(machine) if reason == "crash" else ""
             machine.close()
+            del machine
+            gc.collect()  # the old machine's memory goes before a new one comes
             if action in RESTARTS and time.monotonic() - started < SHORTEST_LIFE_SECONDS:
                 self.tell(
                     Event("note", text="the guest ended within a second of its start and is not restarted")
@@ -128,18 +129,16 @@ class DomainProcess:
 def _load(config: DomainConfig) -> Files:
     for key, path in (("kernel", config.kernel), ("ramdisk", config.ramdisk)):
         if path is not None and not path.is_file():
-            raise Refused(
+            raise RefusedError(
                 f"{key} {path} {'is not a file' if path.exists() else 'does not exist'}: correct the path"
             )
     try:
         check_memory(config.memory_mib)
-        return read_files(config)
-    except KernelImageError as error:
-        raise Refused(f"{config.kernel}: {error}") from error
+        return open_files(config)
     except OSError as error:
-        raise Refused(f"{error.filename}: {error.strerror}") from error
+        raise RefusedError(f"{error.filename}: {error.strerror}") from error
     except AdmissionError as error:
-        raise Refused(str(error)) from error
+        raise RefusedError(str(error)) from error
 
 
 def _ignore_terminal() -> None:
@@ -156,7 +155,7 @@ def main(argv: list[str]) -> int:
             config = DomainConfig.from_json(file.read())
         process = DomainProcess(config, console_fd, control_fd, state_fd)
         return process.serve(_load(config))
-    except (Refused, ConfigError, DomainBuildError, ProcessorError) as error:
+    except (RefusedError, ConfigError, DomainBuildError, ProcessorError) as error:
         os.write(control_fd, Event("refused", text=str(error)).encode())
         return EXIT_REFUSED
     except Exception:  # noqa: BLE001  the last line of defence: our bug becomes a sentence and a report for the user

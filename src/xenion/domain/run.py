@@ -2,9 +2,9 @@
 
 import threading
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
-from xenion.builder import load_kernel
 from xenion.config.domain import DomainConfig
 from xenion.domain.machine import Files, Machine
 from xenion.domain.report import write_report
@@ -35,7 +35,9 @@ def run_guest(
     config = DomainConfig(name="guest", kernel=Path("/guest"), cmdline=cmdline, memory_mib=memory_mib)
     output = bytearray()
     chosen = open_processor(processor) if isinstance(processor, str) else processor
-    machine = Machine(config, Files(load_kernel(data), ramdisk), chosen, log=output.extend)
+    machine = Machine(
+        config, Files(BytesIO(data), BytesIO(ramdisk) if ramdisk else None), chosen, log=output.extend
+    )
     late = threading.Event()
 
     def expire() -> None:

@@ -6,6 +6,7 @@ lines when it formats a traceback) are answered with EPERM instead.
 
 import ctypes
 import errno
+import os
 import resource
 from typing import Any
 
@@ -22,14 +23,13 @@ KEPT = {
         "mmap", "munmap", "mprotect", "mremap", "madvise", "brk", "mincore",
     ),
     "a reboot builds the domain anew in this process": (
-        "memfd_create", "clone3", "clone", "set_robust_list", "rseq", "process_vm_readv", "getpid", "gettid",
-        "getrandom", "sched_getaffinity", "prctl",
+        "memfd_create", "set_robust_list", "rseq", "getpid", "gettid", "getrandom", "sched_getaffinity",
     ),
     "clocks and sleeping": (
         "clock_gettime", "clock_nanosleep", "nanosleep", "gettimeofday", "clock_getres", "restart_syscall",
     ),
     "signals that end it, and their return": (
-        "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "tgkill",
+        "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack",
     ),
     "who it is": ("getuid", "geteuid", "getgid", "getegid", "getppid"),
     "the end": ("exit", "exit_group"),
@@ -40,7 +40,8 @@ REFUSED_QUIETLY = (
     "getcwd", "ioctl", "getdents64", "socket", "uname", "sysinfo", "prlimit64", "unlink",
 )  # fmt: skip
 
-PR_SET_NO_NEW_PRIVS = 38
+PR_SET_NAME, PR_SET_NO_NEW_PRIVS = 15, 38
+CLONE_THREAD = 0x10000
 
 
 class SandboxError(Exception):
@@ -68,6 +69,7 @@ def arm() -> None:
                 _add(seccomp, rules, seccomp.ALLOW, name)
         for name in REFUSED_QUIETLY:
             _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), name)
+        _add_restricted(seccomp, rules)
         rules.load()
     except OSError as error:
         raise SandboxError(
@@ -75,7 +77,21 @@ def arm() -> None:
         ) from error
 
 
-def _add(seccomp: Any, rules: Any, action: int, name: str) -> None:
+def _add_restricted(seccomp: Any, rules: Any) -> None:
+    """Calls that are kept for this process alone: threads of its own, its own memory, its own end."""
+    own = seccomp.Arg(0, seccomp.EQ, os.getpid())
+    thread = seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD, CLONE_THREAD)
+    _add(seccomp, rules, seccomp.ALLOW, "process_vm_readv", own)
+    _add(seccomp, rules, seccomp.ALLOW, "tgkill", own)
+    _add(seccomp, rules, seccomp.ALLOW, "clone", thread)
+    _add(
+        seccomp, rules, seccomp.ERRNO(errno.ENOSYS), "clone3"
+    )  # its flags cannot be seen: clone is tried then
+    _add(seccomp, rules, seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, PR_SET_NAME))
+    _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), "prctl", seccomp.Arg(0, seccomp.NE, PR_SET_NAME))
+
+
+def _add(seccomp: Any, rules: Any, action: int, name: str, *arguments: Any) -> None:
     """A call that this libseccomp does not know cannot be made by anything that it filters."""
     if seccomp.resolve_syscall(seccomp.system_arch(), name) >= 0:
-        rules.add_rule(action, name)
+        rules.add_rule(action, name, *arguments)

@@ -53,6 +53,7 @@ class Domain:
     ) -> None:
         self.domid = domid
         self._notify_fd = notify_fd
+        self._closed = False
         self.handle = handle
         self.processor = processor
         self.console_output = console_output
@@ -125,7 +126,8 @@ class Domain:
 
     def stop(self) -> None:
         """Any thread: `run` returns soon."""
-        lib.core_stop(self.state)
+        if not self._closed:
+            lib.core_stop(self.state)
 
     def shutdown(self, reason: int) -> None:
         """The guest's own request (SHUTDOWN_*)."""
@@ -139,7 +141,10 @@ class Domain:
         self.stop()
 
     def close(self) -> None:
+        """Nothing of the domain may be used after it."""
+        self._closed = True
         self.processor.close()
+        self.memory.close()
 
     # --- what hypercalls ask
 

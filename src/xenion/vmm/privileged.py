@@ -271,7 +271,7 @@ def _far_return(vcpu: Vcpu, code: Instruction) -> bool:
     rip, selector = vcpu.read_words(state.regs[RSP], 2)
     if selector & 0xFFFF != FLAT_KERNEL_CS64:
         return False
-    state.regs[RSP] += 16
+    state.regs[RSP] = state.regs[RSP] + 16 & M64
     state.rip = rip
     return True
 

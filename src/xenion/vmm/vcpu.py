@@ -14,6 +14,7 @@ S = TypeVar("S", bound=LittleEndianStructure)
 
 HYPERVISOR_VIRT_END = 0xFFFF880000000000
 USER_END = 1 << 47
+END_OF_ADDRESSES = 1 << 64
 LIMIT = 1 << 20
 """No single argument of a guest is larger than this."""
 
@@ -35,6 +36,8 @@ class Vcpu:
         """Guest memory at a virtual address of the current mode; GuestError(EFAULT)."""
         if size > LIMIT:
             raise GuestError(Errno.EINVAL)
+        if not 0 <= address <= END_OF_ADDRESSES - size:
+            raise GuestError(Errno.EFAULT)
         buffer = bytearray(size)
         if lib.core_copy_from(self.state, ffi.from_buffer(buffer), address, size):
             raise GuestError(Errno.EFAULT)
@@ -49,6 +52,8 @@ class Vcpu:
             self.state.kernel_mode = mode
 
     def write(self, address: int, data: bytes | bytearray) -> None:
+        if not 0 <= address <= END_OF_ADDRESSES - len(data):
+            raise GuestError(Errno.EFAULT)
         if lib.core_copy_to(self.state, address, ffi.from_buffer(data), len(data)):
             raise GuestError(Errno.EFAULT)
 

@@ -123,7 +123,8 @@ class Attendant:
             raise UsageError(self._refused)
         if self._last is None or status < 0:
             raise XmError(
-                f"the domain's process ended unexpectedly ({_status_text(status)}); the guest is gone"
+                f"the domain's process ended unexpectedly ({_status_text(status)}) and the guest with it; "
+                f"see {self._domain.folder / PROCESS_LOG}"
             )
         if self._last.reason == "crash":
             raise XmError(f"the domain crashed; the report is in {self._last.report}")

@@ -71,6 +71,7 @@ class Code:
 
     `user`: start is an application's. `compat`: a 32-bit one's. `resume`: label of an instruction that traps -> label where it
     goes on. `handlers`: vector (or "event", "syscall" ..) -> label of the test's own handler. `host`: the functions of HOST.
+    `beside`: each runs in a thread of its own while the guest does, until `Guest.ended`; `prepare` is called before.
     `open_vectors`: further vectors that applications may raise by `int n`.
     """
 
@@ -80,6 +81,8 @@ class Code:
     resume: Mapping[str, str] = field(default_factory=dict)
     handlers: Mapping[int | str, str] = field(default_factory=dict)
     host: Sequence[Callable[[Guest], int | None]] = ()
+    prepare: Callable[[Guest], None] | None = None
+    beside: Sequence[Callable[[Guest], None]] = ()
     open_vectors: frozenset[int] = frozenset()
     rflags: int = INTERRUPTS | 2
     stack: int | None = None
@@ -91,10 +94,12 @@ class Code:
 class Guest:
     """The domain while it runs, for the functions of a test: memory by the guest's addresses and labels."""
 
-    def __init__(self, domain: Domain, image: Image) -> None:
+    def __init__(self, domain: Domain, image: Image, notify_fd: int) -> None:
         self.domain = domain
+        self.notify_fd = notify_fd
         self.image = image
         self.traps: list[Trap] = []
+        self.ended = threading.Event()
 
     def label(self, name: str) -> int:
         return self.image.labels[name]
@@ -175,7 +180,7 @@ class Bench:
         self._failure: BaseException | None = None
         equates = "".join(f".equ {n}, {v:#x}\n" for n, v in constants(self.domain.memory.first_mfn).items())
         self.image = assemble(equates + PRELUDE + code.source + "\n")
-        self.guest = Guest(self.domain, self.image)
+        self.guest = Guest(self.domain, self.image, self.notify_fd)
         self.domain.handlers = {**self.domain.handlers, TRAP_CALL: self._on_trap, HOST_CALL: self._on_host}
         self._load()
 
@@ -189,7 +194,7 @@ class Bench:
         space, mfn = self.domain.space, self.domain.memory.first_mfn
         for address, data in self.image.sections.items():
             space.write(locate(address), data)
-        for pfn, words in page_tables(mfn, self.code.shape).items():
+        for pfn, words in page_tables(mfn, self.domain.memory.shared_info_mfn, self.code.shape).items():
             space.write_words(pfn * PAGE, words)
         self._write_handlers()
         start = self.image.labels["start"]
@@ -265,17 +270,26 @@ class Bench:
 
     def run(self, seconds: float) -> Outcome:
         """GuestFailure when it does not end by a trap of its own within `seconds`."""
+        threads = [threading.Thread(target=f, args=[self.guest]) for f in self.code.beside]
         watchdog = threading.Timer(seconds, lambda: self.domain.fail(f"no end after {seconds:g} s"))
         try:
             self.domain.boot(
                 l4_pfn=PFNS["l4"], rip=self.image.labels["nucleus_start"], rsp=self.image.labels["TRAP_STACK"] + 4 * PAGE, rsi=0
             )
+            if self.code.prepare:
+                self.code.prepare(self.guest)
+            for thread in threads:
+                thread.start()
             watchdog.start()
             self.domain.run()
         except (ProcessorError, ValueError) as error:
             raise GuestFailure(str(error)) from error
         finally:
             watchdog.cancel()
+            self.guest.ended.set()
+            for thread in threads:
+                if thread.ident:
+                    thread.join()
         if self._failure is not None:
             raise self._failure
         if self.domain.failure is not None:

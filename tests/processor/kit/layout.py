@@ -20,7 +20,7 @@ TABLE = PRESENT | WRITE | USER | ACCESSED | DIRTY
 KERNEL = 0xFFFFFFFF80000000
 DIRECT = 0xFFFF888000000000
 """The kernel's mapping of all its pages by number: writable but for page tables, never executable."""
-NR_PAGES = 512
+NR_PAGES = 160
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ REGIONS = (
     Region("stack", KERNEL + 0x40000, 4, DATA),
     Region("trap_stack", KERNEL + 0x48000, 4, DATA),
     Region("shared", KERNEL + 0x50000, 1, DATA | USER),
-    Region("spare", KERNEL + 0x58000, 8, DATA),
+    Region("spare", KERNEL + 0x90000, 8, DATA),
+    Region("shared_info", KERNEL + 0xA0000, 1, DATA, of="shared_info"),
     Region("user", 0x400000, 8, CODE | USER, section=".user"),
     Region("udata", 0x410000, 8, DATA | USER, section=".udata"),
     Region("usmc", 0x420000, 8, BOTH | USER, section=".usmc"),
@@ -54,7 +55,7 @@ REGIONS = (
     Region("smc_alias", KERNEL + 0x60000, 8, BOTH, of="smc"),
     Region("text_alias", KERNEL + 0x70000, 8, CODE, of="smc"),
 )
-"""`shared` is open to applications where the user table shows the kernel's half; `hidden` lies low but is the kernel's."""
+"""`shared_info` shows the hypervisor's page. `shared` is open to applications where the user table shows the kernel's half; `hidden` lies low but is the kernel's."""
 
 UNMAPPED = {"NOWHERE": KERNEL + 0x80000, "UNOWHERE": 0x480000}
 TABLES = ("l4", "user_l4", "kernel_l3", "kernel_l2", "kernel_l1", "direct_l3", "direct_l2", "direct_l1",
@@ -62,7 +63,7 @@ TABLES = ("l4", "user_l4", "kernel_l3", "kernel_l2", "kernel_l1", "direct_l3", "
 
 
 def _pfns() -> dict[str, int]:
-    numbers: dict[str, int] = {}
+    numbers: dict[str, int] = {"shared_info": 0}  # not the domain's: `page_tables` is told where it is
     at = 1
     for region in REGIONS:
         numbers[region.name] = numbers[region.of] if region.of else at
@@ -108,11 +109,12 @@ def _leaves() -> Iterator[tuple[str, int, int, int]]:
         yield "direct_l1", pfn, pfn, DATA & ~WRITE if pfn in tables else DATA
 
 
-def page_tables(first_mfn: int, shape: Shape) -> dict[int, array[int]]:
+def page_tables(first_mfn: int, shared_info_mfn: int, shape: Shape) -> dict[int, array[int]]:
     """Contents of every table, by pseudo-physical page."""
     tables = {name: array("Q", bytes(PAGE)) for name in TABLES}
     for table, index, pfn, flags in _leaves():
         tables[table][index] = (first_mfn + pfn) << 12 | flags
+    tables["kernel_l1"][(BY_NAME["shared_info"].address >> 12) & 511] = shared_info_mfn << 12 | DATA
 
     def link(upper: str, index: int, lower: str) -> None:
         tables[upper][index] = (first_mfn + PFNS[lower]) << 12 | TABLE
@@ -136,6 +138,6 @@ def page_tables(first_mfn: int, shape: Shape) -> dict[int, array[int]]:
 def locate(address: int) -> int:
     """The pseudo-physical address behind a virtual one; LookupError outside of all regions."""
     for region in REGIONS:
-        if region.address <= address < region.address + region.pages * PAGE:
+        if region.address <= address < region.address + region.pages * PAGE and PFNS[region.name]:
             return PFNS[region.name] * PAGE + address - region.address
     raise LookupError(f"{address:#x} is in no region")

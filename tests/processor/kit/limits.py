@@ -29,6 +29,17 @@ LIMITS: Mapping[str, Limit] = {
     "lock_mov": Limit("a lock prefix before an instruction that takes none, such as `mov`", "#UD", "the prefix is ignored"),
     "stack_fault": Limit("a non-canonical stack pointer", "#SS", "#GP"),
     "jump_fault": Limit("a jump to a non-canonical address", "#GP at the jump", "#GP at the target"),
+    "change_missing": Limit(
+        "an instruction that reads and writes a missing page", "one #PF, of a write", "a #PF of a read first"
+    ),
+    "half_stores": Limit(
+        "a store of more than 8 bytes whose second page is missing", "#PF, nothing stored", "#PF, its first half stored"
+    ),
+    "early_fetch_fault": Limit(
+        "code that runs into a missing page",
+        "#PF at the instruction that crosses into it",
+        "#PF at most 32 bytes before it, the instructions between not done",
+    ),
 }
 
 

@@ -30,10 +30,19 @@ class Core:
 def compile_core(folder: Path) -> Path:
     """The shared library; fails with the compiler's words."""
     compiler = os.environ.get(SANITIZE)
-    command = [compiler or os.environ.get("CC", "cc"), *PLAIN, *WARNINGS, *(CHECKED if compiler else []), "-I", str(CORE)]
+    command = [
+        compiler or os.environ.get("CC", "cc"),
+        *PLAIN,
+        *WARNINGS,
+        *(CHECKED if compiler else []),
+        "-I",
+        str(CORE),
+    ]
     library = folder / "libscripted.so"
     sources = [str(path) for path in (*sorted(CORE.glob("*.c")), HERE / "scripted_platform.c")]
-    done = subprocess.run([*command, "-o", str(library), *sources], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "-o", str(library), *sources], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"the core does not compile for its tests:\n{done.stderr}")
     return library

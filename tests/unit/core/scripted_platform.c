@@ -139,12 +139,12 @@ static const struct platform platform = {
     .cold_trap = cold_trap,
 };
 
-struct domain *script_create(u64 nr_frames, u64 first_frame, u32 nr_vcpus)
+struct domain *script_create(u64 memory_frames, u64 nr_frames, u64 first_frame, u32 nr_vcpus)
 {
     struct domain *d = calloc(1, sizeof *d);
     struct script *s = calloc(1, sizeof *s);
-    d->memory = aligned_alloc(PAGE_SIZE, nr_frames << PAGE_SHIFT);
-    memset(d->memory, 0, nr_frames << PAGE_SHIFT);
+    d->memory = aligned_alloc(PAGE_SIZE, memory_frames << PAGE_SHIFT);
+    memset(d->memory, 0, memory_frames << PAGE_SHIFT);
     d->frames = calloc(nr_frames, sizeof *d->frames);
     d->nr_frames = nr_frames;
     d->first_frame = first_frame;

@@ -42,7 +42,7 @@ struct script {
 };
 
 /* Zeroed memory, frame table and state, each an allocation of its own, so that a sanitizer sees who leaves one. */
-struct domain *script_create(uint64_t nr_frames, uint64_t first_frame, uint32_t nr_vcpus);
+struct domain *script_create(uint64_t memory_frames, uint64_t nr_frames, uint64_t first_frame, uint32_t nr_vcpus);
 struct script *script_of(struct domain *d);
 void script_destroy(struct domain *d);
 int script_has_sanitizer(void);

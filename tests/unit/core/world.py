@@ -2,7 +2,8 @@
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from tests.unit.core.scripted import Core
 from xenion.abi.xen import DOMID_SELF, Hypercall
@@ -15,7 +16,7 @@ ARGUMENTS = RDI, RSI, RDX, R10, R8, R9
 CARRY, PARITY, ADJUST, ZERO, SIGN, INTERRUPT, OVERFLOW = 1, 4, 0x10, 0x40, 0x80, 0x200, 0x800
 
 SHARED_INFO, AREAS, ZERO_PAGE, RESERVED_GDT, HOLE, ALIEN = range(1, 7)
-"""Frames of the hypervisor; ALIEN is one that no guest may touch. The machine-to-physical table is behind the domain."""
+"""Frames of the hypervisor; no guest may touch ALIEN. The machine-to-physical table is behind the domain."""
 FIRST = 8
 L4, L3, L2, L1, ARGS, ARGS2, STACK, CODE = range(FIRST, FIRST + 8)
 SPARE = FIRST + 8
@@ -24,6 +25,7 @@ SPARE = FIRST + 8
 BASE = 0xFFFFFF8000000000
 """L4 slot 511; the pages that L1 maps, by number:"""
 ARGS_PAGE, ARGS2_PAGE, STACK_PAGE, CODE_PAGE, HOLE_PAGE, SPARE_PAGE = 0, 1, 2, 3, 4, 32
+SYSCALL_SIZE = 2
 GDT_AREA = 0xFFFF804000000000
 HANDLERS = 0x1000000
 """Trap N of a kernel is handled at HANDLERS + 16 N, events at EVENTS."""
@@ -50,12 +52,14 @@ def signed(value: int) -> int:
 class World:
     """`state` and `vcpu` are the core's structures, `script` the platform's."""
 
-    def __init__(self, core: Core, nr_frames: int = 32, nr_vcpus: int = 1, *, read_only: Iterable[int] = ()) -> None:
+    def __init__(
+        self, core: Core, nr_frames: int = 32, nr_vcpus: int = 1, *, read_only: Iterable[int] = ()
+    ) -> None:
         """`read_only`: spare frames that the kernel maps read-only, at `spare_address`."""
         self.core, self.lib, self.ffi = core, core.lib, core.ffi
         self.nr_frames = nr_frames
         total = nr_frames + -(-nr_frames // 511)
-        self.state: Any = self.lib.script_create(total, FIRST, nr_vcpus)
+        self.state: Any = self.lib.script_create(total, nr_frames, FIRST, nr_vcpus)
         self.script = self.lib.script_of(self.state)
         self.vcpu = self.state.vcpus + 0
         self.memory = memoryview(self.ffi.buffer(self.state.memory, total * PAGE)).cast("B")
@@ -65,7 +69,7 @@ class World:
         rc = self.lib.core_boot_table(self.vcpu, L4)
         if rc:
             raise AssertionError(f"the boot tables are refused ({rc})")
-        self.calls = 0
+        self.calls = self.upcalls = 0
         self.ready()
 
     def _fill_state(self) -> None:
@@ -90,7 +94,12 @@ class World:
         for mfn in read_only:
             self.set_word(L1, SPARE_PAGE + mfn - SPARE, entry(mfn, P | US | A | D))
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.words.release()
         self.memory.release()
         self.lib.script_destroy(self.state)
@@ -128,7 +137,7 @@ class World:
         """The vCPU in its kernel, behind a `syscall`, with handlers for every trap."""
         vcpu = self.vcpu
         vcpu.kernel_mode = 1
-        vcpu.rip, vcpu.cs, vcpu.ss = page_address(CODE_PAGE) + 2, 0xE033, 0xE02B
+        vcpu.rip, vcpu.cs, vcpu.ss = page_address(CODE_PAGE) + SYSCALL_SIZE, 0xE033, 0xE02B
         vcpu.regs[RSP] = page_address(STACK_PAGE) + PAGE
         vcpu.kernel_sp = page_address(STACK_PAGE) + PAGE // 2
         vcpu.event_callback = EVENTS
@@ -146,19 +155,33 @@ class World:
         return self.put(struct.pack(f"<{len(words)}Q", *words), at)
 
     def enter(self, number: int, *args: int) -> int | None:
-        """One `syscall` of the kernel: the result, or None when it is to be made again with the registers as they are."""
-        regs, vcpu = self.vcpu.regs, self.vcpu
+        """One `syscall` of the kernel: the result, or None: it is to be made again with the registers as they are."""
+        regs = self.vcpu.regs
         regs[RAX] = number
         for register, value in zip(ARGUMENTS, (*args, *[0] * (6 - len(args))), strict=True):
             regs[register] = value & (1 << 64) - 1
         return self.again()
 
     def again(self) -> int | None:
+        """As `enter`, with the registers as they are. The kernel's event handler, if it is called, just returns."""
         vcpu = self.vcpu
-        vcpu.rip = page_address(CODE_PAGE) + 2
+        vcpu.rip = page_address(CODE_PAGE) + SYSCALL_SIZE
         self.calls += 1
         self.lib.core_syscall(vcpu, 0)
+        if vcpu.rip == EVENTS:
+            self.handle_upcall()
         return None if vcpu.rip == page_address(CODE_PAGE) else signed(vcpu.regs[RAX])
+
+    def stack(self, count: int) -> list[int]:
+        """The words on top of the kernel's stack."""
+        at = STACK * PAGE + self.vcpu.regs[RSP] - page_address(STACK_PAGE)
+        return self.words[at // 8 : at // 8 + count].tolist()
+
+    def handle_upcall(self) -> None:
+        vcpu = self.vcpu
+        vcpu.regs[RCX], vcpu.regs[R11], vcpu.rip, cs, _, vcpu.regs[RSP], _ = self.stack(7)
+        self.memory[vcpu.info], self.memory[vcpu.info + 1] = 0, cs >> 32 & 0xFF
+        self.upcalls += 1
 
     def hypercall(self, number: int, *args: int) -> int:
         """Until it is done."""

@@ -57,15 +57,18 @@ static void map_area(struct vcpu *v, u64 page, u64 ma)
     store(area_entry(v, page), ma | PTE_P | PTE_A | PTE_D | PTE_NX);
 }
 
+/* A frame is given back only when no TLB can still hold the hole's mapping of it. */
 static void drop_gdt(struct vcpu *v)
 {
+    for (u32 i = 0; i < FIRST_RESERVED_GDT_PAGE; i++)
+        map_area(v, i, v->domain->zero_page);
+    v->gdt_entries = 0;
+    v->domain->platform->flush_all(v->domain);
     for (u32 i = 0; i < FIRST_RESERVED_GDT_PAGE; i++) {
         if (v->gdt_frames[i])
             put_frame_and_type(v->domain, v->gdt_frames[i]);
         v->gdt_frames[i] = 0;
-        map_area(v, i, v->domain->zero_page);
     }
-    v->gdt_entries = 0;
 }
 
 s64 set_gdt(struct vcpu *v, u64 list, u64 entries)
@@ -103,6 +106,7 @@ s64 update_descriptor(struct vcpu *v, u64 ma, u64 descriptor)
     int rc = get_frame_type(d, mfn, type == TYPE_SEG ? TYPE_SEG : TYPE_WRITABLE);
     if (!rc) {
         store(word_at(d, ma), descriptor);
+        d->platform->code_written(d, ma, sizeof descriptor);
         put_frame_type(d, mfn);
     }
     put_frame(d, mfn);
@@ -111,17 +115,19 @@ s64 update_descriptor(struct vcpu *v, u64 ma, u64 descriptor)
 
 void drop_ldt(struct vcpu *v)
 {
-    int dropped = 0;
+    int mapped = 0;
     for (u32 i = 0; i < 16; i++) {
-        if (!v->ldt_frames[i])
-            continue;
+        mapped |= v->ldt_frames[i] != 0;
         store(area_entry(v, 16 + i), 0);
-        put_frame_and_type(v->domain, v->ldt_frames[i]);
-        v->ldt_frames[i] = 0;
-        dropped = 1;
     }
-    if (dropped)
-        v->domain->platform->flush_all(v->domain);
+    if (!mapped)
+        return;
+    v->domain->platform->flush_all(v->domain);
+    for (u32 i = 0; i < 16; i++) {
+        if (v->ldt_frames[i])
+            put_frame_and_type(v->domain, v->ldt_frames[i]);
+        v->ldt_frames[i] = 0;
+    }
 }
 
 s64 set_ldt(struct vcpu *v, u64 base, u64 entries)
@@ -164,7 +170,7 @@ u64 read_descriptor(struct vcpu *v, u16 selector, int *okay)
         if (index < v->ldt_entries && (v->ldt_frames[page] || map_ldt_page(v, index * 8)))
             return load(table_entry(d, v->ldt_frames[page], index));
     } else if (page == FIRST_RESERVED_GDT_PAGE) {
-        return load(table_entry(d, PTE_FRAME(load(area_entry(v, page))), index));
+        return load(table_entry(d, d->reserved_gdt >> PAGE_SHIFT, index));
     } else if (page < FIRST_RESERVED_GDT_PAGE && v->gdt_frames[page]) {
         return load(table_entry(d, v->gdt_frames[page], index));
     }

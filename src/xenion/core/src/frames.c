@@ -68,6 +68,7 @@ int get_frame_type(struct domain *d, u64 mfn, u64 type)
     /* A stale TLB entry may still allow writing what is about to be trusted. */
     if ((old & TYPE_MASK) == TYPE_WRITABLE && load(&f->stamp) >= (u32)load(&d->tlb_clock))
         d->platform->flush_all(d);
+    store(&f->stamp, 0);
     int rc = validate(d, mfn, type);
     if (rc)
         store(&f->type, TYPE_NONE);

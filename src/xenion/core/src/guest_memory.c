@@ -13,28 +13,41 @@ int range_okay(u64 address, u64 size, u64 count)
     return last < (1ull << 47) || address >= HYPERVISOR_VIRT_END;
 }
 
-u64 *l1_entry(struct domain *d, u64 cr3, u64 address, u64 *table_mfn)
+/* The slot that maps ADDRESS, and what the levels above it allow (PTE_RW, PTE_US): through a linear page table the last
+ * level may be any table, and only a level above says that it must not be written. */
+static u64 *walk(struct domain *d, u64 cr3, u64 address, u64 *table_mfn, u64 *rights)
 {
     u64 table = cr3 >> PAGE_SHIFT;
+    *rights = ~0ull;
     for (int shift = 39; shift > 12; shift -= 9) {
         u64 entry = load(table_entry(d, table, address >> shift));
         if (!(entry & PTE_P) || (entry & PTE_PSE) || PTE_FRAME(entry) >= d->nr_frames)
             return NULL;
+        *rights &= entry;
         table = PTE_FRAME(entry);
     }
-    if (table_mfn)
-        *table_mfn = table;
+    *table_mfn = table;
     return table_entry(d, table, address >> 12);
+}
+
+u64 *l1_entry(struct domain *d, u64 cr3, u64 address, u64 *table_mfn)
+{
+    u64 table, rights, *slot = walk(d, cr3, address, &table, &rights);
+    if (slot && table_mfn)
+        *table_mfn = table;
+    return slot;
 }
 
 static u64 translate(struct vcpu *v, u64 address, u64 need)
 {
     struct domain *d = v->domain;
-    u64 *slot = l1_entry(d, v->kernel_mode ? v->cr3 : v->user_cr3, address, NULL);
+    u64 table, rights, *slot = walk(d, v->kernel_mode ? v->cr3 : v->user_cr3, address, &table, &rights);
     if (!slot)
         return WALK_FAULT;
     u64 entry = load(slot);
-    if ((entry & need) != need || PTE_FRAME(entry) >= d->nr_frames)
+    if (!v->kernel_mode)
+        need |= PTE_US;
+    if ((entry & rights & need) != need || PTE_FRAME(entry) >= d->nr_frames)
         return WALK_FAULT;
     u64 touched = need & PTE_RW ? PTE_A | PTE_D : PTE_A;
     if ((entry & touched) != touched)

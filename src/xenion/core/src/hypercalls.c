@@ -15,6 +15,7 @@ void crash_domain(struct domain *d, const char *reason)
         for (size_t i = 0; i + 1 < sizeof d->crash_reason && (d->crash_reason[i] = reason[i]); i++)
             ;
     }
+    store(&d->stopping, 1);
     for (u32 i = 0; i < d->nr_vcpus; i++) {
         d->vcpus[i].stopped = 1;
         d->platform->wake(&d->vcpus[i]);
@@ -25,7 +26,7 @@ int preempted(struct vcpu *v)
 {
     if (likely(!load(&v->kick)))
         return 0;
-    store(&v->kick, 0);
+    swap(&v->kick, 0); /* before the looks below, on every processor */
     drain_inbox(v->domain);
     check_timers(v);
     return v->stopped || events_deliverable(v);

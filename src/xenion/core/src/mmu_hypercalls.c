@@ -36,6 +36,7 @@ static s64 update_entry(struct vcpu *v, const struct update *u, u64 cmd)
         }
     } else if (!get_frame_type(d, mfn, TYPE_WRITABLE)) {
         store(word_at(d, ma), u->val);
+        d->platform->code_written(d, ma, sizeof u->val);
         put_frame_type(d, mfn);
         rc = 0;
     }

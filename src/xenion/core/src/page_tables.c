@@ -37,6 +37,30 @@ static void put_l1_target(struct domain *d, u64 entry)
     put_frame(d, PTE_FRAME(entry));
 }
 
+/* Linear page tables do not chain: a table with such entries (count above zero) is the target of none (below zero).
+ * Tables have no use for their frame's stamp, so the count lives there. */
+static int count_linear(struct frame *f, int step)
+{
+    u32 old = load(&f->stamp);
+    do {
+        if ((s32)old * step < 0 || (s32)old * step == INT32_MAX)
+            return 0;
+    } while (!cas(&f->stamp, &old, old + (u32)step));
+    return 1;
+}
+
+static void uncount_linear(struct frame *f, int step) { fetch_add(&f->stamp, (u32)-step); }
+
+static int take_type_if(struct frame *f, u64 type)
+{
+    u64 old = load(&f->type);
+    do {
+        if ((old & (TYPE_MASK | TYPE_VALIDATED)) != (type | TYPE_VALIDATED) || (old & TYPE_COUNT) == TYPE_COUNT)
+            return 0;
+    } while (!cas(&f->type, &old, old + 1));
+    return 1;
+}
+
 /* A read-only entry that points to a table of its own level: a linear page table. 1 when the reference was taken. */
 static int get_linear(struct domain *d, u64 entry, u64 table, u64 type)
 {
@@ -47,15 +71,17 @@ static int get_linear(struct domain *d, u64 entry, u64 table, u64 type)
         return 1;
     if (!get_frame(d, mfn))
         return 0;
-    struct frame *f = frame_of(d, mfn);
-    u64 old = load(&f->type);
-    do {
-        if ((old & (TYPE_MASK | TYPE_VALIDATED)) != (type | TYPE_VALIDATED) || (old & TYPE_COUNT) == TYPE_COUNT) {
-            put_frame(d, mfn);
-            return 0;
+    struct frame *f = frame_of(d, mfn), *holder = frame_of(d, table);
+    if (count_linear(holder, 1)) {
+        if (count_linear(f, -1)) {
+            if (take_type_if(f, type))
+                return 1;
+            uncount_linear(f, -1);
         }
-    } while (!cas(&f->type, &old, old + 1));
-    return 1;
+        uncount_linear(holder, 1);
+    }
+    put_frame(d, mfn);
+    return 0;
 }
 
 static inline u64 below(u64 type) { return type - TYPE_L1; }
@@ -70,10 +96,16 @@ static int get_upper_target(struct domain *d, u64 entry, u64 table, u64 type)
     return rc;
 }
 
-static void put_upper_target(struct domain *d, u64 entry, u64 table)
+static void put_upper_target(struct domain *d, u64 entry, u64 table, u64 type)
 {
-    if ((entry & PTE_P) && PTE_FRAME(entry) != table)
-        put_frame_and_type(d, PTE_FRAME(entry));
+    u64 mfn = PTE_FRAME(entry);
+    if (!(entry & PTE_P) || mfn == table)
+        return;
+    if ((load(&frame_of(d, mfn)->type) & TYPE_MASK) == type) {
+        uncount_linear(frame_of(d, mfn), -1);
+        uncount_linear(frame_of(d, table), 1);
+    }
+    put_frame_and_type(d, mfn);
 }
 
 static int get_target(struct domain *d, u64 entry, u64 table, u64 type)
@@ -86,12 +118,12 @@ static void put_target(struct domain *d, u64 entry, u64 table, u64 type)
     if (type == TYPE_L1)
         put_l1_target(d, entry);
     else
-        put_upper_target(d, entry, table);
+        put_upper_target(d, entry, table, type);
 }
 
 static void put_targets(struct domain *d, u64 mfn, u64 type, u64 count)
 {
-    for (u64 i = 0; i < count; i++)
+    for (u64 i = 0; i < count && !load(&d->stopping); i++)
         if (type != TYPE_L4 || !is_xen_slot(i))
             put_target(d, load(table_entry(d, mfn, i)), mfn, type);
 }
@@ -109,7 +141,7 @@ int validate_table(struct domain *d, u64 mfn, u64 type)
         if (type == TYPE_L4 && is_xen_slot(i))
             continue;
         u64 entry = load(table_entry(d, mfn, i));
-        int rc = entry & PTE_P ? get_target(d, entry, mfn, type) : 0;
+        int rc = load(&d->stopping) ? -XEN_EINVAL : entry & PTE_P ? get_target(d, entry, mfn, type) : 0;
         if (rc) {
             put_targets(d, mfn, type, i);
             return rc;
@@ -160,27 +192,16 @@ static int is_held(struct domain *d, u64 mfn, u64 index)
     return (load(table_entry(d, mfn, HELD_FIRST + n / HELD_BITS)) >> (n % HELD_BITS + 1)) & 1;
 }
 
-/* The form in which an L4 entry is stored: see become_kernel_table. */
-static u64 l4_form(struct domain *d, u64 mfn, u64 index, u64 value)
+/* Is the user bit of this new L4 entry held back? See become_kernel_table. */
+static int must_hold(struct domain *d, u64 mfn, u64 index, u64 value)
 {
-    if (index <= L4_XEN_LAST || !(load(&frame_of(d, mfn)->type) & TYPE_KERNEL_L4))
-        return value;
-    int held = (value & (PTE_P | PTE_US)) == (PTE_P | PTE_US);
-    hold_user(d, mfn, index, held);
-    return held ? value & ~PTE_US : value;
+    return (value & (PTE_P | PTE_US)) == (PTE_P | PTE_US) && index > L4_XEN_LAST &&
+           (load(&frame_of(d, mfn)->type) & TYPE_KERNEL_L4);
 }
 
-int change_entry(struct domain *d, u64 mfn, u64 type, u64 index, u64 value, int preserve_ad)
+static int change(struct domain *d, u64 mfn, u64 type, u64 index, u64 value, int preserve_ad)
 {
-    u64 *slot = table_entry(d, mfn, index);
-    if (type == TYPE_L4) {
-        if (is_xen_slot(index))
-            return -XEN_EINVAL;
-        value = l4_form(d, mfn, index, value);
-        if (index < L4_XEN_FIRST)
-            fetch_add(&d->lower_generation, 1);
-    }
-    u64 old = load(slot);
+    u64 *slot = table_entry(d, mfn, index), old = load(slot);
     if ((old & value & PTE_P) && !((old ^ value) & ~HARMLESS) && (type == TYPE_L1 || !(value & UPPER_REFUSED))) {
         while (!cas(slot, &old, preserve_ad ? value | (old & (PTE_A | PTE_D)) : value))
             if (!(old & PTE_P) || ((old ^ value) & ~HARMLESS))
@@ -192,6 +213,24 @@ int change_entry(struct domain *d, u64 mfn, u64 type, u64 index, u64 value, int 
         return rc;
     put_target(d, replace_entry(slot, value, preserve_ad), mfn, type);
     return 0;
+}
+
+static int change_l4(struct domain *d, u64 mfn, u64 index, u64 value, int preserve_ad)
+{
+    if (is_xen_slot(index))
+        return -XEN_EINVAL;
+    int held = must_hold(d, mfn, index, value);
+    int rc = change(d, mfn, TYPE_L4, index, held ? value & ~PTE_US : value, preserve_ad);
+    if (!rc && index > L4_XEN_LAST)
+        hold_user(d, mfn, index, held);
+    if (index < L4_XEN_FIRST)
+        fetch_add(&d->lower_generation, 1); /* after the change: whoever compares next sees it */
+    return rc;
+}
+
+int change_entry(struct domain *d, u64 mfn, u64 type, u64 index, u64 value, int preserve_ad)
+{
+    return type == TYPE_L4 ? change_l4(d, mfn, index, value, preserve_ad) : change(d, mfn, type, index, value, preserve_ad);
 }
 
 /* 1: changed; 0: the entry was not EXPECTED; negative: refused. */

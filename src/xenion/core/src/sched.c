@@ -23,7 +23,7 @@ static void wait_until(struct vcpu *v, u64 deadline)
 {
     change_runstate(v, RUNSTATE_blocked);
     for (;;) {
-        store(&v->kick, 0);
+        swap(&v->kick, 0); /* before the looks below: a wake-up after it ends the wait */
         drain_inbox(v->domain);
         check_timers(v);
         if (has_work(v, deadline))

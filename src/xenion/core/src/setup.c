@@ -25,6 +25,7 @@ void core_share_frame(struct domain *d, u64 mfn)
 
 void core_map_descriptor_areas(struct domain *d, u64 reserved_page)
 {
+    d->reserved_gdt = reserved_page;
     for (u64 v = 0; v < d->nr_vcpus; v++)
         for (u64 page = 0; page < 16; page++) {
             u64 ma = page == FIRST_RESERVED_GDT_PAGE ? reserved_page : d->zero_page;
@@ -162,6 +163,7 @@ void core_arm_timer(struct vcpu *v) { v->domain->platform->arm_timer(v); }
 /* Any thread: every vCPU leaves guest code and its run loop ends. */
 void core_stop(struct domain *d)
 {
+    store(&d->stopping, 1);
     for (u32 i = 0; i < d->nr_vcpus; i++) {
         store(&d->vcpus[i].stopped, 1);
         d->platform->wake(&d->vcpus[i]);

@@ -116,6 +116,7 @@ struct domain {
     uint64_t hole_entry;       /* L4 slot 256 of every guest table */
     uint64_t gdt_area;         /* virtual address of vCPU 0's GDT; 64 KiB a vCPU, LDT in the second half */
     uint64_t gdt_l1;           /* machine address of the L1 tables that map the descriptor areas */
+    uint64_t reserved_gdt;     /* machine address of the page with the reserved descriptors */
     uint64_t zero_page;        /* machine address of a page of zeroes: unmapped descriptor slots */
     uint64_t vm_assist;
     uint64_t tlb_clock;
@@ -125,6 +126,7 @@ struct domain {
     uint64_t pages;            /* frames owned by the domain */
     uint32_t nr_vcpus;
     uint32_t crashed;
+    uint32_t stopping;         /* long work gives up: nothing comes after it */
     char crash_reason[160];
 
     struct port ports[MAX_PORTS];

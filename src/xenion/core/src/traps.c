@@ -39,7 +39,7 @@ void core_syscall(struct vcpu *v, int compat)
 
 void core_kicked(struct vcpu *v)
 {
-    store(&v->kick, 0);
+    swap(&v->kick, 0);
     if (!v->stopped)
         deliver_events(v);
 }
@@ -104,11 +104,17 @@ void core_exception(struct vcpu *v, u32 vector, int has_error, u32 error)
     inject_exception(v, vector, has_error, error);
 }
 
-/* `int n`: v->rip is behind it. Xen's trap table decides who may use a vector; int3, into and int 0x80 are open to all. */
+/* Xen's trap table decides who may use a vector; int3, into and, where there is a handler, int 0x80 are open to all. */
+static int may_interrupt(struct vcpu *v, u32 vector)
+{
+    const struct trap *t = &v->traps[vector & 255];
+    return vector == 3 || vector == 4 || (vector == 0x80 && t->address) || (t->flags & 3) >= (v->kernel_mode ? 1 : 3);
+}
+
+/* `int n`: v->rip is behind it. */
 void core_software_interrupt(struct vcpu *v, u32 vector, u32 size)
 {
-    if (vector == 3 || vector == 4 || vector == 0x80 ||
-        (v->traps[vector & 255].flags & 3) >= (v->kernel_mode ? 1 : 3)) {
+    if (may_interrupt(v, vector)) {
         inject_exception(v, vector, 0, 0);
         return;
     }

@@ -18,6 +18,7 @@
 
 #define ARITHMETIC_FLAGS 0x8d5ull
 #define NOT_ARMED (~0ull)
+#define LONGEST_SLEEP_NS 3600000000000ull
 
 static struct engine *engine_of(struct vcpu *v) { return v->platform; }
 
@@ -79,7 +80,9 @@ static void mode_changed(struct vcpu *v)
 
 #define DESC_TYPE_CODE (1u << 11)
 #define DESC_WRITABLE (1u << 9)
+#define DESC_CONFORMING (1u << 10)
 #define DESC_S (1u << 12)
+#define DESC_DPL (3u << 13)
 #define DESC_P (1u << 15)
 #define DESC_L (1u << 21)
 #define DESC_B (1u << 22)
@@ -112,6 +115,10 @@ static void update_hflags(struct engine *e)
 static int may_load(int segment, u32 high)
 {
     if ((high & (DESC_S | DESC_P)) != (DESC_S | DESC_P))
+        return 0;
+    if (segment != SEG_CS && segment != SEG_SS && (high & (DESC_TYPE_CODE | DESC_CONFORMING)) == (DESC_TYPE_CODE | DESC_CONFORMING))
+        return (high & DESC_WRITABLE) != 0;
+    if ((high & DESC_DPL) != DESC_DPL)
         return 0;
     if (segment == SEG_CS)
         return (high & DESC_TYPE_CODE) && (high & (DESC_L | DESC_B)) != (DESC_L | DESC_B);
@@ -200,7 +207,8 @@ static void sleep_until(struct engine *e, u64 deadline, u64 now)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    u64 at = (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec + (deadline - now);
+    u64 left = deadline - now < LONGEST_SLEEP_NS ? deadline - now : LONGEST_SLEEP_NS;
+    u64 at = (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec + left;
     t.tv_sec = (time_t)(at / 1000000000u);
     t.tv_nsec = (long)(at % 1000000000u);
     pthread_cond_timedwait(&e->timer_changed, &e->lock, &t);

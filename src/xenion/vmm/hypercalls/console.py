@@ -11,7 +11,7 @@ CHUNK = 4096
 def console_io(vcpu: Vcpu, args: list[int]) -> int:
     command, count, address = args[0] & 0xFFFFFFFF, args[1] & 0xFFFFFFFF, args[2]
     if command == CONSOLEIO_write:
-        while count:
+        while count and not vcpu.state.stopped:
             size = min(count, CHUNK)
             vcpu.domain.console_output(vcpu.read(address, size))
             address, count = address + size, count - size

@@ -103,17 +103,16 @@ def _exchange(vcpu: Vcpu, address: int) -> int:
     """Frames for other frames, one by one: larger extents are never to be had."""
     request = vcpu.read_struct(address, XenMemoryExchange)
     give, take = request.in_, request.out
-    if (
-        give.nr_extents << give.extent_order != take.nr_extents << take.extent_order
-        or request.nr_exchanged > give.nr_extents
-    ):
-        raise GuestError(Errno.EINVAL)
     if give.domid != take.domid:
         raise GuestError(Errno.EINVAL)
     _require_self(vcpu, give.domid)
     if give.extent_order or take.extent_order:
         raise GuestError(Errno.ENOMEM)
+    if give.nr_extents != take.nr_extents or not request.nr_exchanged <= give.nr_extents <= MOST_EXTENTS:
+        raise GuestError(Errno.EINVAL)
     for index in range(request.nr_exchanged, give.nr_extents):
+        if vcpu.state.stopped:
+            break
         old = int.from_bytes(vcpu.read(give.extent_start + index * 8, 8), "little")
         pfn = int.from_bytes(vcpu.read(take.extent_start + index * 8, 8), "little")
         if not _release_extent(vcpu, old):

@@ -58,7 +58,8 @@ def _periodic_timer(vcpu: Vcpu, address: int) -> int:
 
 
 def _stop_periodic(vcpu: Vcpu, address: int) -> int:
-    vcpu.state.period = vcpu.state.period_due = 0
+    vcpu.state.period_due = 0
+    vcpu.state.period = 0
     return 0
 
 

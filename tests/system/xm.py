@@ -1,0 +1,180 @@
+"""Drives the real `xm` as a user would: a process with arguments, files, signals and an exit status."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 60.0
+
+
+def command() -> list[str]:
+    """The installed `xm` beside this interpreter, else the same program out of the source tree."""
+    installed = Path(sys.executable).with_name("xm")
+    if installed.exists():
+        return [str(installed)]
+    return [sys.executable, "-c", "from xenion.xm.main import run; run()"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a run of xm went. `console` is its standard output as text, with the terminal's line ends taken away."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+    seconds: float
+
+    @property
+    def console(self) -> str:
+        return self.stdout.decode(errors="replace").replace("\r", "")
+
+    @property
+    def lines(self) -> list[str]:
+        return self.console.splitlines()
+
+    def facts(self) -> dict[str, str]:
+        """The guest's lines NAME=VALUE."""
+        pairs = (line.partition("=") for line in self.lines if line.partition("=")[0].isidentifier())
+        return {name: value for name, _, value in pairs}
+
+    def sentence(self) -> str:
+        """The one sentence on standard error; anything more, or a traceback, fails the test."""
+        assert "Traceback" not in self.stderr, self.stderr
+        lines = self.stderr.splitlines()
+        assert len(lines) == 1, self.stderr
+        assert lines[0].startswith("xm: "), self.stderr
+        return lines[0].removeprefix("xm: ")
+
+
+@dataclass(frozen=True, slots=True)
+class DomainProcess:
+    """A domain process that is running."""
+
+    pid: int
+
+    def alive(self) -> bool:
+        """False for a zombie, too."""
+        return _state(self.pid) not in ("", "Z", "X")
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> bool:
+        """Whether it has gone in time."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            return bool(poll.poll(timeout_s * 1000))
+        finally:
+            os.close(fd)
+
+    def facts(self, name: str) -> str:
+        """The text of /proc/PID/NAME."""
+        return Path(f"/proc/{self.pid}/{name}").read_text()
+
+
+class Xm:
+    """xm with a state folder of its own, by which its domain processes are known."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.environment = {**os.environ, "XDG_STATE_HOME": str(self.state)}
+        source = str(ROOT / "src")
+        if not Path(sys.executable).with_name("xm").exists():
+            self.environment["PYTHONPATH"] = source
+        self._number = 0
+
+    def config(self, name: str | None = None, **keys: object) -> Path:
+        """A configuration file with these keys, in xm's syntax."""
+        self._number += 1
+        path = self.folder / f"{name or f'guest{self._number}'}.cfg"
+        path.write_text(
+            "".join(
+                f"{key} = {value if isinstance(value, int) else repr(str(value))}\n" for key, value in keys.items()
+            )
+        )
+        return path
+
+    def start(self, *words: str | Path, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+        """xm as a child with both outputs in pipes; the caller waits for it."""
+        return subprocess.Popen(
+            [*command(), *map(str, words)],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment,
+            cwd=ROOT,
+        )
+
+    def run(self, *words: str | Path, given: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Finished:
+        """xm until it ends by itself; `given` is its standard input."""
+        started = time.monotonic()
+        process = self.start(*words, stdin=subprocess.DEVNULL if given is None else subprocess.PIPE)
+        try:
+            out, err = process.communicate(given, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            text = f"xm has not ended after {timeout_s} s\n" + out.decode(errors="replace")[-3000:]
+            raise AssertionError(text + err.decode(errors="replace")) from None
+        return Finished(process.returncode, out, err.decode(errors="replace"), time.monotonic() - started)
+
+    def create(self, config: Path, *words: str, given: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Finished:
+        """`xm create -c`."""
+        return self.run("create", "-c", config, *words, given=given, timeout_s=timeout_s)
+
+    def domains(self) -> list[DomainProcess]:
+        """The domain processes that this xm has started and that still run."""
+        mark = f"XDG_STATE_HOME={self.state}".encode()
+        return [DomainProcess(pid) for pid in _pids() if mark in _environment(pid) and _is_domain(pid)]
+
+    def the_domain(self) -> DomainProcess:
+        (domain,) = self.domains()
+        return domain
+
+    def domain_folder(self, name: str) -> Path:
+        return self.state / "xenion" / "domains" / name
+
+    def end_all(self) -> list[int]:
+        """Kills everything that is left of this xm; the ids of what was."""
+        mark = f"XDG_STATE_HOME={self.state}".encode()
+        left = [pid for pid in _pids() if mark in _environment(pid) and pid != os.getpid() and _state(pid) != "Z"]
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return left
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def _environment(pid: int) -> list[bytes]:
+    return _read(pid, "environ").split(b"\0")
+
+
+def _is_domain(pid: int) -> bool:
+    return b"xenion.domain" in _read(pid, "cmdline").split(b"\0") and _state(pid) != "Z"
+
+
+def _state(pid: int) -> str:
+    return _read(pid, "stat").decode(errors="replace").rpartition(")")[2].strip()[:1]

@@ -1,0 +1,414 @@
+"""The page-table code against a model that keeps no counts, over random sequences of what a kernel can do."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TypeAlias
+
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from tests.unit.core.isolation import check_isolation
+from tests.unit.core.model import XEN_SLOTS, Model, RefusedError, frame_of, is_table
+from tests.unit.core.profiles import examples
+from tests.unit.core.scripted import Core
+from tests.unit.core.world import (
+    ALIEN,
+    ALLOCATED,
+    ARGS,
+    CODE,
+    CODE_PAGE,
+    FIRST,
+    HOLE,
+    KERNEL_FORM,
+    L1,
+    L2,
+    L3,
+    L4,
+    NX,
+    PAGE,
+    PINNED,
+    RAX,
+    RBX,
+    RW,
+    SEGMENT_TYPE,
+    SHARED_INFO,
+    SPARE,
+    P,
+    World,
+    entry,
+    page_address,
+)
+from xenion.abi.errno import Errno
+from xenion.abi.xen import (
+    MMU_MACHPHYS_UPDATE,
+    MMU_PT_UPDATE_PRESERVE_AD,
+    MMUEXT_CLEAR_PAGE,
+    MMUEXT_COPY_PAGE,
+    MMUEXT_NEW_BASEPTR,
+    MMUEXT_NEW_USER_BASEPTR,
+    MMUEXT_PIN_L1_TABLE,
+    MMUEXT_UNPIN_TABLE,
+    Hypercall,
+)
+
+SPARES = 14
+NR_FRAMES = SPARE + SPARES
+TABLES4, TABLES3, TABLES2, TABLES1, DATA = (
+    range(SPARE, SPARE + 3),
+    range(SPARE + 3, SPARE + 5),
+    range(SPARE + 5, SPARE + 7),
+    range(SPARE + 7, SPARE + 10),
+    range(SPARE + 10, SPARE + SPARES),
+)
+PREPARED = {4: TABLES4, 3: TABLES3, 2: TABLES2, 1: TABLES1}
+SPARE_FRAMES = range(SPARE, SPARE + SPARES)
+READ_ONLY = (*TABLES1, TABLES2[0], DATA[0])
+BOOT_ENTRY = entry(L3)
+WATCHED = (L4, L3, L2, *SPARE_FRAMES)
+"""Frames whose words are compared; the kernel's own pages change with each call."""
+
+MOV, XCHG, CMPXCHG, XADD = b"\x48\x89\x18", b"\x48\x87\x18", b"\xf0\x48\x0f\xb1\x18", b"\x48\x0f\xc1\x18"
+SMALL = b"\x89\x18"
+
+Step: TypeAlias = tuple[str, tuple[int, ...]]
+
+frames = st.sampled_from([*SPARE_FRAMES, *SPARE_FRAMES, L4])
+odd_frames = st.one_of(
+    frames, frames, frames, st.sampled_from([0, ALIEN, SHARED_INFO, ARGS, NR_FRAMES, 1 << 31, 1 << 51])
+)
+indexes = st.sampled_from([0, 1, 2, 3, 255, 256, 257, 271, 272, 400])
+flags = st.sampled_from(
+    [
+        0x67,
+        0x67,
+        0x67,
+        0x63,
+        0x65,
+        0x65,
+        0x61,
+        0x25,
+        0x27,
+        0x67 | NX,
+        0,
+        0x66,
+        0xE7,
+        0x167,
+        0x867,
+        0x77,
+        0x67 | 1 << 55,
+    ]
+)
+descriptors = st.sampled_from(
+    [0x00AF9B000000FFFF, 0x0000EC0000000000, 0x0000820000000000, 0x00CF92000000FFFF]
+)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> int:
+    target = draw(
+        st.one_of(
+            frames, frames, st.sampled_from([0, ALIEN, HOLE, SHARED_INFO, ARGS, NR_FRAMES + 9, 1 << 32])
+        )
+    )
+    return entry(target, draw(flags)) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+values = st.one_of(st.just(0), entries(), entries(), entries(), entries(), descriptors)
+
+
+def step(name: str, *arguments: st.SearchStrategy[int]) -> st.SearchStrategy[Step]:
+    return st.tuples(st.just(name), st.tuples(*arguments))
+
+
+update = step("update", odd_frames, indexes, values)
+pin = step("pin", odd_frames, st.integers(1, 4))
+new_kernel = step("new_kernel", st.sampled_from([*TABLES4, *TABLES4, L4, TABLES3[0]]))
+steps = st.one_of(
+    update,
+    update,
+    update,
+    step("preserve", odd_frames, indexes, values),
+    step("update_va", indexes, indexes, indexes, indexes, values),
+    step("machphys", odd_frames, st.integers(0, 2**64 - 1)),
+    pin,
+    pin,
+    st.sampled_from(
+        [
+            ("pin", (f, level))
+            for level, fs in ((4, TABLES4), (3, TABLES3), (2, TABLES2), (1, TABLES1))
+            for f in fs
+        ]
+    ),
+    step("unpin", odd_frames),
+    new_kernel,
+    step("new_user", st.sampled_from([*TABLES4, L4, 0, DATA[0]])),
+    step("write", st.sampled_from(READ_ONLY), indexes, values, st.integers(0, 4)),
+    step("release", odd_frames),
+    step("allocate"),
+    step("clear", odd_frames),
+    step("copy", odd_frames, odd_frames),
+    step("gdt", odd_frames, odd_frames, st.integers(0, 1024)),
+    step("hold", odd_frames),
+    step("unhold"),
+)
+
+
+def initial_words() -> dict[int, dict[int, int]]:
+    """Tables as a kernel prepares them before it pins the first."""
+    words: dict[int, dict[int, int]] = {mfn: {} for mfn in range(NR_FRAMES)}
+    for table in TABLES4:
+        words[table][511] = BOOT_ENTRY
+    words[TABLES4[0]] |= {0: entry(TABLES3[0]), 1: entry(TABLES3[1]), 272: entry(TABLES3[0]), 300: 0x66}
+    words[TABLES4[1]] |= {0: entry(TABLES3[0]), 2: entry(TABLES4[1], 0x65)}
+    words[TABLES3[0]] |= {0: entry(TABLES2[0]), 1: entry(TABLES2[1])}
+    words[TABLES3[1]] |= {1: entry(TABLES2[1], 0x65)}
+    words[TABLES2[0]] |= {0: entry(TABLES1[0]), 1: entry(TABLES1[1])}
+    words[TABLES2[1]] |= {0: entry(TABLES1[2])}
+    words[TABLES1[0]] |= {0: entry(DATA[0]), 1: entry(DATA[1], 0x25), 2: entry(TABLES1[0], 0x25)}
+    words[TABLES1[1]] |= {0: entry(DATA[1]), 3: entry(SHARED_INFO)}
+    return words
+
+
+class Pair:
+    """The core and the model, driven together."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        words = initial_words()
+        words[L4] = {256: world.state.hole_entry, 511: BOOT_ENTRY}
+        for mfn in (L3, L2, L1):
+            words[mfn] = {index: value for index, value in enumerate(world.page(mfn)) if value}
+        for mfn in SPARE_FRAMES:
+            for index, value in words[mfn].items():
+                world.set_word(mfn, index, value)
+        self.model = Model(NR_FRAMES, world.state.hole_entry, words, SHARED_INFO)
+        self.model.take(L4, 4)
+        self.model.pinned, self.model.cr3, self.model.kernel_form = {L4}, L4, {L4}
+        self.model.settle()
+        self.m2p = {mfn: mfn - FIRST for mfn in range(FIRST, NR_FRAMES)}
+        self.stale: set[int] = set()
+        self.flushes = world.script.flushes
+        self.check()
+
+    def run(self, name: str, arguments: tuple[int, ...]) -> None:
+        note(f"{name}{arguments}")
+        getattr(self, "do_" + name)(*arguments)
+        self.check()
+
+    def expect(self, act: Callable[[], int], wanted: Callable[[], None]) -> None:
+        try:
+            wanted()
+            expected = 0
+        except RefusedError as error:
+            expected = -error.errno
+        assert act() == expected
+
+    # --- the steps
+
+    def do_update(self, mfn: int, index: int, value: int) -> None:
+        if not self.keeps_arguments(mfn, index):
+            return
+        pointer = mfn << 12 | index << 3
+        self.expect(
+            lambda: self.world.mmu_update((pointer, value)), lambda: self.model.update(mfn, index, value)
+        )
+
+    def do_preserve(self, mfn: int, index: int, value: int) -> None:
+        pointer = mfn << 12 | index << 3 | MMU_PT_UPDATE_PRESERVE_AD
+        if self.keeps_arguments(mfn, index):
+            self.expect(
+                lambda: self.world.mmu_update((pointer, value)),
+                lambda: self.model.update(mfn, index, value, preserve=True),
+            )
+
+    def keeps_arguments(self, mfn: int, index: int) -> bool:
+        """The shared info and argument pages are the harness's own."""
+        return mfn not in (ARGS, SHARED_INFO)
+
+    def do_update_va(self, l4: int, l3: int, l2: int, l1: int, value: int) -> None:
+        if l4 in XEN_SLOTS:
+            return
+        address = l4 << 39 | l3 << 30 | l2 << 21 | l1 << 12
+        address |= 0xFFFF << 48 if l4 > 255 else 0
+        self.expect(
+            lambda: self.world.hypercall(Hypercall.update_va_mapping, address, value, 0),
+            lambda: self.model.update_va(address, value),
+        )
+
+    def do_machphys(self, mfn: int, value: int) -> None:
+        rc = self.world.mmu_update((mfn << 12 | MMU_MACHPHYS_UPDATE, value))
+        assert rc == (0 if mfn in self.model.live else -Errno.EINVAL)
+        if not rc:
+            self.m2p[mfn] = value
+
+    def do_pin(self, mfn: int, level: int) -> None:
+        command = MMUEXT_PIN_L1_TABLE + level - 1
+        self.expect(lambda: self.world.mmuext(command, mfn), lambda: self.model.pin(mfn, level))
+
+    def do_unpin(self, mfn: int) -> None:
+        self.expect(lambda: self.world.mmuext(MMUEXT_UNPIN_TABLE, mfn), lambda: self.model.unpin(mfn))
+
+    def do_new_kernel(self, mfn: int) -> None:
+        """Not to a table that would take the hypercalls' own arguments away."""
+        words = self.model.words.get(mfn, {})
+        if words.get(511) != BOOT_ENTRY and self.model.kinds.get(mfn) in (None, 4):
+            return
+        self.expect(
+            lambda: self.world.mmuext(MMUEXT_NEW_BASEPTR, mfn), lambda: self.model.new_kernel_table(mfn)
+        )
+
+    def do_new_user(self, mfn: int) -> None:
+        self.expect(
+            lambda: self.world.mmuext(MMUEXT_NEW_USER_BASEPTR, mfn), lambda: self.model.new_user_table(mfn)
+        )
+
+    def do_write(self, mfn: int, index: int, value: int, how: int) -> None:
+        """The kernel's own store through its read-only mapping: done, or a page fault."""
+        world, old = self.world, self.model.words[mfn].get(index, 0)
+        stored, code = [
+            (value, MOV),
+            (value, XCHG),
+            (value, CMPXCHG),
+            ((old + value) % 2**64, XADD),
+            (value, SMALL),
+        ][how]
+        if how == 4:
+            stored = old >> 32 << 32 | value & 0xFFFFFFFF
+        at = CODE * PAGE + 64
+        world.memory[at : at + len(code)] = code
+        world.vcpu.rip = page_address(CODE_PAGE) + 64
+        world.vcpu.regs[RAX], world.vcpu.regs[RBX] = old, value
+        world.lib.core_page_fault(world.vcpu, world.spare_address(mfn) + index * 8, 3)
+        try:
+            self.model.direct_write(mfn, index, stored)
+            assert world.vcpu.rip == page_address(CODE_PAGE) + 64 + len(code)
+        except RefusedError:
+            assert world.faulted(14)
+        world.ready()
+
+    def do_release(self, mfn: int) -> None:
+        if mfn != ARGS:
+            self.expect(
+                lambda: self.world.lib.core_release_frame(self.world.state, mfn),
+                lambda: self.model.release(mfn),
+            )
+
+    def do_allocate(self) -> None:
+        mfn = self.world.lib.core_allocate_frame(self.world.state)
+        if mfn < 0:
+            assert mfn == -Errno.ENOMEM
+            assert not set(range(FIRST, NR_FRAMES)) - self.model.live
+        else:
+            self.model.allocated_frame(mfn)
+
+    def do_clear(self, mfn: int) -> None:
+        if mfn not in (ARGS, SHARED_INFO):
+            self.expect(lambda: self.world.mmuext(MMUEXT_CLEAR_PAGE, mfn), lambda: self.model.clear_page(mfn))
+
+    def do_copy(self, target: int, source: int) -> None:
+        if not {target, source} & {ARGS, SHARED_INFO}:
+            if source in self.model.kernel_form:
+                return  # what it would copy is the stored form
+            self.expect(
+                lambda: self.world.mmuext(MMUEXT_COPY_PAGE, target, source),
+                lambda: self.model.copy_page(target, source),
+            )
+
+    def do_gdt(self, first: int, second: int, count: int) -> None:
+        chosen = [first, second][: -(-count // 512)]
+        at = self.world.put(struct.pack("<2Q", first, second))
+        self.expect(
+            lambda: self.world.hypercall(Hypercall.set_gdt, at, count), lambda: self.model.set_gdt(chosen)
+        )
+
+    def do_hold(self, mfn: int) -> None:
+        if len(self.model.held) < 4:
+            self.expect(
+                lambda: self.world.lib.core_get_writable(self.world.state, mfn), lambda: self.model.hold(mfn)
+            )
+
+    def do_unhold(self) -> None:
+        if self.model.held:
+            self.world.lib.core_put_writable(self.world.state, self.model.unhold())
+
+    # --- what must hold after each
+
+    def check(self) -> None:
+        self.check_frames()
+        for mfn in WATCHED:
+            assert self.world.page(mfn) == self.model.page(mfn), f"the words of frame {mfn}"
+        assert self.world.vcpu.cr3 >> 12 == self.model.cr3
+        assert self.world.vcpu.user_cr3 >> 12 == self.model.user_cr3
+        check_isolation(self.world)
+        self.check_stale()
+        assert not self.world.state.crashed
+
+    def check_frames(self) -> None:
+        world, model = self.world, self.model
+        for mfn in range(1, NR_FRAMES):
+            kind, count = world.type_of(mfn)
+            where = f"frame {mfn}"
+            assert (kind, count) == (model.kinds.get(mfn, 0), model.types[mfn]), where
+            allocated = ALLOCATED if mfn in model.allocated else 0
+            assert world.frame(mfn).count == allocated + model.frames[mfn] + (mfn == SHARED_INFO), where
+            assert bool(world.frame(mfn).type & PINNED) == (mfn in model.pinned), where
+            assert bool(world.frame(mfn).type & KERNEL_FORM) == (mfn in model.kernel_form), where
+        assert world.state.pages == len(model.live - {SHARED_INFO})
+
+    def check_stale(self) -> None:
+        """A processor may remember what it could write until it is flushed: none of that may be trusted meanwhile."""
+        world = self.world
+        if world.script.flushes != self.flushes:
+            self.flushes = world.script.flushes
+            self.stale.clear()
+        for mfn in self.stale:
+            kind, _ = world.type_of(mfn)
+            assert not is_table(kind), f"frame {mfn} is a table that a stale translation can write"
+            assert kind != SEGMENT_TYPE
+        for mfn, kind in self.model.kinds.items():
+            if kind == 1:
+                self.stale |= {frame_of(v) for v in self.model.words[mfn].values() if v & (P | RW) == P | RW}
+
+    def undo(self) -> None:
+        """Takes back all that the kernel did."""
+        self.do_gdt(0, 0, 0)
+        while self.model.held:
+            self.do_unhold()
+        self.do_new_user(0)
+        if self.model.cr3 != L4 and self.model.words[L4].get(511) == BOOT_ENTRY:
+            self.do_new_kernel(L4)
+        for table in [mfn for mfn in self.model.pinned if mfn != L4]:
+            self.do_unpin(table)
+        for index in list(self.model.words[L4]):
+            if self.model.cr3 == L4 and index != 511 and index not in XEN_SLOTS:
+                self.do_update(L4, index, 0)
+        self.check()
+
+
+def has_linear_tables(model: Model) -> bool:
+    """Two that lead to each other keep each other alive."""
+    tables = [mfn for mfn, kind in model.kinds.items() if is_table(kind) and kind > 1]
+    return any(
+        model.kinds.get(frame_of(v)) == model.kinds[mfn]
+        for mfn in tables
+        for _, v in model.entries(mfn)
+        if v & P
+    )
+
+
+@examples(120)
+@given(sequence=st.lists(steps, max_size=50))
+def test_any_sequence(core: Core, sequence: list[Step]) -> None:
+    with World(core, NR_FRAMES, read_only=READ_ONLY) as world:
+        pair = Pair(world)
+        for name, arguments in sequence:
+            pair.run(name, arguments)
+        linear = has_linear_tables(pair.model)
+        pair.undo()
+        if linear or pair.model.cr3 != L4:
+            return
+        for mfn in SPARE_FRAMES:
+            assert world.type_of(mfn)[1] == 0
+            assert world.references(mfn) == (mfn in pair.model.allocated) + (mfn in READ_ONLY)
