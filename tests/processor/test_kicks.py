@@ -154,11 +154,13 @@ def test_no_wake_up_is_lost_between_guest_and_dom0(run: Run, count: int) -> None
     {EVENTS}
     .text
     start: xor %r12d, %r12d
-    again: BLOCK
+    again: movb $1, SHARED_INFO + 1 /* so that what is looked at cannot change before the guest sleeps */
         mov upcalls, %rax
         cmp %rax, %r12
-        je again
-        mov %rax, %r12
+        jne new
+        BLOCK
+        jmp again
+    new: mov %rax, %r12
         cmp ${count}, %rax
         jae finished
         mov $4, %edi            /* EVTCHNOP_send */

@@ -39,6 +39,7 @@ class DomainProcess:
 
     def __init__(self, config: DomainConfig, console_fd: int, control_fd: int, state_fd: int) -> None:
         self._config = config
+        os.set_blocking(console_fd, False)
         self._console_fd = console_fd
         self._control_fd = control_fd
         self._log_fd = os.open(

@@ -9,10 +9,9 @@ INPUT_CHUNK = 4096
 
 
 class ConsoleStream:
-    """`fd` is a socket of ours. When its far end goes, the domain goes on and its output is kept."""
+    """`fd` is a non-blocking socket of ours. When its far end goes, the domain goes on and its output is kept."""
 
     def __init__(self, hub: ConsoleHub, fd: int, selector: selectors.BaseSelector) -> None:
-        os.set_blocking(fd, False)
         self._hub = hub
         self.fd = fd
         self._selector = selector

@@ -1,6 +1,7 @@
 """One build of the core for all of its tests."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +10,13 @@ from tests.unit.core.world import World
 
 
 @pytest.fixture(scope="session")
-def core(tmp_path_factory: pytest.TempPathFactory) -> Core:
-    return load_core(compile_core(tmp_path_factory.mktemp("core")))
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_core(tmp_path_factory.mktemp("core"))
+
+
+@pytest.fixture(scope="session")
+def core(library: Path) -> Core:
+    return load_core(library)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ def library_path() -> Path:
     raise UnknownBuildError("its library is not installed")
 
 
+@cache
 def load() -> None:
-    """Opens the library and tries every assumption about its inside; raises UnknownBuildError."""
+    """Opens the library and tries every assumption about its inside, once a process; raises UnknownBuildError."""
     why = lib.engine_load(str(library_path()).encode())
     if not why:
         why = lib.engine_probe()
