@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import xenion
+
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
 
@@ -91,9 +93,8 @@ class Xm:
         self.folder = folder
         self.state = folder / "state"
         self.environment = {**os.environ, "XDG_STATE_HOME": str(self.state)}
-        source = str(ROOT / "src")
-        if not Path(sys.executable).with_name("xm").exists():
-            self.environment["PYTHONPATH"] = source
+        # Programs are started elsewhere than the tests are: the package must be found by an absolute path.
+        self.environment["PYTHONPATH"] = str(Path(next(iter(xenion.__path__))).resolve().parent)
         self._number = 0
 
     def config(self, name: str | None = None, **keys: object) -> Path:

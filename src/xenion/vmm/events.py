@@ -1,14 +1,23 @@
-"""The domain's event channels: who is bound to what. Pending and mask bits are the core's (events.c)."""
+"""The domain's event channels: who is bound to what. Pending and mask bits are the core's (events.c, events_fifo.c)."""
 
-from collections.abc import Callable
+import mmap
+from collections.abc import Callable, Iterator
 from enum import IntEnum
+from typing import Any
 
 from xenion.abi.errno import Errno
-from xenion.core import lib
+from xenion.abi.event_channel import (
+    EVTCHN_2L_NR_CHANNELS,
+    EVTCHN_FIFO_NR_CHANNELS,
+    EVTCHN_FIFO_PRIORITY_DEFAULT,
+    EVTCHN_FIFO_PRIORITY_MIN,
+)
+from xenion.core import ffi, lib
 from xenion.vmm.errors import GuestError
 
-NR_PORTS = 4096
 DOM0 = 0
+DOM0_PORTS = EVTCHN_2L_NR_CHANNELS
+"""Ports that lead to Dom0's back ends are below this: the mailboxes have no bit for others."""
 
 
 class PortState(IntEnum):
@@ -21,34 +30,56 @@ class PortState(IntEnum):
     IPI = 4
 
 
-class EventChannels:
-    """Ports of one domain. Interdomain channels lead to Dom0's back ends here, or back to the domain itself."""
+def _port_table() -> Any:
+    """Every port there can be, free. It never moves, so that any thread may look into it; the host lends memory for the
+    pages that are in use, as they come into use."""
+    size = EVTCHN_FIFO_NR_CHANNELS * ffi.sizeof("struct port")
+    return ffi.from_buffer("struct port[]", mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
-    def __init__(self, state: object, nr_vcpus: int) -> None:
+
+def _require(rc: int) -> None:
+    if rc:
+        raise GuestError(Errno(-rc))
+
+
+class EventChannels:
+    """Ports of one domain. Interdomain channels lead to Dom0's back ends in this process, or to the domain itself."""
+
+    def __init__(self, state: Any, nr_vcpus: int) -> None:
         self._state = state
-        self._ports = state.ports  # type: ignore[attr-defined]  # a cffi structure
-        self._vcpus = state.vcpus  # type: ignore[attr-defined]
+        self._ports = _port_table()
+        state.ports = self._ports
+        self._vcpus = state.vcpus
         self._nr_vcpus = nr_vcpus
+        self._highest = 0
         self.handlers: dict[int, Callable[[], None]] = {}
         self.remote: dict[int, int] = {}
 
-    def port(self, number: int) -> object:
-        """A port in use; GuestError(EINVAL)."""
-        if not 0 < number < NR_PORTS:
-            raise GuestError(Errno.EINVAL)
-        return self._ports[number]
+    @property
+    def limit(self) -> int:
+        """Ports are below this."""
+        return int(lib.core_port_limit(self._state))
 
     def state(self, number: int) -> PortState:
-        return PortState(self._ports[number].state) if 0 < number < NR_PORTS else PortState.FREE
+        return PortState(self._ports[number].state) if 0 < number < self.limit else PortState.FREE
 
-    def allocate(self, state: PortState, vcpu: int = 0, number: int = 0) -> int:
-        for port in range(1, NR_PORTS):
-            entry = self._ports[port]
-            if entry.state == PortState.FREE:
-                entry.vcpu, entry.number, entry.dom0_end = vcpu, number, 0
-                entry.state = state
-                return port
-        raise GuestError(Errno.ENOSPC)
+    def bound(self) -> Iterator[int]:
+        """The ports in use, in order."""
+        return (port for port in range(1, self._highest + 1) if self._ports[port].state != PortState.FREE)
+
+    def allocate(
+        self, state: PortState, vcpu: int = 0, number: int = 0, below: int = EVTCHN_FIFO_NR_CHANNELS
+    ) -> int:
+        """The lowest free port, bound; GuestError(ENOSPC)."""
+        port = int(lib.core_free_port(self._state, below))
+        if not port:
+            raise GuestError(Errno.ENOSPC)
+        entry = self._ports[port]
+        entry.vcpu, entry.number, entry.dom0_end = vcpu, number, 0
+        entry.priority = EVTCHN_FIFO_PRIORITY_DEFAULT
+        entry.state = state
+        self._highest = max(self._highest, port)
+        return port
 
     def check_vcpu(self, vcpu: int) -> None:
         if vcpu >= self._nr_vcpus:
@@ -56,7 +87,7 @@ class EventChannels:
 
     def bind_dom0(self, handler: Callable[[], None]) -> int:
         """A channel between the guest and a Dom0 back end; `handler` runs in Dom0's thread when the guest notifies."""
-        port = self.allocate(PortState.INTERDOMAIN)
+        port = self.allocate(PortState.INTERDOMAIN, below=DOM0_PORTS)
         self._ports[port].dom0_end = 1
         self.handlers[port] = handler
         return port
@@ -96,13 +127,40 @@ class EventChannels:
         lib.core_clear_pending(self._state, port)
         self.handlers.pop(port, None)
 
+    # --- FIFO channels
+
+    @property
+    def fifo(self) -> bool:
+        """Whether the guest has chosen them."""
+        return bool(self._state.fifo)
+
+    def init_control(self, vcpu: int, mfn: int, offset: int) -> None:
+        """Gives a vCPU its control block, within frame `mfn`; the first one chooses FIFO. GuestError(EINVAL)."""
+        _require(lib.core_fifo_init(self._vcpus + vcpu, mfn, offset))
+
+    def expand_array(self, mfn: int) -> None:
+        """Takes another page of event words; GuestError(EOPNOTSUPP, ENOSPC, EINVAL)."""
+        _require(lib.core_fifo_expand(self._state, mfn))
+
+    def set_priority(self, port: int, priority: int) -> None:
+        """For the events to come; GuestError(EINVAL)."""
+        if priority > EVTCHN_FIFO_PRIORITY_MIN:
+            raise GuestError(Errno.EINVAL)
+        self._ports[port].priority = priority
+
+    def leave_fifo(self) -> None:
+        """Back to two levels; every port but Dom0's is closed."""
+        lib.core_fifo_leave(self._state)
+
+    # --- Dom0
+
     def notify(self, port: int) -> None:
         """Any thread: the guest's end becomes pending."""
         lib.core_post_event(self._state, port)
 
     def dispatch(self) -> None:
         """Dom0's thread: run the handlers of the ports that the guest has notified."""
-        for word in range(NR_PORTS // 64):
+        for word in range(DOM0_PORTS // 64):
             bits = lib.core_take_outbox(self._state, word)
             while bits:
                 bit = bits & -bits

@@ -295,25 +295,6 @@ static void exhaustion(void)
         evtchn_close(p);
 }
 
-/* FIFO: an answer of -ENOSYS lets Linux go on with two levels; whoever offers it must refuse these. */
-static void fifo_refusals(void)
-{
-    struct { u64 gfn; u32 offset; u32 vcpu; u8 link_bits; u8 pad[7]; } init = { 0, 0, 4000, 0, { 0 } };
-    s64 rc = hc_event(EVTCHNOP_init_control, &init);
-    CHECK("fifo.init_bad_vcpu", rc == -ENOENT || rc == -ENOSYS);
-    init.vcpu = 0;
-    init.offset = 4090;
-    rc = hc_event(EVTCHNOP_init_control, &init);
-    CHECK("fifo.init_bad_offset", rc == -EINVAL || rc == -ENOSYS);
-    u64 gfn = 0;
-    rc = hc_event(EVTCHNOP_expand_array, &gfn);
-    CHECK("fifo.expand_before_init", rc == -EOPNOTSUPP || rc == -ENOSYS);
-    u32 priority[2] = { port_a, 3 };
-    rc = hc_event(EVTCHNOP_set_priority, priority);
-    CHECK("fifo.priority_before_init", rc == -EOPNOTSUPP || rc == -ENOSYS);
-    printk("# set_priority %ld\n", rc);
-}
-
 PROBE(TEST(bind_virqs, 10), TEST(bind_ipis, 4), TEST(send_while_masked, 18), TEST(upcall_rules, 17),
       TEST(level_is_not_repeated, 3), TEST(statuses, 12), TEST(interdomain_self, 13), TEST(bind_vcpu, 6),
-      TEST(refusals, 10), TEST(close_clears, 5), TEST(wild, 14), TEST(exhaustion, 4), TEST(fifo_refusals, 4));
+      TEST(refusals, 10), TEST(close_clears, 5), TEST(wild, 14), TEST(exhaustion, 4));

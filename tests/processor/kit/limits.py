@@ -40,6 +40,18 @@ LIMITS: Mapping[str, Limit] = {
         "#PF at the instruction that crosses into it",
         "#PF at most 32 bytes before it, the instructions between not done",
     ),
+    "vex": Limit(
+        "VEX-encoded instructions on 128-bit registers (AVX, which is not advertised)", "#UD", "they run as their SSE forms, wrongly"
+    ),
+    "hidden_features": Limit(
+        "rdtscp, rdseed, adcx, clflushopt, clwb, xbegin, which are not advertised", "#UD", "they run"
+    ),
+    "hidden_encodings": Limit("insertq (SSE4A), tpause (WAITPKG), which are not advertised", "#UD", "they run as something else"),
+    "xop": Limit("XOP and TBM instructions, which are not advertised", "#UD", "they run as `pop`"),
+    "null_stack": Limit("a null stack selector that the guest's kernel loads", "#GP", "it is loaded"),
+    "segment_limits": Limit(
+        "32-bit code beyond a segment's limit, or against its rights", "#GP", "limits and rights of data segments are not checked"
+    ),
 }
 
 

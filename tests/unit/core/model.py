@@ -136,11 +136,21 @@ class Model:
         try:
             self._use(target, level - 1)
         except RefusedError:
-            validated = (
-                target in self.live and self.kinds.get(target) == level and target not in self.validating
-            )
-            if entry & RW or not (target == table or validated):
+            if entry & RW or not (target == table or self._linear(table, level, target)):
                 raise
+
+    def _linear(self, table: int, level: int, target: int) -> bool:
+        """May a table lead to another of its own level? Not if one of the two would then be the middle of a chain."""
+        if target not in self.live or self.kinds.get(target) != level or target in self.validating:
+            return False
+        linear = {
+            (holder, frame_of(entry))
+            for holder, kind in self.kinds.items()
+            if kind == level and holder not in self.validating
+            for _, entry in self.entries(holder)
+            if entry & P and holder != frame_of(entry) and self.kinds.get(frame_of(entry)) == level
+        }
+        return target not in {holder for holder, _ in linear} and table not in {end for _, end in linear}
 
     def _use(self, mfn: int, kind: int) -> None:
         if mfn not in self.live:

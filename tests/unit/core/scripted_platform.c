@@ -146,6 +146,7 @@ struct domain *script_create(u64 memory_frames, u64 nr_frames, u64 first_frame, 
     d->memory = aligned_alloc(PAGE_SIZE, memory_frames << PAGE_SHIFT);
     memset(d->memory, 0, memory_frames << PAGE_SHIFT);
     d->frames = calloc(nr_frames, sizeof *d->frames);
+    d->ports = calloc(MAX_PORTS, sizeof *d->ports);
     d->nr_frames = nr_frames;
     d->first_frame = first_frame;
     d->nr_vcpus = nr_vcpus;
@@ -168,6 +169,7 @@ void script_destroy(struct domain *d)
 {
     free(script_of(d));
     free(d->frames);
+    free(d->ports);
     free(d->memory);
     free(d);
 }

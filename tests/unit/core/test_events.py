@@ -31,12 +31,8 @@ UNUSED = 2000
 Step: TypeAlias = tuple[str, int]
 
 ports = st.sampled_from([*PORTS, *PORTS, UNUSED])
-steps = st.tuples(
-    st.sampled_from(
-        ["send", "unmask", "mask", "clear", "post", "raise", "drain", "take", "enable", "disable", "reset"]
-    ),
-    ports,
-)
+ACTS = ("send", "unmask", "mask", "clear", "post", "raise", "drain", "take", "enable", "disable", "reset")
+steps = st.tuples(st.sampled_from(ACTS), ports)
 
 
 @dataclass

@@ -136,6 +136,18 @@ s64 guest_iret(struct vcpu *v);
 void guest_syscall(struct vcpu *v, int compat);
 
 /* --- events.c */
+/* How events are shown to the guest: as two levels of bits, or in queues. */
+struct event_ops {
+    u32 ports; /* how many there can be */
+    void (*set_pending)(struct domain *d, u32 port);
+    void (*clear_pending)(struct domain *d, u32 port);
+    void (*unmask)(struct domain *d, u32 port);
+    int (*is_pending)(struct domain *d, u32 port);
+    int (*is_busy)(struct domain *d, u32 port); /* closed, but not yet out of the guest's hands */
+};
+const struct event_ops *event_ops(struct domain *d);
+void mark_upcall(struct vcpu *v);
+void wake_pollers(struct domain *d, u32 port);
 void set_pending(struct domain *d, u32 port);
 void raise_virq(struct vcpu *v, u32 virq);
 void drain_inbox(struct domain *d);
@@ -143,6 +155,9 @@ int events_deliverable(struct vcpu *v);
 void deliver_events(struct vcpu *v);
 s64 evtchn_send(struct vcpu *v, u64 arg);
 s64 evtchn_unmask(struct vcpu *v, u64 arg);
+
+/* --- events_fifo.c */
+extern const struct event_ops fifo_ops;
 
 /* --- time.c */
 u64 system_time(struct domain *d);

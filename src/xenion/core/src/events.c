@@ -1,4 +1,4 @@
-/* Two-level event channels: pending bits, upcalls, and the two mailboxes between the guest and Dom0's threads.
+/* Event channels: the two-level bits, upcalls, and the two mailboxes between the guest and Dom0's threads.
  * The guest also writes these words, so they change only here, on the vCPU's own thread (event_channel.h). */
 #include "core.h"
 
@@ -9,10 +9,10 @@ enum { PORT_FREE, PORT_UNBOUND, PORT_INTERDOMAIN, PORT_VIRQ, PORT_IPI };
 
 static u64 *shared_word(struct domain *d, u64 offset, u32 port)
 {
-    return word_at(d, d->shared_info + offset + (port >> 6) * 8);
+    return word_at(d, d->shared_info + offset + (port % EVTCHN_2L_NR_CHANNELS >> 6) * 8);
 }
 
-static void wake_pollers(struct domain *d, u32 port)
+void wake_pollers(struct domain *d, u32 port)
 {
     for (u32 i = 0; i < d->nr_vcpus; i++) {
         struct vcpu *v = &d->vcpus[i];
@@ -22,26 +22,61 @@ static void wake_pollers(struct domain *d, u32 port)
     }
 }
 
-static void mark_upcall(struct domain *d, u32 port)
+void mark_upcall(struct vcpu *v)
 {
-    struct vcpu *v = &d->vcpus[d->ports[port].vcpu % MAX_VCPUS];
-    struct vcpu_info *info = info_of(v);
-    u64 bit = 1ull << (port >> 6);
-    if (fetch_or(&info->pending_sel, bit) & bit)
-        return;
-    if (!swap(&info->upcall_pending, 1))
-        d->platform->wake(v);
+    if (!swap(&info_of(v)->upcall_pending, 1))
+        v->domain->platform->wake(v);
 }
 
-void set_pending(struct domain *d, u32 port)
+static void mark_selector(struct domain *d, u32 port)
+{
+    struct vcpu *v = &d->vcpus[d->ports[port].vcpu % MAX_VCPUS];
+    u64 bit = 1ull << (port >> 6 & 63);
+    if (!(fetch_or(&info_of(v)->pending_sel, bit) & bit))
+        mark_upcall(v);
+}
+
+static void two_level_set_pending(struct domain *d, u32 port)
 {
     u64 bit = 1ull << (port & 63);
     if (fetch_or(shared_word(d, SHARED_PENDING, port), bit) & bit)
         return;
     if (!(load(shared_word(d, SHARED_MASK, port)) & bit))
-        mark_upcall(d, port);
+        mark_selector(d, port);
     wake_pollers(d, port);
 }
+
+static void two_level_clear_pending(struct domain *d, u32 port)
+{
+    fetch_and(shared_word(d, SHARED_PENDING, port), ~(1ull << (port & 63)));
+}
+
+static int two_level_is_pending(struct domain *d, u32 port)
+{
+    return load(shared_word(d, SHARED_PENDING, port)) >> (port & 63) & 1;
+}
+
+static void two_level_unmask(struct domain *d, u32 port)
+{
+    u64 bit = 1ull << (port & 63);
+    if ((fetch_and(shared_word(d, SHARED_MASK, port), ~bit) & bit) && two_level_is_pending(d, port))
+        mark_selector(d, port);
+}
+
+static int two_level_is_busy(struct domain *d, u32 port) { return 0; }
+
+static const struct event_ops two_level_ops = {
+    .ports = EVTCHN_2L_NR_CHANNELS,
+    .set_pending = two_level_set_pending,
+    .clear_pending = two_level_clear_pending,
+    .unmask = two_level_unmask,
+    .is_pending = two_level_is_pending,
+    .is_busy = two_level_is_busy,
+};
+
+const struct event_ops *event_ops(struct domain *d) { return load(&d->fifo) ? &fifo_ops : &two_level_ops; }
+
+void set_pending(struct domain *d, u32 port) { event_ops(d)->set_pending(d, port); }
 
 void raise_virq(struct vcpu *v, u32 virq)
 {
@@ -53,7 +88,7 @@ void drain_inbox(struct domain *d)
 {
     if (!load(&d->inbox_any) || !swap(&d->inbox_any, 0))
         return;
-    for (u32 i = 0; i < PORT_WORDS; i++) {
+    for (u32 i = 0; i < DOM0_PORT_WORDS; i++) {
         if (!load(&d->inbox[i]))
             continue;
         for (u64 bits = swap(&d->inbox[i], 0); bits; bits &= bits - 1) {
@@ -86,7 +121,7 @@ void deliver_events(struct vcpu *v)
 static void tell_dom0(struct domain *d, u32 port)
 {
     u64 bit = 1ull << (port & 63);
-    if (fetch_or(&d->outbox[port >> 6], bit) & bit)
+    if (fetch_or(&d->outbox[port % DOM0_PORTS >> 6], bit) & bit)
         return;
     if (!swap(&d->outbox_any, 1))
         d->platform->notify_dom0(d);
@@ -98,7 +133,7 @@ s64 evtchn_send(struct vcpu *v, u64 arg)
     u32 port;
     if (copy_from_guest(v, &port, arg, sizeof port))
         return -XEN_EFAULT;
-    if (port >= MAX_PORTS)
+    if (port >= event_ops(d)->ports)
         return -XEN_EINVAL;
     switch (load(&d->ports[port].state)) {
     case PORT_INTERDOMAIN:
@@ -123,11 +158,8 @@ s64 evtchn_unmask(struct vcpu *v, u64 arg)
     u32 port;
     if (copy_from_guest(v, &port, arg, sizeof port))
         return -XEN_EFAULT;
-    if (port >= MAX_PORTS || load(&d->ports[port].state) == PORT_FREE)
+    if (port >= event_ops(d)->ports || load(&d->ports[port].state) == PORT_FREE)
         return -XEN_EINVAL;
-    u64 bit = 1ull << (port & 63);
-    if ((fetch_and(shared_word(d, SHARED_MASK, port), ~bit) & bit) &&
-        (load(shared_word(d, SHARED_PENDING, port)) & bit))
-        mark_upcall(d, port);
+    event_ops(d)->unmask(d, port);
     return 0;
 }

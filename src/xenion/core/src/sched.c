@@ -3,12 +3,10 @@
 
 static int any_pending(struct vcpu *v)
 {
-    struct domain *d = v->domain;
-    for (u32 i = 0; i < v->poll_count; i++) {
-        u32 port = v->poll_ports[i];
-        if (load(word_at(d, d->shared_info + 2048 + (port >> 6) * 8)) & (1ull << (port & 63)))
+    const struct event_ops *ops = event_ops(v->domain);
+    for (u32 i = 0; i < v->poll_count; i++)
+        if (ops->is_pending(v->domain, v->poll_ports[i]))
             return 1;
-    }
     return 0;
 }
 
@@ -58,7 +56,7 @@ s64 sched_poll(struct vcpu *v, u64 arg)
     if (copy_from_guest(v, v->poll_ports, poll.ports, poll.nr_ports * 4ull))
         return -XEN_EFAULT;
     for (u32 i = 0; i < poll.nr_ports; i++)
-        if (v->poll_ports[i] >= MAX_PORTS)
+        if (v->poll_ports[i] >= event_ops(v->domain)->ports)
             return -XEN_EINVAL;
     v->poll_count = poll.nr_ports;
     if (!any_pending(v))

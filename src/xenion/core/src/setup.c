@@ -79,20 +79,33 @@ void core_put_writable(struct domain *d, u64 mfn) { put_frame_and_type(d, mfn); 
 
 void core_set_pending(struct domain *d, u32 port)
 {
-    if (port < MAX_PORTS)
+    if (port < event_ops(d)->ports)
         set_pending(d, port);
 }
 
 void core_clear_pending(struct domain *d, u32 port)
 {
-    if (port < MAX_PORTS)
-        fetch_and(word_at(d, d->shared_info + 2048 + (port >> 6) * 8), ~(1ull << (port & 63)));
+    if (port < event_ops(d)->ports)
+        event_ops(d)->clear_pending(d, port);
+}
+
+/* How many ports the guest's way of taking events allows. */
+uint32_t core_port_limit(struct domain *d) { return event_ops(d)->ports; }
+
+/* The lowest port below LIMIT that can be bound, or 0: none. */
+uint32_t core_free_port(struct domain *d, u32 limit)
+{
+    const struct event_ops *ops = event_ops(d);
+    for (u32 port = 1; port < limit && port < ops->ports; port++)
+        if (!load(&d->ports[port].state) && !ops->is_busy(d, port))
+            return port;
+    return 0;
 }
 
 /* Any thread: have the guest see an event. 0, or -EINVAL. */
 int core_post_event(struct domain *d, u32 port)
 {
-    if (port >= MAX_PORTS || !load(&d->ports[port].state))
+    if (port >= DOM0_PORTS || !load(&d->ports[port].state))
         return -XEN_EINVAL;
     fetch_or(&d->inbox[port >> 6], 1ull << (port & 63));
     store(&d->inbox_any, 1);
@@ -104,7 +117,7 @@ uint64_t core_take_outbox(struct domain *d, u32 word)
 {
     if (word == 0)
         store(&d->outbox_any, 0);
-    return word < PORT_WORDS ? swap(&d->outbox[word], 0) : 0;
+    return word < DOM0_PORT_WORDS ? swap(&d->outbox[word], 0) : 0;
 }
 
 struct time_info { /* struct vcpu_time_info */

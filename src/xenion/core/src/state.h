@@ -26,8 +26,13 @@ struct call_record {
 #define TRAP_VECTORS 256
 #define VIRQS 24
 #define MAX_VCPUS 64
-#define MAX_PORTS 4096
-#define PORT_WORDS 64
+/* Ports: as many as FIFO channels allow. Those that lead to Dom0's back ends are the low ones, for which there are mailboxes. */
+#define MAX_PORTS 131072
+#define DOM0_PORTS 4096
+#define DOM0_PORT_WORDS 64
+/* FIFO_PAGES: pages of event words, 1024 each. */
+#define FIFO_QUEUES 16
+#define FIFO_PAGES 128
 #define POLL_PORTS 128
 
 struct vcpu {
@@ -88,6 +93,9 @@ struct vcpu {
     uint32_t poll_count;
     uint32_t poll_ports[POLL_PORTS];
 
+    uint64_t control_block;    /* machine address of its FIFO queues' heads; 0 none yet */
+    uint32_t queue_tail[FIFO_QUEUES]; /* the port at the end of each; 0 none */
+
     uint32_t runstate;
     uint64_t runstate_entry;
     uint64_t runstate_time[4];
@@ -103,6 +111,11 @@ struct port {
     uint8_t dom0_end;          /* interdomain: sends go to Dom0's back ends */
     uint16_t vcpu;
     uint32_t number;           /* VIRQ number */
+    uint8_t priority;          /* FIFO: the queue that the next event joins */
+    uint8_t pending;           /* FIFO: raised before the guest gave the port's event word */
+    uint8_t last_priority;     /* FIFO: the queue that the last event joined */
+    uint8_t pad;
+    uint16_t last_vcpu;
 };
 
 struct domain {
@@ -129,11 +142,16 @@ struct domain {
     uint32_t stopping;         /* long work gives up: nothing comes after it */
     char crash_reason[160];
 
-    struct port ports[MAX_PORTS];
-    uint64_t inbox[PORT_WORDS];  /* ports raised by other threads, not yet shown to the guest */
-    uint64_t outbox[PORT_WORDS]; /* ports the guest notified, not yet seen by Dom0 */
+    struct port *ports;        /* MAX_PORTS; never moves */
+    uint64_t inbox[DOM0_PORT_WORDS];  /* ports raised by other threads, not yet shown to the guest */
+    uint64_t outbox[DOM0_PORT_WORDS]; /* ports the guest notified, not yet seen by Dom0 */
     uint64_t inbox_any;
     uint64_t outbox_any;
+
+    uint32_t fifo;             /* the guest has chosen FIFO event channels */
+    uint32_t fifo_lock;        /* of all queues and tails, while an event joins one */
+    uint32_t fifo_words;       /* event words that the guest has given so far */
+    uint64_t fifo_array[FIFO_PAGES]; /* machine addresses of their pages */
 
     uint64_t tsc_base;         /* clock: ns = ((tsc - base) << shift) * mul >> 32 */
     uint32_t tsc_mul;

@@ -12,6 +12,7 @@
 #define XEN_EBUSY 16
 #define XEN_EEXIST 17
 #define XEN_EINVAL 22
+#define XEN_ENOSPC 28
 #define XEN_ENOSYS 38
 #define XEN_ETIME 62
 #define XEN_EOPNOTSUPP 95
@@ -84,6 +85,14 @@
 
 #define EVTCHNOP_send 4
 #define EVTCHNOP_unmask 9
+
+#define EVTCHN_2L_NR_CHANNELS 4096
+#define EVTCHN_FIFO_NR_CHANNELS 131072
+#define EVTCHN_FIFO_PENDING 31
+#define EVTCHN_FIFO_MASKED 30
+#define EVTCHN_FIFO_LINKED 29
+#define EVTCHN_FIFO_BUSY 28
+#define EVTCHN_FIFO_LINK_MASK 0x1ffff
 
 #define VIRQ_TIMER 0
 

@@ -1,10 +1,10 @@
 """event_channel_op but send and unmask, which the core answers (event_channel.h)."""
 
-from collections.abc import Callable
-from ctypes import LittleEndianStructure
+from ctypes import sizeof
 
 from xenion.abi.errno import Errno
 from xenion.abi.event_channel import (
+    EVTCHN_FIFO_LINK_BITS,
     EvtchnAllocUnbound,
     EvtchnBindInterdomain,
     EvtchnBindIpi,
@@ -13,6 +13,7 @@ from xenion.abi.event_channel import (
     EvtchnBindVirq,
     EvtchnClose,
     EvtchnExpandArray,
+    EvtchnFifoControlBlock,
     EvtchnInitControl,
     EVTCHNOP_alloc_unbound,
     EVTCHNOP_bind_interdomain,
@@ -39,6 +40,7 @@ from xenion.abi.xen import NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF
 from xenion.vmm.errors import GuestError
 from xenion.vmm.events import PortState
 from xenion.vmm.hypercalls.memory import is_self
+from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu
 
 PER_VCPU_VIRQS = {VIRQ_TIMER, VIRQ_DEBUG, VIRQ_XENOPROF, 13}
@@ -129,7 +131,7 @@ def _status(vcpu: Vcpu, address: int) -> int:
     if not is_self(vcpu, request.dom):
         raise GuestError(Errno.EPERM if request.dom == 0 else Errno.ESRCH)
     events = vcpu.domain.events
-    if not 0 <= request.port < 4096:
+    if not 0 <= request.port < events.limit:
         raise GuestError(Errno.EINVAL)
     state = events.state(request.port)
     request.status, request.vcpu = STATUS[state], events.vcpu_of(request.port)
@@ -152,23 +154,46 @@ def _bind_pirq(vcpu: Vcpu, address: int) -> int:
     raise GuestError(Errno.EINVAL)
 
 
-def _no_fifo(kind: type[LittleEndianStructure]) -> Callable[[Vcpu, int], int]:
-    """The FIFO interface is absent; Linux then stays with two-level channels."""
+def _init_control(vcpu: Vcpu, address: int) -> int:
+    """A control block crosses no page boundary."""
+    request = vcpu.read_struct(address, EvtchnInitControl)
+    events = vcpu.domain.events
+    events.check_vcpu(request.vcpu)
+    if request.offset > PAGE_SIZE - sizeof(EvtchnFifoControlBlock) or request.offset % 8:
+        raise GuestError(Errno.EINVAL)
+    events.init_control(request.vcpu, request.control_gfn, request.offset)
+    request.link_bits = EVTCHN_FIFO_LINK_BITS
+    vcpu.write_struct(address, request)
+    return 0
 
-    def refuse(vcpu: Vcpu, address: int) -> int:
-        vcpu.read_struct(address, kind)
+
+def _expand_array(vcpu: Vcpu, address: int) -> int:
+    vcpu.domain.events.expand_array(vcpu.read_struct(address, EvtchnExpandArray).array_gfn)
+    return 0
+
+
+def _set_priority(vcpu: Vcpu, address: int) -> int:
+    request = vcpu.read_struct(address, EvtchnSetPriority)
+    events = vcpu.domain.events
+    if request.port >= events.limit:
+        raise GuestError(Errno.EINVAL)
+    if not events.fifo:
         raise GuestError(Errno.ENOSYS)
-
-    return refuse
+    if events.state(request.port) == PortState.FREE:
+        raise GuestError(Errno.EACCES)
+    events.set_priority(request.port, request.priority)
+    return 0
 
 
 def _reset(vcpu: Vcpu, address: int) -> int:
+    """Closes what leads nowhere else, and returns to two-level channels."""
     if not is_self(vcpu, vcpu.read_struct(address, EvtchnReset).dom):
         raise GuestError(Errno.EPERM)
     events = vcpu.domain.events
-    for port in range(1, 4096):
-        if events.state(port) != PortState.FREE and not events.is_dom0(port):
+    for port in events.bound():
+        if not events.is_dom0(port):
             events.close(port)
+    events.leave_fifo()
     return 0
 
 
@@ -182,9 +207,9 @@ OPERATIONS = {
     EVTCHNOP_status: _status,
     EVTCHNOP_reset: _reset,
     EVTCHNOP_bind_pirq: _bind_pirq,
-    EVTCHNOP_init_control: _no_fifo(EvtchnInitControl),
-    EVTCHNOP_expand_array: _no_fifo(EvtchnExpandArray),
-    EVTCHNOP_set_priority: _no_fifo(EvtchnSetPriority),
+    EVTCHNOP_init_control: _init_control,
+    EVTCHNOP_expand_array: _expand_array,
+    EVTCHNOP_set_priority: _set_priority,
 }
 
 
