@@ -22,7 +22,7 @@ for compiler in ${CC:-clang gcc}; do
         XENION_SANITIZE=$compiler LD_PRELOAD=$library PYTHONMALLOC=malloc \
             ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_segv=1:allocator_may_return_null=1 \
             UBSAN_OPTIONS=print_stacktrace=1 \
-            exec python -m pytest --no-header -p no:cacheprovider tests/unit/core "$@"
+            exec python -m pytest --no-header -p no:cacheprovider ${1:+"$@"} tests/unit/core
     fi
 done
 echo "skipped: no sanitizer runtime for ${CC:-clang or gcc} (apt install libclang-rt-14-dev, or gcc's libasan)" >&2

@@ -158,8 +158,9 @@ s64 evtchn_unmask(struct vcpu *v, u64 arg)
     u32 port;
     if (copy_from_guest(v, &port, arg, sizeof port))
         return -XEN_EFAULT;
-    if (port >= event_ops(d)->ports || load(&d->ports[port].state) == PORT_FREE)
+    if (port >= event_ops(d)->ports)
         return -XEN_EINVAL;
-    event_ops(d)->unmask(d, port);
+    if (load(&d->ports[port].state) != PORT_FREE)
+        event_ops(d)->unmask(d, port);
     return 0;
 }

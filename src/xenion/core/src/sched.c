@@ -11,20 +11,20 @@ static int any_pending(struct vcpu *v)
 }
 
 /* Is there a reason not to wait? A blocked vCPU wakes for any pending upcall, a polling one for those that are due. */
-static int has_work(struct vcpu *v, u64 deadline)
+static int has_work(struct vcpu *v, int polling, u64 deadline)
 {
-    int upcall = v->poll_count ? events_deliverable(v) : load(&info_of(v)->upcall_pending);
+    int upcall = polling ? events_deliverable(v) : load(&info_of(v)->upcall_pending);
     return upcall || any_pending(v) || v->stopped || (deadline && system_time(v->domain) >= deadline);
 }
 
-static void wait_until(struct vcpu *v, u64 deadline)
+static void wait_until(struct vcpu *v, int polling, u64 deadline)
 {
     change_runstate(v, RUNSTATE_blocked);
     for (;;) {
         swap(&v->kick, 0); /* before the looks below: a wake-up after it ends the wait */
         drain_inbox(v->domain);
         check_timers(v);
-        if (has_work(v, deadline))
+        if (has_work(v, polling, deadline))
             break;
         u64 timer = next_deadline(v);
         v->domain->platform->wait(v, !timer || (deadline && deadline < timer) ? deadline : timer);
@@ -36,7 +36,7 @@ s64 sched_block(struct vcpu *v)
 {
     store(&info_of(v)->upcall_mask, 0);
     if (!load(&info_of(v)->upcall_pending))
-        wait_until(v, 0);
+        wait_until(v, 0, 0);
     return 0;
 }
 
@@ -60,7 +60,7 @@ s64 sched_poll(struct vcpu *v, u64 arg)
             return -XEN_EINVAL;
     v->poll_count = poll.nr_ports;
     if (!any_pending(v))
-        wait_until(v, poll.timeout);
+        wait_until(v, 1, poll.timeout);
     v->poll_count = 0;
     return 0;
 }
