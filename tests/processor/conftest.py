@@ -19,7 +19,9 @@ PROCESSORS = ("software",)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "limit(name): what a processor cannot show; a row of docs/processor.md")
+    config.addinivalue_line(
+        "markers", "limit(name): what a processor cannot show; a row of docs/processor.md"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,9 @@ TARGETS = ["SMC", "SMC_ALIAS", "SMC_DIRECT"]
 
 def stores(target: str, count: int, flush: str = "", offset: str = "function + 1 - SMC") -> str:
     """Calls the function, then `count` times stores and calls; the sum of what it returned in rbx."""
-    rounds = "\n".join(f"mov ${n}, %ecx; mov %ecx, (%rbp); {flush}; call *%r12; add %rax, %rbx" for n in range(2, count + 2))
+    rounds = "\n".join(
+        f"mov ${n}, %ecx; mov %ecx, (%rbp); {flush}; call *%r12; add %rax, %rbx" for n in range(2, count + 2)
+    )
     return f"""
     start: movabs ${target} + {offset}, %rbp
         mov $function, %r12
@@ -47,7 +49,9 @@ def test_stores_of_the_kernel(run: Run, target: str, count: int, flush: str) -> 
 @pytest.mark.parametrize("target", TARGETS)
 def test_stores_before_the_first_call(run: Run, target: str, count: int) -> None:
     """The mapping is in the TLB as a plain writable page before any code of the page has run."""
-    source = stores(target, count).replace("call *%r12", f"movabs ${target} + 0x800, %rax; mov %rax, (%rax); call *%r12", 1)
+    source = stores(target, count).replace(
+        "call *%r12", f"movabs ${target} + 0x800, %rax; mov %rax, (%rax); call *%r12", 1
+    )
     assert run(source)["rbx"] == sum(range(1, count + 2))
 
 
@@ -332,7 +336,10 @@ BY_HYPERVISOR = {
         "mov $5, %edi; mov $grant, %rsi; mov $1, %edx; HYPERCALL 20",
         "grant: .quad SMC_MFN + 1; .short 0x7ff0, 0; .long 0; .quad SMC_MFN; .short 0x7ff0, 0; .long 0; .short 16, 0; .short 0, 0",
     ),
-    "update_descriptor": ("mov $SMC_MFN << 12, %rdi; mov entry, %rsi; HYPERCALL 10", "entry: .quad 0x90c93100000002b8"),
+    "update_descriptor": (
+        "mov $SMC_MFN << 12, %rdi; mov entry, %rsi; HYPERCALL 10",
+        "entry: .quad 0x90c93100000002b8",
+    ),
     "count_of_a_call": (
         "mov $list, %rdi; mov $2, %esi; mov $SMC + 1, %rdx; mov $0x7ff0, %r10d; HYPERCALL 1",
         "list: .quad SPARE_MFN << 12, 0, SPARE_MFN << 12, 0",

@@ -38,7 +38,9 @@ def policy(processor: str) -> Sequence[CpuidLeaf]:
 def queries(leaves: Sequence[CpuidLeaf]) -> list[tuple[int, int]]:
     """Every leaf of the policy, its neighbours, and some that nobody has."""
     asked = {(r.leaf + near, r.subleaf or sub) for r in leaves for near in (0, 1) for sub in (0, 1)}
-    return sorted(asked | {(0x20000000, 0), (0xFFFFFFFF, 0xFFFFFFFF), (0x40000100, 0), (7, 2), (0xD, 0), (0xD, 1)})
+    return sorted(
+        asked | {(0x20000000, 0), (0xFFFFFFFF, 0xFFFFFFFF), (0x40000100, 0), (7, 2), (0xD, 0), (0xD, 1)}
+    )
 
 
 @pytest.mark.parametrize("user", [False, True], ids=["kernel", "user"])
@@ -56,7 +58,11 @@ def test_every_level_sees_the_policy(run: Run, processor: str, user: bool) -> No
 
 
 def test_cpuid_clears_the_upper_halves(run: Run) -> None:
-    out = run(USER + "mov $-1, %rbx; mov $-1, %rdx; movabs $0xffffffff00000000, %rax; movabs $0xffffffff00000000, %rcx; cpuid; int3", user=True)
+    out = run(
+        USER
+        + "mov $-1, %rbx; mov $-1, %rdx; movabs $0xffffffff00000000, %rax; movabs $0xffffffff00000000, %rcx; cpuid; int3",
+        user=True,
+    )
     assert [out[r] >> 32 for r in ("rax", "rbx", "rcx", "rdx")] == [0] * 4
 
 
@@ -114,7 +120,9 @@ def test_an_advertised_feature_works(run: Run, processor: str, name: str) -> Non
     row = dict(zip(("eax", "ebx", "ecx", "edx"), lookup(policy(processor), leaf, 0), strict=True))
     if not row[register] >> bit & 1:
         pytest.skip(f"{processor} does not advertise it")
-    out = run(f"{USER}{code.replace('; ', chr(10)).replace(';', chr(10))}\nbad: xor %eax, %eax\nint3", user=True)
+    out = run(
+        f"{USER}{code.replace('; ', chr(10)).replace(';', chr(10))}\nbad: xor %eax, %eax\nint3", user=True
+    )
     assert out.done
     assert out["rax"] == 1
 
@@ -229,7 +237,10 @@ RUN_ANYWAY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.limit(RUN_ANYWAY[n])) if n in RUN_ANYWAY else n for n in UNADVERTISED])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.limit(RUN_ANYWAY[n])) if n in RUN_ANYWAY else n for n in UNADVERTISED],
+)
 def test_what_is_not_advertised_is_undefined(run: Run, name: str) -> None:
     code = UNADVERTISED[name]
     if "fault:" not in code:

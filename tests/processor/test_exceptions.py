@@ -40,7 +40,12 @@ def test_division(run: Run, name: str, user: bool) -> None:
 @pytest.mark.parametrize("user", LEVELS)
 def test_ud2(run: Run, user: bool) -> None:
     out = run(at(user) + "mov $7, %ebx; fault: ud2; int3", user=user)
-    assert (out.end.fault, out.end.rip, out["rbx"], out.end.in_user) == ((6, None), out.label("fault"), 7, user)
+    assert (out.end.fault, out.end.rip, out["rbx"], out.end.in_user) == (
+        (6, None),
+        out.label("fault"),
+        7,
+        user,
+    )
 
 
 @pytest.mark.parametrize("user", LEVELS)
@@ -201,18 +206,30 @@ def test_many_page_faults_arrive(run: Run, user: bool) -> None:
     .balign 8
     count: .quad 0
     """
-    out = run(("\n.section .user\n" if user else "\n.text\n") + source, user=user, handlers={14: "handler"}, seconds=30)
+    out = run(
+        ("\n.section .user\n" if user else "\n.text\n") + source,
+        user=user,
+        handlers={14: "handler"},
+        seconds=30,
+    )
     assert out.done
     assert out.u64("count") == 10000
 
 
 @pytest.mark.parametrize("user", LEVELS)
-@pytest.mark.parametrize(("code", "vector"), [("ud2", 6), ("div %ecx", 0), ("mov UNOWHERE, %eax", 14), ("hlt", 13)])
+@pytest.mark.parametrize(
+    ("code", "vector"), [("ud2", 6), ("div %ecx", 0), ("mov UNOWHERE, %eax", 14), ("hlt", 13)]
+)
 def test_faults_of_one_kind_repeat(run: Run, code: str, vector: int, user: bool) -> None:
     """The same fault twice at the same place, and of mixed kinds after one another."""
-    body = "\n".join(f"fault{i}: {c}\nafter{i}:" for i, c in enumerate([code, code, "ud2", code, "mov NOWHERE, %eax", code]))
+    body = "\n".join(
+        f"fault{i}: {c}\nafter{i}:"
+        for i, c in enumerate([code, code, "ud2", code, "mov NOWHERE, %eax", code])
+    )
     out = run(
-        at(user) + f"xor %ecx, %ecx\n{body} int3", user=user, resume={f"fault{i}": f"after{i}" for i in range(6)}
+        at(user) + f"xor %ecx, %ecx\n{body} int3",
+        user=user,
+        resume={f"fault{i}": f"after{i}" for i in range(6)},
     )
     assert out.done
     assert [v for v, _ in out.faults] == [vector, vector, 6, vector, 14, vector]

@@ -119,7 +119,9 @@ def storm(seconds: float, masked: bool) -> Callable[[Guest], None]:
 
     def run(guest: Guest) -> None:
         end = time.monotonic() + seconds
-        while not guest.ended.is_set() and (time.monotonic() < end or not (masked or guest.u64("upcalls") >= ENOUGH)):
+        while not guest.ended.is_set() and (
+            time.monotonic() < end or not (masked or guest.u64("upcalls") >= ENOUGH)
+        ):
             for _ in range(50):
                 guest.domain.events.notify(PORT)
         guest.poke("stop", 1)
@@ -184,7 +186,14 @@ def test_no_wake_up_is_lost_between_guest_and_dom0(run: Run, count: int) -> None
                 os.eventfd_read(fd)
                 events.dispatch()
 
-    out = run(source, masked=True, prepare=bind, beside=[dom0], handlers={"event": "upcall"}, seconds=5 + count / 1000)
+    out = run(
+        source,
+        masked=True,
+        prepare=bind,
+        beside=[dom0],
+        handlers={"event": "upcall"},
+        seconds=5 + count / 1000,
+    )
     assert out.done
     assert out.u64("upcalls") == count
 
@@ -215,7 +224,9 @@ def test_no_kick_is_lost_by_a_guest_that_blocks(run: Run, count: int) -> None:
         guest.poke("stop", 1)
         guest.domain.events.notify(PORT)
 
-    out = run(source, prepare=bind_port, beside=[kicker], handlers={"event": "upcall"}, seconds=5 + count / 1000)
+    out = run(
+        source, prepare=bind_port, beside=[kicker], handlers={"event": "upcall"}, seconds=5 + count / 1000
+    )
     assert out.done
     assert out.u64("upcalls") >= count
 

@@ -41,7 +41,11 @@ ACCESSES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.limit("change_missing")) if n == "change_nothing" else n for n in ACCESSES]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.limit("change_missing")) if n == "change_nothing" else n
+        for n in ACCESSES
+    ],
 )
 def test_error_codes_of_an_application(run: Run, name: str, shape: Shape) -> None:
     code, error, address = ACCESSES[name]
@@ -89,7 +93,9 @@ def test_applications_run_no_data(run: Run, name: str, shape: Shape) -> None:
     assert out.end.rip == out.end.cr2 == out.u64("target")
 
 
-@pytest.mark.parametrize(("where", "error"), [("NOWHERE", FETCH), ("DATA", FETCH | P), ("SMC_DIRECT", FETCH | P)])
+@pytest.mark.parametrize(
+    ("where", "error"), [("NOWHERE", FETCH), ("DATA", FETCH | P), ("SMC_DIRECT", FETCH | P)]
+)
 def test_the_kernel_runs_no_data(run: Run, where: str, error: int) -> None:
     out = run(f"start: mov ${where}, %rbx; jmp *%rbx; .data; target: .quad {where}")
     assert out.end.fault == (PAGE_FAULT, error)
@@ -107,7 +113,9 @@ def test_code_that_runs_into_a_missing_page(run: Run) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("where", ["NUCLEUS", "DATA", "DIRECT", "HIDDEN", "L4_DIRECT", "0xffff800000000000", "0xffff80400000e000"])
+@pytest.mark.parametrize(
+    "where", ["NUCLEUS", "DATA", "DIRECT", "HIDDEN", "L4_DIRECT", "0xffff800000000000", "0xffff80400000e000"]
+)
 def test_applications_see_nothing_of_the_kernel(run: Run, where: str, shape: Shape) -> None:
     accesses = ["mov (%rbx), %eax", "mov %eax, (%rbx)", "lock incl (%rbx)", "xchg %eax, (%rbx)", "jmp *%rbx"]
     body = "\n".join(f"f{i}: {access}\na{i}:" for i, access in enumerate(accesses))
@@ -162,9 +170,14 @@ def test_a_fault_leaves_nothing_behind(run: Run) -> None:
 
 
 @pytest.mark.limit("half_stores")
-@pytest.mark.parametrize("store", ["movups %xmm0, USTACK + 0x3ff8", "fxsave64 USTACK + 0x3f00", "fstpt USTACK + 0x3ff8"])
+@pytest.mark.parametrize(
+    "store", ["movups %xmm0, USTACK + 0x3ff8", "fxsave64 USTACK + 0x3f00", "fstpt USTACK + 0x3ff8"]
+)
 def test_a_wide_store_that_faults_stores_nothing(run: Run, store: str) -> None:
-    out = run(f"{USER} movq $0x1111, USTACK + 0x3ff8; movq $0x1111, USTACK + 0x3f08\nfldz; fault: {store}; int3", user=True)
+    out = run(
+        f"{USER} movq $0x1111, USTACK + 0x3ff8; movq $0x1111, USTACK + 0x3f08\nfldz; fault: {store}; int3",
+        user=True,
+    )
     assert out.end.fault == (PAGE_FAULT, W | U)
     assert [out.u64(out.label("USTACK") + at) for at in (0x3F08, 0x3FF8)] == [0x1111, 0x1111]
 
@@ -182,7 +195,9 @@ def test_a_string_move_stops_where_the_page_ends(run: Run) -> None:
 ENTRY = "(SPARE_MFN + {}) << 12 | RW"
 
 
-@pytest.mark.parametrize("flush", ["flags_local", "flags_all", "flags_tlb", "invlpg", "invlpg_all", "flush", "flush_all", "cr3"])
+@pytest.mark.parametrize(
+    "flush", ["flags_local", "flags_all", "flags_tlb", "invlpg", "invlpg_all", "flush", "flush_all", "cr3"]
+)
 def test_flush(run: Run, flush: str) -> None:
     """After each way to flush, an entry that was used before is the new one."""
     flags = {"flags_local": 2, "flags_all": 2 | 4, "flags_tlb": 1}.get(flush, 0)
@@ -320,7 +335,13 @@ def test_a_page_given_back_is_out_of_reach(run: Run) -> None:
     assert out.words(out.label("SPARE"), 1) == [0]
 
 
-TABLE_WRITES = ["mov %rax, (%rbx)", "xchg %rax, (%rbx)", "lock cmpxchg %rcx, (%rbx)", "movups %xmm0, (%rbx)", "fxsave64 (%rbx)"]
+TABLE_WRITES = [
+    "mov %rax, (%rbx)",
+    "xchg %rax, (%rbx)",
+    "lock cmpxchg %rcx, (%rbx)",
+    "movups %xmm0, (%rbx)",
+    "fxsave64 (%rbx)",
+]
 
 
 @pytest.mark.parametrize("table", ["L4", "KERNEL_L3", "KERNEL_L2", "DIRECT_L1", "USER_L4"])
@@ -328,16 +349,28 @@ TABLE_WRITES = ["mov %rax, (%rbx)", "xchg %rax, (%rbx)", "lock cmpxchg %rcx, (%r
 def test_page_tables_are_not_written_unchecked(run: Run, table: str, code: str) -> None:
     """A store of a bad entry faults, and is not done."""
     source = f"start: mov ${table}_DIRECT, %rbx; mov (%rbx), %rdx; mov $-1, %rcx; mov $0xfffffffff003, %rax\nfault: {code}\nint3"
-    source = source.replace("mov $-1, %rcx", "mov $0xfffffffff003, %rcx").replace("$0xfffffffff003, %rax", "(%rbx), %rax") if (
-        "cmpxchg" in code
-    ) else source
+    source = (
+        source.replace("mov $-1, %rcx", "mov $0xfffffffff003, %rcx").replace(
+            "$0xfffffffff003, %rax", "(%rbx), %rax"
+        )
+        if ("cmpxchg" in code)
+        else source
+    )
     out = run(source)
     assert out.end.vector == PAGE_FAULT
     assert out.end.error == P | W
     assert out.end.rip == out.label("fault")
 
 
-NOWHERE_FRAMES = ["FIRST_MFN + 160", "FIRST_MFN + 0x100000", "0xfffffffffff >> 4", "0xffffffffff", "0", "1", "FIRST_MFN - 70"]
+NOWHERE_FRAMES = [
+    "FIRST_MFN + 160",
+    "FIRST_MFN + 0x100000",
+    "0xfffffffffff >> 4",
+    "0xffffffffff",
+    "0",
+    "1",
+    "FIRST_MFN - 70",
+]
 
 
 @pytest.mark.parametrize("frame", NOWHERE_FRAMES)

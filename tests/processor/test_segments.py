@@ -74,27 +74,26 @@ def test_the_kernel_loads_its_stack_segment(run: Run) -> None:
 
 
 def test_an_application_gains_nothing_by_its_stack_segment(run: Run) -> None:
-    out = run(USER + "mov $0xe02b, %eax; mov %eax, %ss; push $5; pop %rbx; fault: mov DATA, %eax; int3", user=True)
+    out = run(
+        USER + "mov $0xe02b, %eax; mov %eax, %ss; push $5; pop %rbx; fault: mov DATA, %eax; int3", user=True
+    )
     assert out["rbx"] == 5
     assert (out.end.vector, out.end.rip) == (14, out.label("fault"))
 
 
+@pytest.mark.parametrize("user", LEVELS)
 @pytest.mark.parametrize("selector", [0, 1, 2, 3])
-def test_applications_load_no_null_stack(run: Run, selector: int) -> None:
-    out = run(f"{USER} mov ${selector}, %eax; fault: mov %eax, %ss; int3", user=True)
-    assert (out.end.fault, out.end.rip) == ((13, 0), out.label("fault"))
-
-
-@pytest.mark.parametrize("selector", [0, 2, *[pytest.param(n, marks=pytest.mark.limit("null_stack")) for n in (1, 3)]])
-def test_the_kernel_loads_no_null_stack(run: Run, selector: int) -> None:
-    out = run(f"start: mov ${selector}, %eax; fault: mov %eax, %ss; int3")
+def test_a_null_stack_segment_is_refused(run: Run, selector: int, user: bool) -> None:
+    out = run(f"{USER if user else 'start:'} mov ${selector}, %eax; fault: mov %eax, %ss; int3", user=user)
     assert (out.end.fault, out.end.rip) == ((13, 0), out.label("fault"))
 
 
 @pytest.mark.parametrize("user", LEVELS)
 @pytest.mark.parametrize("selector", [0xE033, 0xE010, 0xE013, 0xE011, 0xFFF8], ids=hex)
 def test_bad_stack_segments_are_refused(run: Run, selector: int, user: bool) -> None:
-    out = run((USER if user else "start: ") + f"mov ${selector:#x}, %eax; fault: mov %eax, %ss; int3", user=user)
+    out = run(
+        (USER if user else "start: ") + f"mov ${selector:#x}, %eax; fault: mov %eax, %ss; int3", user=user
+    )
     assert (out.end.fault, out.end.rip) == ((13, selector & 0xFFFC), out.label("fault"))
 
 
@@ -137,7 +136,9 @@ def test_nobody_reaches_the_hypervisors_segments(run: Run, how: str, selector: i
 
 
 @pytest.mark.parametrize("user", LEVELS)
-@pytest.mark.parametrize(("cs", "ss", "error"), [(0xE00B, 0xE02B, 0xE008), (0xE033, 0xE013, 0xE010), (0xFFFB, 0xE02B, 0xFFF8)])
+@pytest.mark.parametrize(
+    ("cs", "ss", "error"), [(0xE00B, 0xE02B, 0xE008), (0xE033, 0xE013, 0xE010), (0xFFFB, 0xE02B, 0xFFF8)]
+)
 def test_no_hypercall_leads_there(run: Run, cs: int, ss: int, error: int, user: bool) -> None:
     """HYPERVISOR_iret with a segment that is not the guest's is a fault of the guest's."""
     source = f"""
@@ -159,7 +160,10 @@ def test_no_hypercall_leads_there(run: Run, cs: int, ss: int, error: int, user: 
 
 
 def test_an_applications_far_return(run: Run) -> None:
-    out = run(USER + "pushq $0xe033; pushq $there; lretq; ud2; there: mov %cs, %ebx; mov DATA, %eax; int3", user=True)
+    out = run(
+        USER + "pushq $0xe033; pushq $there; lretq; ud2; there: mov %cs, %ebx; mov DATA, %eax; int3",
+        user=True,
+    )
     assert out["rbx"] == 0xE033
     assert out.end.vector == 14
 
@@ -207,6 +211,7 @@ def test_flags_that_an_application_may_not_change(run: Run) -> None:
 
 # --- 32-bit code
 
+
 def test_32_bit_code(run: Run) -> None:
     """Addresses and operands have 32 bits; inc and dec have their short forms; the upper halves are not seen."""
     source = f"""{USER32}
@@ -234,7 +239,10 @@ def test_32_bit_code(run: Run) -> None:
 
 
 def test_32_bit_code_in_the_guests_own_segments(run: Run) -> None:
-    source = with_gdt(".section .user\n.code32\nuser: mov %cs, %eax; mov %ss, %ebx; push %eax; pop %ecx; int3\n.code64", cs=0x23)
+    source = with_gdt(
+        ".section .user\n.code32\nuser: mov %cs, %eax; mov %ss, %ebx; push %eax; pop %ecx; int3\n.code64",
+        cs=0x23,
+    )
     out = run(source)
     assert out.done
     assert [out[r] for r in ("rax", "rbx", "rcx")] == [0x23, 0x2B, 0x23]
@@ -277,7 +285,9 @@ def test_a_32_bit_fault_is_reported(run: Run) -> None:
     assert (out.end.fault, out.end.rip, out.end.cs) == ((14, 4), out.label("fault"), 0xE023)
 
 
-@pytest.mark.parametrize("code", ["aaa", "daa", "bound %eax, UDATA", "into", "lds UDATA, %eax", "push %es; pop %es"])
+@pytest.mark.parametrize(
+    "code", ["aaa", "daa", "bound %eax, UDATA", "into", "lds UDATA, %eax", "push %es; pop %es"]
+)
 def test_instructions_of_32_bit_code_only(run: Run, code: str) -> None:
     source = f"{USER32} xor %eax, %eax; movl $0, UDATA; movl $0, UDATA + 4; {code}; int3\n.code64"
     out = run(source, compat=True)
@@ -299,6 +309,7 @@ def test_bound_and_into_trap(run: Run) -> None:
 
 
 # --- bases
+
 
 def test_thread_local_bases(run: Run) -> None:
     """The kernel sets the bases of its applications by hypercall; its own GS base is another."""
@@ -367,7 +378,9 @@ def test_bases_from_descriptors(run: Run) -> None:
 
 
 @pytest.mark.limit("segment_limits")
-@pytest.mark.parametrize(("code", "vector"), [("mov %gs:0x1000, %ecx", 13), ("mov %gs:0xffe, %ecx", 13), ("movl $1, %es:0x10", 13)])
+@pytest.mark.parametrize(
+    ("code", "vector"), [("mov %gs:0x1000, %ecx", 13), ("mov %gs:0xffe, %ecx", 13), ("movl $1, %es:0x10", 13)]
+)
 def test_limits_and_rights_of_segments(run: Run, code: str, vector: int) -> None:
     source = with_gdt(f"""
     .section .user
@@ -451,7 +464,10 @@ def test_local_descriptors(run: Run, shape: Shape) -> None:
 
 def test_syscall_keeps_data_segments(run: Run) -> None:
     """What an application has in ds, es, fs and gs is there when its kernel looks."""
-    source = USER + "mov $0xe02b, %eax; mov %eax, %ds; mov %eax, %es; syscall\n.text\nentry: mov %ds, %ebx; mov %es, %ebp; int3"
+    source = (
+        USER
+        + "mov $0xe02b, %eax; mov %eax, %ds; mov %eax, %es; syscall\n.text\nentry: mov %ds, %ebx; mov %es, %ebp; int3"
+    )
     out = run(source, user=True, handlers={"syscall": "entry"})
     assert out.done
     assert (out["rbx"], out["rbp"]) == (0xE02B, 0xE02B)

@@ -2,8 +2,6 @@
 
 import hashlib
 import re
-import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,17 +113,11 @@ class Test_the_console:
             "dmesg -n 1; stty raw -echo < /dev/console; echo ready; sleep 1;"
             f" echo sum=$(head -c {size} < /dev/console | md5sum)"
         )
-        process = xm.start("create", "-c", config, stdin=subprocess.PIPE)
-        assert process.stdout is not None
-        while process.stdout.readline() != b"ready\n":
-            assert process.poll() is None
-        try:
-            out, _ = process.communicate(data, timeout=40)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            xm.the_domain().signal(signal.SIGKILL)
-            raise AssertionError("the guest still waits for input that was given") from None
-        assert hashlib.md5(data).hexdigest().encode() in out
+        with xm.conversation(config) as talk:
+            talk.wait_for("ready")
+            talk.say(data)
+            done = talk.finish(timeout_s=30)
+        assert done.facts()["sum"].split()[0] == hashlib.md5(data).hexdigest()
 
 
 def test_clocks_go_at_the_hosts_rate(
@@ -136,38 +128,44 @@ def test_clocks_go_at_the_hosts_rate(
         "dmesg -n 1; { read a; echo $a; sleep 3; echo slept > /dev/console; read b; echo $b; } | /clocks",
         programs={"clocks": program("clocks")},
     )
-    process = xm.start("create", "-c", config, stdin=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
+    with xm.conversation(config) as talk:
 
-    def wait_for(word: bytes) -> bytes:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(word):
-                return line
-        raise AssertionError(f"no line {word!r}")
+        def ask() -> tuple[float, float, float, float, float]:
+            """In seconds: host's monotonic clock before and after; guest's monotonic and real clock; host's real clock."""
+            before = time.monotonic()
+            talk.say(b"now\n")
+            words = talk.wait_for("clocks ").split()
+            return before, time.monotonic(), int(words[1]) / 1e9, int(words[2]) / 1e9, time.time()
 
-    def ask() -> tuple[float, float, float, float, float]:
-        """Host's monotonic clock before and after, guest's monotonic and real time, host's real time, all in seconds."""
-        assert process.stdin is not None
-        before = time.monotonic()
-        process.stdin.write(b"now\n")
-        process.stdin.flush()
-        words = wait_for(b"clocks ").split()
-        return before, time.monotonic(), int(words[1]) / 1e9, int(words[2]) / 1e9, time.time()
-
-    wait_for(b"clocks ready")
-    early, early_end, mono_1, real_1, host_1 = ask()
-    wait_for(b"slept")
-    late, late_end, mono_2, real_2, host_2 = ask()
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+        talk.wait_for("clocks ready")
+        early, early_end, mono_1, real_1, host_1 = ask()
+        talk.wait_for("slept")
+        late, late_end, mono_2, real_2, host_2 = ask()
+        assert talk.finish().status == 0
     least, most = late - early_end, late_end - early
     assert least > 2.5
     for passed in (mono_2 - mono_1, real_2 - real_1):
         assert least * 0.98 <= passed <= most * 1.02
     assert abs(real_1 - host_1) < early_end - early + 0.5
     assert abs(real_2 - host_2) < late_end - late + 0.5
+
+
+CHOICE = """
+echo booted
+read -r word < /dev/console
+case $word in again) reboot -f;; crash) echo c > /proc/sysrq-trigger;; esac
+"""
+
+
+def check_report(text: str) -> None:
+    """What a developer needs first of a crashed guest."""
+    for part in ("rip 0xffffffff", "rsp 0xffff", "cr2 ", "r15 ", "Kernel panic - not syncing: sysrq triggered crash"):
+        assert part in text
+    stack = [line for line in text.splitlines() if line.lstrip().startswith("? 0xffffffff")]
+    assert len(stack) > 5
+    calls = re.findall(r"^ +(\w+)\(0x.*\) = .* at 0x[0-9a-f]+$", text, re.M)
+    assert len(calls) > 5
+    assert calls[-1] == "sched_op"
 
 
 def boots(done: "Finished") -> int:
@@ -180,35 +178,29 @@ class Test_the_end:
         assert (done.status, boots(done), done.stderr) == (0, 1, "")
 
     def test_reboot_boots_again(self, xm: "Xm", guest: "GuestMaker") -> None:
-        """As many times as the guest wants: it counts them where a reboot does not reach, in what a user types."""
-        config = guest(
-            'echo booted; read -r word < /dev/console; [ "$word" = again ] && reboot -f', on_reboot="restart"
-        )
-        done = xm.create(config, given=b"again\nagain\nenough\n")
-        assert done.status == 0, done.stderr
-        assert boots(done) == 3
-        assert done.stderr == ""
+        with xm.conversation(guest(CHOICE, on_reboot="restart")) as talk:
+            for word in ("again", "again", "enough"):
+                talk.wait_for("booted")
+                talk.say(f"{word}\n".encode())
+            done = talk.finish()
+        assert (done.status, boots(done), done.stderr) == (0, 3, "")
 
-    @pytest.mark.parametrize("action", ["destroy", "restart"])
-    def test_a_panic_leaves_a_report(self, xm: "Xm", guest: "GuestMaker", action: str) -> None:
-        """A guest that may restart says "enough" by powering off the second time."""
-        script = (
-            'echo booted; read -r word < /dev/console; [ "$word" = enough ] || echo c > /proc/sysrq-trigger'
-        )
-        config = guest(script, name="panics", on_crash=action)
-        done = xm.create(config, given=b"crash\nenough\n")
-        if action == "restart":
-            assert (done.status, boots(done)) == (0, 2), done.stderr
-        else:
-            assert (done.status, boots(done)) == (1, 1), done.stderr
-            assert str(xm.domain_folder("panics")) in done.sentence()
+    def test_a_panic_leaves_a_report(self, xm: "Xm", guest: "GuestMaker") -> None:
+        done = xm.create(guest("echo c > /proc/sysrq-trigger", name="panics"))
+        assert done.status == 1
         (report,) = xm.domain_folder("panics").glob("crash-*.txt")
-        text = report.read_text()
-        for part in ("rip 0xffffffff", "rsp 0xffff", "cr2 ", "r15 ", "sched_op", "sysrq triggered crash"):
-            assert part in text
-        stack = [line for line in text.splitlines() if line.lstrip().startswith("? 0xffffffff")]
-        assert len(stack) > 5
-        assert len(re.findall(r"^ +\w+\(0x.*\) = .* at 0x[0-9a-f]+$", text, re.M)) > 5
+        assert str(report) in done.sentence()
+        check_report(report.read_text())
+
+    def test_a_panic_boots_again_if_told(self, xm: "Xm", guest: "GuestMaker") -> None:
+        with xm.conversation(guest(CHOICE, name="panics", on_crash="restart")) as talk:
+            for word in ("crash", "enough"):
+                talk.wait_for("booted")
+                talk.say(f"{word}\n".encode())
+            done = talk.finish()
+        assert (done.status, boots(done)) == (0, 2), done.stderr
+        (report,) = xm.domain_folder("panics").glob("crash-*.txt")
+        check_report(report.read_text())
 
     def test_halt_ends_too(self, xm: "Xm", guest: "GuestMaker") -> None:
         done = xm.create(guest("halt -f"))
@@ -225,8 +217,9 @@ def test_a_hundred_boots_in_a_row(xm: "Xm", guest: "GuestMaker") -> None:
 
 @pytest.mark.slow
 def test_a_hundred_reboots_in_one_process(xm: "Xm", guest: "GuestMaker") -> None:
-    config = guest(
-        'echo booted; read -r word < /dev/console; [ "$word" = again ] && reboot -f', on_reboot="restart"
-    )
-    done = xm.create(config, given=b"again\n" * 99 + b"enough\n", timeout_s=1800)
+    with xm.conversation(guest(CHOICE, on_reboot="restart")) as talk:
+        for word in ["again"] * 99 + ["enough"]:
+            talk.wait_for("booted")
+            talk.say(f"{word}\n".encode())
+        done = talk.finish()
     assert (done.status, boots(done)) == (0, 100)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,64 @@ class DomainProcess:
         return Path(f"/proc/{self.pid}/{name}").read_text()
 
 
+class Conversation:
+    """xm with pipes for a terminal: says something when the guest has said something."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process = process
+        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
+        self._unseen = b""
+        self.shown = b""
+
+    def wait_for(self, start: str, timeout_s: float = TIMEOUT_S) -> str:
+        """The guest's next line that starts so."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            line, newline, rest = self._unseen.partition(b"\n")
+            if not newline:
+                self._read(deadline)
+                continue
+            self._unseen = rest
+            if line.startswith(start.encode()):
+                return line.decode().rstrip("\r")
+
+    def _read(self, deadline: float) -> None:
+        ready, _, _ = select.select([self._stdout], [], [], max(deadline - time.monotonic(), 0))
+        data = os.read(self._stdout.fileno(), 65536) if ready else b""
+        assert data, f"the guest has not said it: {self.shown[-2000:].decode(errors='replace')}"
+        self._unseen += data
+        self.shown += data
+
+    def say(self, data: bytes) -> None:
+        self._stdin.write(data)
+        self._stdin.flush()
+
+    def finish(self, timeout_s: float = TIMEOUT_S) -> Finished:
+        """Says no more; how it went."""
+        self._stdin.close()
+        deadline = time.monotonic() + timeout_s
+        while data := self._rest(deadline):
+            self.shown += data
+        status = self._process.wait(timeout_s)
+        return Finished(status, self.shown, self._stderr.read().decode(errors="replace"), 0)
+
+    def _rest(self, deadline: float) -> bytes:
+        ready, _, _ = select.select([self._stdout], [], [], max(deadline - time.monotonic(), 0))
+        assert ready, f"xm goes on: {self.shown[-2000:].decode(errors='replace')}"
+        return os.read(self._stdout.fileno(), 65536)
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._stdin, self._stdout, self._stderr):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
 class Xm:
     """xm with a state folder of its own, by which its domain processes are known."""
 
@@ -131,6 +190,15 @@ class Xm:
             text = f"xm has not ended after {timeout_s} s\n" + out.decode(errors="replace")[-3000:]
             raise AssertionError(text + err.decode(errors="replace")) from None
         return Finished(process.returncode, out, err.decode(errors="replace"), time.monotonic() - started)
+
+    @contextlib.contextmanager
+    def conversation(self, config: Path) -> Iterator[Conversation]:
+        """`xm create -c`, spoken to."""
+        made = Conversation(self.start("create", "-c", config, stdin=subprocess.PIPE))
+        try:
+            yield made
+        finally:
+            made.close()
 
     def create(self, config: Path, *words: str, given: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Finished:
         """`xm create -c`."""

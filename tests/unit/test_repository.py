@@ -22,7 +22,8 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def test_support_page_is_the_table() -> None:
-    assert (ROOT / "docs/support.md").read_text() == page(), "run python -m xenion.vmm.hypercalls.support > docs/support.md"
+    """Mend it with: python -m xenion.vmm.hypercalls.support > docs/support.md."""
+    assert (ROOT / "docs/support.md").read_text() == page()
 
 
 def test_every_hypercall_is_declared_once() -> None:
@@ -32,8 +33,8 @@ def test_every_hypercall_is_declared_once() -> None:
 
 
 def test_files_stay_small() -> None:
-    long = {str(p): n for p in tracked("src/*.py", "src/*.c", "src/*.h") if (n := len(p.read_text().splitlines())) > LONGEST_FILE}
-    assert not long
+    lengths = {str(p): len(p.read_text().splitlines()) for p in tracked("src/*.py", "src/*.c", "src/*.h")}
+    assert not {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE}
 
 
 def test_nothing_is_left_open() -> None:
@@ -48,7 +49,10 @@ def test_readme_gives_the_two_commands() -> None:
     assert "make test" in text
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text()
     targets = re.findall(r"\]\(([^)#:]+)\)", text)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from xenion.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE
 from xenion.abi.sched import (
     SHUTDOWN_crash,
     SHUTDOWN_poweroff,
@@ -134,6 +135,11 @@ class Machine:
             console_port=self._console_port.number,
             xenstore_port=self._store_port.number,
         )
+        for reference, pfn in (
+            (GNTTAB_RESERVED_CONSOLE, state.console_pfn),
+            (GNTTAB_RESERVED_XENSTORE, state.xenstore_pfn),
+        ):
+            self.domain.grants.set(reference, 0, self.domain.space.mfn(pfn))
         try:
             self.domain.boot(
                 l4_pfn=state.cr3_pfn, rip=state.entry, rsp=state.stack_pointer, rsi=state.start_info_vaddr

@@ -94,7 +94,7 @@ class Domain:
         vcpu.period = DEFAULT_TICK_NS
         lib.core_map_descriptor_areas(state, memory.reserved_gdt_mfn * PAGE_SIZE)
         lib.core_adopt_frames(state, memory.first_mfn, memory.nr_pages)
-        for mfn in (memory.shared_info_mfn, *range(memory.grant_mfn, memory.first_mfn)):
+        for mfn in (memory.shared_info_mfn, memory.grant_mfn):
             lib.core_share_frame(state, mfn)
 
     # --- life

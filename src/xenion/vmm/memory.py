@@ -18,6 +18,9 @@ DESCRIPTOR_AREAS = 0xFFFF804000000000
 """Slot 256, L3 entry 256: 128 KiB a vCPU, its GDT in the first half, its LDT in the second."""
 
 GRANT_FRAMES = 64
+GRANT_STATUS_FRAMES = 8
+"""Version 2's status words, a 16-bit one for each entry; the frames are behind the table's."""
+
 MAX_VCPUS = 64
 _PRESENT, _WRITE, _USER, _AD, _NX = 1, 2, 4, 0x60, 1 << 63
 _TABLE = _PRESENT | _WRITE | _AD
@@ -44,7 +47,7 @@ class MachineMemory:
         self._m2p_l2, self._areas_l2, self.hole_l3 = (self._reserve(1) for _ in range(3))
         self.areas_l1 = self._reserve(MAX_VCPUS * 32 // 512)
         self.zero_mfn, self.reserved_gdt_mfn, self.shared_info_mfn = (self._reserve(1) for _ in range(3))
-        self.grant_mfn = self._reserve(GRANT_FRAMES)
+        self.grant_mfn = self._reserve(GRANT_FRAMES + GRANT_STATUS_FRAMES)
         self.first_mfn = self._next
         self.nr_frames = self.first_mfn + nr_pages
         self.fd = os.memfd_create("xenion-guest", os.MFD_CLOEXEC)

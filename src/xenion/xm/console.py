@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import FrameType
 
 from xenion.config.domain import DomainConfig
-from xenion.domain.launch import LaunchedDomain, launch
+from xenion.domain.launch import PROCESS_LOG, LaunchedDomain, launch
 from xenion.domain.protocol import Event
 from xenion.xm.errors import UsageError, XmError
 from xenion.xm.terminal import raw_terminal

@@ -55,14 +55,26 @@ def assemble(source: str) -> Image:
         (where / "a.S").write_text(source + "\n" + NUCLEUS.read_text())
         (where / "a.lds").write_text(_script())
         _do("as", "--64", "-o", f"{folder}{os.sep}a.o", f"{folder}{os.sep}a.S")
-        _do("ld", "--no-warn-rwx-segments", "-e", "0", "-T", f"{where / 'a.lds'}", "-o", f"{where / 'a'}", f"{where / 'a.o'}")
+        _do(
+            "ld",
+            "--no-warn-rwx-segments",
+            "-e",
+            "0",
+            "-T",
+            f"{where / 'a.lds'}",
+            "-o",
+            f"{where / 'a'}",
+            f"{where / 'a.o'}",
+        )
         with (where / "a").open("rb") as file:
             return _read(ELFFile(file))
 
 
 def _read(elf: ELFFile) -> Image:
     placed = {r.section for r in REGIONS if r.section}
-    sections = {s["sh_addr"]: bytes(s.data()) for s in elf.iter_sections() if s.name in placed and s["sh_size"]}
+    sections = {
+        s["sh_addr"]: bytes(s.data()) for s in elf.iter_sections() if s.name in placed and s["sh_size"]
+    }
     table = elf.get_section_by_name(".symtab")
     if not isinstance(table, SymbolTableSection):
         raise AssemblyError("no symbols came out")

@@ -175,7 +175,12 @@ class Bench:
         self.code = code
         self.notify_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.domain = Domain(
-            processor, domid=1, nr_pages=NR_PAGES, handle=bytes(16), notify_fd=self.notify_fd, console_output=self._ignore
+            processor,
+            domid=1,
+            nr_pages=NR_PAGES,
+            handle=bytes(16),
+            notify_fd=self.notify_fd,
+            console_output=self._ignore,
         )
         self._failure: BaseException | None = None
         equates = "".join(f".equ {n}, {v:#x}\n" for n, v in constants(self.domain.memory.first_mfn).items())
@@ -198,7 +203,9 @@ class Bench:
             space.write_words(pfn * PAGE, words)
         self._write_handlers()
         start = self.image.labels["start"]
-        selector = USER_CS32 if self.code.compat else USER_CS if self.code.user or self.code.compat else KERNEL_CS
+        selector = (
+            USER_CS32 if self.code.compat else USER_CS if self.code.user or self.code.compat else KERNEL_CS
+        )
         top = self.image.labels["USTACK" if self.code.user or self.code.compat else "STACK"] + 4 * PAGE
         rflags = self.code.rflags & ~(INTERRUPTS if self.code.masked else 0)
         stack = top if self.code.stack is None else self.code.stack
@@ -220,9 +227,21 @@ class Bench:
     def _write(self, label: str, data: bytes) -> None:
         self.domain.space.write(locate(self.image.labels[label]), data)
 
-    def _write_entry(self, registers: Mapping[str, int], rip: int, cs: int, rflags: int, rsp: int, ss: int) -> None:
+    def _write_entry(
+        self, registers: Mapping[str, int], rip: int, cs: int, rflags: int, rsp: int, ss: int
+    ) -> None:
         general = [registers.get(name, 0) for name in SAVED]
-        frame = [registers.get("rax", 0), registers.get("r11", 0), registers.get("rcx", 0), 0, rip, cs, rflags, rsp, ss]
+        frame = [
+            registers.get("rax", 0),
+            registers.get("r11", 0),
+            registers.get("rcx", 0),
+            0,
+            rip,
+            cs,
+            rflags,
+            rsp,
+            ss,
+        ]
         self._write("enter_registers", struct.pack("<21Q", *general, *frame))
 
     # --- while it runs, on the vCPU's thread
@@ -274,7 +293,10 @@ class Bench:
         watchdog = threading.Timer(seconds, lambda: self.domain.fail(f"no end after {seconds:g} s"))
         try:
             self.domain.boot(
-                l4_pfn=PFNS["l4"], rip=self.image.labels["nucleus_start"], rsp=self.image.labels["TRAP_STACK"] + 4 * PAGE, rsi=0
+                l4_pfn=PFNS["l4"],
+                rip=self.image.labels["nucleus_start"],
+                rsp=self.image.labels["TRAP_STACK"] + 4 * PAGE,
+                rsi=0,
             )
             if self.code.prepare:
                 self.code.prepare(self.guest)
@@ -293,9 +315,15 @@ class Bench:
         if self._failure is not None:
             raise self._failure
         if self.domain.failure is not None:
-            raise GuestFailure(f"{self.domain.failure}; traps: {[hex(t.vector) for t in self.guest.traps[-3:]]}")
+            raise GuestFailure(
+                f"{self.domain.failure}; traps: {[hex(t.vector) for t in self.guest.traps[-3:]]}"
+            )
         memory = self.domain.memory
-        return Outcome(self.guest.traps, self.image, bytes(memory.bytes[memory.first_mfn * PAGE : memory.nr_frames * PAGE]))
+        return Outcome(
+            self.guest.traps,
+            self.image,
+            bytes(memory.bytes[memory.first_mfn * PAGE : memory.nr_frames * PAGE]),
+        )
 
     def close(self) -> None:
         self.domain.close()

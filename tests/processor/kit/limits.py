@@ -26,14 +26,18 @@ class Limit:
 
 LIMITS: Mapping[str, Limit] = {
     "icebp": Limit("opcode F1 (`icebp`)", "#DB", "#UD"),
-    "lock_mov": Limit("a lock prefix before an instruction that takes none, such as `mov`", "#UD", "the prefix is ignored"),
+    "lock_mov": Limit(
+        "a lock prefix before an instruction that takes none, such as `mov`", "#UD", "the prefix is ignored"
+    ),
     "stack_fault": Limit("a non-canonical stack pointer", "#SS", "#GP"),
     "jump_fault": Limit("a jump to a non-canonical address", "#GP at the jump", "#GP at the target"),
     "change_missing": Limit(
         "an instruction that reads and writes a missing page", "one #PF, of a write", "a #PF of a read first"
     ),
     "half_stores": Limit(
-        "a store of more than 8 bytes whose second page is missing", "#PF, nothing stored", "#PF, its first half stored"
+        "a store of more than 8 bytes whose second page is missing",
+        "#PF, nothing stored",
+        "#PF, its first half stored",
     ),
     "early_fetch_fault": Limit(
         "code that runs into a missing page",
@@ -41,17 +45,35 @@ LIMITS: Mapping[str, Limit] = {
         "#PF at most 32 bytes before it, the instructions between not done",
     ),
     "vex": Limit(
-        "VEX-encoded instructions on 128-bit registers (AVX, which is not advertised)", "#UD", "they run as their SSE forms, wrongly"
+        "VEX-encoded instructions on 128-bit registers (AVX, which is not advertised)",
+        "#UD",
+        "they run as their SSE forms, wrongly",
     ),
     "hidden_features": Limit(
         "rdtscp, rdseed, adcx, clflushopt, clwb, xbegin, which are not advertised", "#UD", "they run"
     ),
-    "hidden_encodings": Limit("insertq (SSE4A), tpause (WAITPKG), which are not advertised", "#UD", "they run as something else"),
-    "xop": Limit("XOP and TBM instructions, which are not advertised", "#UD", "they run as `pop`"),
-    "null_stack": Limit("a null stack selector that the guest's kernel loads", "#GP", "it is loaded"),
-    "segment_limits": Limit(
-        "32-bit code beyond a segment's limit, or against its rights", "#GP", "limits and rights of data segments are not checked"
+    "hidden_encodings": Limit(
+        "insertq (SSE4A), tpause (WAITPKG), which are not advertised", "#UD", "they run as something else"
     ),
+    "xop": Limit("XOP and TBM instructions, which are not advertised", "#UD", "they run as `pop`"),
+    "segment_limits": Limit(
+        "32-bit code beyond a segment's limit, or against its rights",
+        "#GP",
+        "limits and rights of data segments are not checked",
+    ),
+    "breakpoints": Limit(
+        "hardware breakpoints (debug registers 0 to 3)", "#DB", "the registers are kept, nothing stops"
+    ),
+    "simd_faults": Limit("an SSE exception that is unmasked in MXCSR", "#XM", "no exception"),
+    "misaligned": Limit(
+        "a misaligned operand of an SSE instruction that wants it aligned", "#GP", "the access is done"
+    ),
+    "alignment_check": Limit(
+        "a misaligned access with the alignment-check flag", "#AC", "the access is done"
+    ),
+    "rdpmc": Limit("rdpmc", "#GP", "#UD"),
+    "mxcsr_flags": Limit("the exception flags of MXCSR", "set by SSE arithmetic", "never set"),
+    "mmx_exponent": Limit("an x87 register's exponent after an MMX instruction", "all ones", "as it was"),
 }
 
 

@@ -1,11 +1,12 @@
 """One build of the core for all of its tests."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.unit.core.scripted import Core, compile_core, load_core
+from tests.unit.core.scripted import SANITIZE, Core, compile_core, load_core
 from tests.unit.core.world import World
 
 
@@ -16,7 +17,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def core(library: Path) -> Core:
-    return load_core(library)
+    core = load_core(library)
+    assert bool(core.lib.script_has_sanitizer()) == bool(os.environ.get(SANITIZE))
+    return core
 
 
 @pytest.fixture

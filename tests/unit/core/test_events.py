@@ -120,8 +120,7 @@ class Pair:
         if port in PORTS:
             self.model.unmask(port)
         self.model.leave_core()
-        rc = self.call(EVTCHNOP_unmask, port)
-        assert rc == (0 if port in PORTS else -Errno.EINVAL)
+        assert self.call(EVTCHNOP_unmask, port) == 0  # of a closed port too, without effect
 
     def do_mask(self, port: int) -> None:
         self.model.masked.add(port)

@@ -209,6 +209,7 @@ def test_the_record_of_the_last_calls(world: World) -> None:
 
 # --- whatever a kernel does
 
+IPI, VIRQ = 4, 3
 CORE_CALLS = (1, 2, 3, 5, 10, 13, 14, 15, 22, 23, 24, 25, 26, 29, 32)
 pointers = st.one_of(
     st.integers(0, 0xE00).map(lambda n: page_address(0) + n),
@@ -239,11 +240,31 @@ calls = st.tuples(st.sampled_from(CORE_CALLS), st.tuples(*[arguments] * 6), cont
 
 
 @examples(250)
-@given(sequence=st.lists(calls, max_size=12), kicks=st.integers(0, 2**12 - 1), mode=st.booleans())
+@given(
+    sequence=st.lists(calls, max_size=12),
+    kicks=st.integers(0, 2**12 - 1),
+    mode=st.booleans(),
+    fifo=st.one_of(st.none(), st.lists(st.integers(0, 2**32 - 1), min_size=16, max_size=16)),
+)
 def test_no_hypercall_breaks_isolation_or_the_host(
-    core: Core, sequence: list[tuple[int, tuple[int, ...], list[int]]], kicks: int, mode: bool
+    core: Core,
+    sequence: list[tuple[int, tuple[int, ...], list[int]]],
+    kicks: int,
+    mode: bool,
+    fifo: list[int] | None,
 ) -> None:
+    """`fifo`: with FIFO event channels whose words and heads the guest has written to."""
     with World(core, nr_vcpus=2) as world:
+        for port, state in ((1, IPI), (2, IPI), (3, VIRQ), (1500, IPI)):
+            world.state.ports[port].state, world.state.ports[port].priority = state, port % 16
+        world.vcpu.virq_port[0] = 3
+        if fifo:
+            assert world.lib.core_fifo_init(world.vcpu, SPARE + 2, PAGE - 72) == 0
+            assert world.lib.core_fifo_expand(world.state, SPARE + 3) == 0
+            for n, value in enumerate(fifo):
+                world.set_word(
+                    (SPARE + 3, SPARE + 2)[n % 2], (0, 512 - 9)[n % 2] + n // 2, value << 32 | fifo[-n]
+                )
         for turn, (number, args, words) in enumerate(sequence):
             world.ready()
             world.put_words(words)

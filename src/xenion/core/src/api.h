@@ -56,3 +56,15 @@ void core_task_switched(struct vcpu *v, int set);
 int core_new_kernel_table(struct vcpu *v, uint64_t mfn);
 int core_load_stack_selector(struct vcpu *v, uint16_t selector);
 void core_code_written(struct domain *d, uint64_t ma, uint64_t size);
+
+/* grants */
+uint32_t core_compare_swap32(struct domain *d, uint64_t ma, uint32_t expected, uint32_t value);
+uint16_t core_or16(struct domain *d, uint64_t ma, uint16_t bits);
+uint16_t core_and16(struct domain *d, uint64_t ma, uint16_t bits);
+int core_get_frame(struct domain *d, uint64_t mfn);
+void core_put_frame(struct domain *d, uint64_t mfn);
+int core_drop_frame(struct domain *d, uint64_t mfn, int writable);
+uint64_t core_l1_entry(struct vcpu *v, uint64_t address);
+int core_change_l1(struct domain *d, uint64_t ma, uint64_t expected, uint64_t value);
+int core_gives_way(struct vcpu *v);
+int64_t core_continue(struct vcpu *v, uint64_t number, uint64_t first, uint64_t second, uint64_t third);

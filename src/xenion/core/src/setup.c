@@ -204,3 +204,87 @@ int core_new_kernel_table(struct vcpu *v, u64 mfn) { return new_kernel_table(v, 
 int core_load_stack_selector(struct vcpu *v, u16 selector) { return v->domain->platform->load_selector(v, SEG_SS, selector); }
 
 void core_code_written(struct domain *d, u64 ma, u64 size) { d->platform->code_written(d, ma, size); }
+
+/* For grants: words and entries that the guest changes too, and references that Dom0 or a mapping holds. */
+
+static int in_memory(struct domain *d, u64 ma, u64 size) { return !(ma & (size - 1)) && ma < d->nr_frames << PAGE_SHIFT; }
+
+/* What was found: EXPECTED when the word was replaced. */
+uint32_t core_compare_swap32(struct domain *d, u64 ma, u32 expected, u32 value)
+{
+    if (in_memory(d, ma, sizeof value))
+        cas((u32 *)(d->memory + ma), &expected, value);
+    return expected;
+}
+
+/* What was there before. */
+uint16_t core_or16(struct domain *d, u64 ma, u16 bits)
+{
+    return in_memory(d, ma, sizeof bits) ? fetch_or((u16 *)(d->memory + ma), bits) : 0;
+}
+
+uint16_t core_and16(struct domain *d, u64 ma, u16 bits)
+{
+    return in_memory(d, ma, sizeof bits) ? fetch_and((u16 *)(d->memory + ma), bits) : 0;
+}
+
+int core_get_frame(struct domain *d, u64 mfn) { return get_frame(d, mfn) ? 0 : -XEN_EINVAL; }
+
+void core_put_frame(struct domain *d, u64 mfn) { put_frame(d, mfn); }
+
+/* Any thread: gives a reference back, and with WRITABLE one to the type. 1: it is the frame's last, which is kept: a frame is
+ * freed on the vCPU's thread only, by core_put_frame. */
+int core_drop_frame(struct domain *d, u64 mfn, int writable)
+{
+    struct frame *f = frame_of(d, mfn);
+    if (!f)
+        return 0;
+    if (writable)
+        put_frame_type(d, mfn);
+    u32 count = load(&f->count);
+    do {
+        if ((count & FRAME_COUNT) == 1)
+            return 1;
+    } while (!cas(&f->count, &count, count - 1));
+    return 0;
+}
+
+/* The machine address of the guest kernel's L1 entry for a linear ADDRESS; 0: there is no such table. */
+uint64_t core_l1_entry(struct vcpu *v, u64 address)
+{
+    u64 mfn, *slot = range_okay(address, 1, 1) ? l1_entry(v->domain, v->cr3, address, &mfn) : NULL;
+    return slot ? (u64)((u8 *)slot - v->domain->memory) : 0;
+}
+
+/* Replaces an entry of one of the domain's L1 tables, checked and counted like any, and flushes.
+ * 1: done; 0: it was not EXPECTED; negative: refused. */
+int core_change_l1(struct domain *d, u64 ma, u64 expected, u64 value)
+{
+    u64 mfn = ma >> PAGE_SHIFT;
+    int rc = -XEN_EINVAL;
+    if ((ma & 7) || !get_frame(d, mfn))
+        return rc;
+    if ((load(&frame_of(d, mfn)->type) & TYPE_MASK) == TYPE_L1 && !get_frame_type(d, mfn, TYPE_L1)) {
+        rc = compare_change_l1(d, mfn, PAGE_OFFSET(ma) >> 3, expected, value);
+        if (rc == 1 && (expected & PTE_P))
+            d->platform->flush_all(d);
+        put_frame_type(d, mfn);
+    }
+    put_frame(d, mfn);
+    return rc;
+}
+
+/* Should a long cold call stop here? Then it ends with core_continue; inside a multicall only a domain that stops does. */
+int core_gives_way(struct vcpu *v) { return load(&v->stopped) || (!v->in_multicall && preempted(v)); }
+
+/* The call is made again, with these arguments, when the vCPU goes on; the caller returns what this returns. */
+int64_t core_continue(struct vcpu *v, u64 number, u64 first, u64 second, u64 third)
+{
+    if (v->in_multicall)
+        return -XEN_EINVAL;
+    v->regs[RDI] = first;
+    v->regs[RSI] = second;
+    v->regs[RDX] = third;
+    v->rip -= 2; /* the `syscall` instruction; its result, RAX, is the number again */
+    return (int64_t)number;
+}

@@ -1,172 +1,130 @@
 """grant_table_op (grant_table.h): a domain's table, and what it may do with its own grants.
 
-Other domains' grants are out of reach. Dom0's back ends map a guest's grants through vmm.grants, not through this call.
+Other domains' grants are out of reach. Dom0's back ends use a guest's through vmm.grants_use, not through this call.
 """
 
 from collections.abc import Callable
-from ctypes import LittleEndianStructure, sizeof
+from ctypes import sizeof
 from typing import Any
 
 from xenion.abi.errno import Errno
 from xenion.abi.grant_table import (
-    GNTCOPY_dest_gref,
-    GNTCOPY_source_gref,
-    GNTST_bad_copy_arg,
-    GNTST_bad_domain,
-    GNTST_bad_gntref,
-    GNTST_bad_handle,
-    GNTST_bad_page,
-    GNTST_bad_virt_addr,
-    GNTST_general_error,
-    GNTST_okay,
-    GNTST_permission_denied,
+    GnttabCacheFlush,
     GnttabCopy,
-    GnttabCopyPtr,
-    GnttabGetVersion,
+    GnttabGetStatusFrames,
     GnttabMapGrantRef,
+    GNTTABOP_cache_flush,
     GNTTABOP_copy,
+    GNTTABOP_get_status_frames,
     GNTTABOP_get_version,
     GNTTABOP_map_grant_ref,
     GNTTABOP_query_size,
     GNTTABOP_set_version,
     GNTTABOP_setup_table,
+    GNTTABOP_swap_grant_ref,
     GNTTABOP_transfer,
+    GNTTABOP_unmap_and_replace,
     GNTTABOP_unmap_grant_ref,
     GnttabQuerySize,
     GnttabSetupTable,
-    GnttabSetVersion,
+    GnttabSwapGrantRef,
     GnttabTransfer,
+    GnttabUnmapAndReplace,
     GnttabUnmapGrantRef,
 )
+from xenion.abi.xen import Hypercall
 from xenion.core import lib
 from xenion.vmm.errors import GuestError
-from xenion.vmm.grants import GrantStatusError
-from xenion.vmm.hypercalls.memory import is_self
-from xenion.vmm.memory import GRANT_FRAMES, PAGE_SIZE
-from xenion.vmm.vcpu import Vcpu
+from xenion.vmm.hypercalls import grants_copy, grants_map, grants_table
+from xenion.vmm.vcpu import Vcpu, address_okay
 
-MOST_OPERATIONS = 4096
+COMMAND_MASK = (1 << 12) - 1
+"""Bits above are where an interrupted cache_flush goes on."""
 
-
-def _setup_table(vcpu: Vcpu, request: Any) -> int:
-    if not is_self(vcpu, request.dom):
-        return GNTST_bad_domain
-    if request.nr_frames > GRANT_FRAMES:
-        return GNTST_general_error
-    vcpu.domain.grants.grow(request.nr_frames)
-    first = vcpu.domain.memory.grant_mfn
-    frames = b"".join((first + i).to_bytes(8, "little") for i in range(request.nr_frames))
-    try:
-        vcpu.write(request.frame_list, frames)
-    except GuestError:
-        return GNTST_bad_virt_addr
-    return GNTST_okay
-
-
-def _query_size(vcpu: Vcpu, request: Any) -> int:
-    if not is_self(vcpu, request.dom):
-        return GNTST_bad_domain
-    request.nr_frames, request.max_nr_frames = vcpu.domain.grants.frames, GRANT_FRAMES
-    return GNTST_okay
-
-
-def _copy_end(vcpu: Vcpu, end: GnttabCopyPtr, by_reference: int, length: int, write: bool) -> memoryview:
-    """The bytes that one end of a copy names; raises GrantStatusError."""
-    if not is_self(vcpu, end.domid):
-        raise GrantStatusError(GNTST_bad_domain)
-    if end.offset + length > PAGE_SIZE:
-        raise GrantStatusError(GNTST_bad_copy_arg)
-    domain = vcpu.domain
-    mfn = domain.grants.resolve(end.u.ref, domain.domid, write) if by_reference else end.u.gmfn
-    if not lib.core_owns_frame(domain.state, mfn):
-        raise GrantStatusError(GNTST_bad_page)
-    return domain.memory.page(mfn)[end.offset : end.offset + length]
-
-
-def _copy(vcpu: Vcpu, request: Any) -> int:
-    state, flags, length = vcpu.domain.state, request.flags, request.len
-    try:
-        source = _copy_end(vcpu, request.source, flags & GNTCOPY_source_gref, length, False)
-        target = _copy_end(vcpu, request.dest, flags & GNTCOPY_dest_gref, length, True)
-    except GrantStatusError as error:
-        return error.status
-    grants = vcpu.domain.grants
-    by_reference = flags & GNTCOPY_dest_gref
-    mfn = grants.resolve(request.dest.u.ref, vcpu.domain.domid, True) if by_reference else request.dest.u.gmfn
-    if lib.core_get_writable(state, mfn):
-        return GNTST_permission_denied
-    target[:] = bytes(source)
-    lib.core_code_written(state, mfn * PAGE_SIZE + request.dest.offset, max(length, 1))
-    lib.core_put_writable(state, mfn)
-    return GNTST_okay
-
-
-def _map(vcpu: Vcpu, request: Any) -> int:
-    """Only Dom0 maps grants; a domain that names itself or another is told so."""
-    return GNTST_bad_gntref if is_self(vcpu, request.dom) else GNTST_bad_domain
-
-
-def _transfer(vcpu: Vcpu, request: Any) -> int:
-    """To whom? There is no other domain that a frame could go to."""
-    return GNTST_bad_domain
-
-
-def _unmap(vcpu: Vcpu, request: Any) -> int:
-    """There are no mappings."""
-    return GNTST_bad_handle
-
+MOST_OPERATIONS = (1 << 31) - 1
+M64 = (1 << 64) - 1
 
 Operation = Callable[[Vcpu, Any], int]
-OPERATIONS: dict[int, tuple[type[LittleEndianStructure], Operation]] = {
-    GNTTABOP_setup_table: (GnttabSetupTable, _setup_table),
-    GNTTABOP_query_size: (GnttabQuerySize, _query_size),
-    GNTTABOP_copy: (GnttabCopy, _copy),
-    GNTTABOP_transfer: (GnttabTransfer, _transfer),
-    GNTTABOP_map_grant_ref: (GnttabMapGrantRef, _map),
-    GNTTABOP_unmap_grant_ref: (GnttabUnmapGrantRef, _unmap),
+ONE: dict[int, tuple[Any, Operation]] = {
+    GNTTABOP_setup_table: (GnttabSetupTable, grants_table.setup_table),
+    GNTTABOP_query_size: (GnttabQuerySize, grants_table.query_size),
+    GNTTABOP_get_status_frames: (GnttabGetStatusFrames, grants_table.get_status_frames),
 }
+MANY: dict[int, tuple[Any, Operation]] = {
+    GNTTABOP_map_grant_ref: (GnttabMapGrantRef, grants_map.map_grant_ref),
+    GNTTABOP_unmap_grant_ref: (GnttabUnmapGrantRef, grants_map.unmap_grant_ref),
+    GNTTABOP_unmap_and_replace: (GnttabUnmapAndReplace, grants_map.unmap_and_replace),
+    GNTTABOP_transfer: (GnttabTransfer, grants_table.transfer),
+    GNTTABOP_copy: (GnttabCopy, grants_copy.copy),
+    GNTTABOP_swap_grant_ref: (GnttabSwapGrantRef, grants_table.swap_grant_ref),
+}
+WRITTEN_WHOLE = {GNTTABOP_map_grant_ref, GNTTABOP_query_size}
+"""Of the others the guest gets its status back, and no other field is touched."""
 
 
-SINGLE = {GNTTABOP_setup_table, GNTTABOP_query_size}
+def _perform(vcpu: Vcpu, command: int, kind: Any, operation: Operation, at: int) -> None:
+    request = vcpu.read_struct(at, kind)
+    request.status = operation(vcpu, request)
+    if command in WRITTEN_WHOLE:
+        vcpu.write_struct(at, request)
+    else:
+        field = kind.status
+        vcpu.write((at + field.offset) & M64, bytes(request)[field.offset : field.offset + field.size])
 
 
-def _set_version(vcpu: Vcpu, address: int) -> int:
-    request = vcpu.read_struct(address, GnttabSetVersion)
-    wanted = request.version
-    request.version = 1
-    if wanted == 2:
-        raise GuestError(Errno.ENOSYS)
-    if wanted != 1:
-        raise GuestError(Errno.EINVAL)
-    vcpu.write_struct(address, request)
+def _each(vcpu: Vcpu, command: int, address: int, count: int, size: int, act: Callable[[int], None]) -> int:
+    """`act` on each element's address. It gives way as Xen does, and goes on where it was."""
+    if not address_okay(address):
+        raise GuestError(Errno.EFAULT)
+    for index in range(count):
+        at = (address + index * size) & M64
+        if index and lib.core_gives_way(vcpu.state):
+            return int(lib.core_continue(vcpu.state, Hypercall.grant_table_op, command, at, count - index))
+        act(at)
     return 0
 
 
-def _get_version(vcpu: Vcpu, address: int) -> int:
-    request = vcpu.read_struct(address, GnttabGetVersion)
-    if not is_self(vcpu, request.dom):
-        raise GuestError(Errno.EPERM)
-    request.version = 1
-    vcpu.write_struct(address, request)
-    return 0
+def _cache_flush(vcpu: Vcpu, address: int, count: int, opaque: int) -> int:
+    left = [opaque]
+
+    def act(at: int) -> None:
+        grants_table.cache_flush(vcpu, vcpu.read_struct(at, GnttabCacheFlush), left[0])
+        left[0] = 0
+
+    return _each(vcpu, GNTTABOP_cache_flush, address, count, sizeof(GnttabCacheFlush), act)
 
 
 def grant_table_op(vcpu: Vcpu, args: list[int]) -> int:
-    command, address, count = args[0] & 0xFFFFFFFF, args[1], args[2] & 0xFFFFFFFF
+    try:
+        return _dispatch(vcpu, args)
+    finally:
+        vcpu.domain.grants.settle(vcpu.domain.state)
+
+
+def _dispatch(vcpu: Vcpu, args: list[int]) -> int:
+    command, address, count = args[0] & COMMAND_MASK, args[1], args[2] & 0xFFFFFFFF
+    opaque = args[0] & 0xFFFFFFFF & ~COMMAND_MASK
+    if count > MOST_OPERATIONS or (opaque and command != GNTTABOP_cache_flush):
+        raise GuestError(Errno.EINVAL)
+    if command in MANY:
+        kind, operation = MANY[command]
+        return _each(
+            vcpu,
+            command,
+            address,
+            count,
+            sizeof(kind),
+            lambda at: _perform(vcpu, command, kind, operation, at),
+        )
+    if command in ONE:
+        if count != 1:
+            raise GuestError(Errno.EINVAL)
+        _perform(vcpu, command, *ONE[command], address)
+        return 0
     if command == GNTTABOP_set_version:
-        return _set_version(vcpu, address)
+        return grants_table.set_version(vcpu, address)
     if command == GNTTABOP_get_version:
-        return _get_version(vcpu, address)
-    if command not in OPERATIONS:
-        raise GuestError(Errno.ENOSYS)
-    if count > MOST_OPERATIONS:
-        raise GuestError(Errno.EINVAL)
-    if command in SINGLE and count != 1:
-        raise GuestError(Errno.EINVAL)
-    kind, operation = OPERATIONS[command]
-    for index in range(count):
-        at = address + index * sizeof(kind)
-        request = vcpu.read_struct(at, kind)
-        request.status = operation(vcpu, request)  # type: ignore[attr-defined]  # each of them has one
-        vcpu.write_struct(at, request)
-    return 0
+        return grants_table.get_version(vcpu, address)
+    if command == GNTTABOP_cache_flush:
+        return _cache_flush(vcpu, address, count, opaque)
+    raise GuestError(Errno.ENOSYS)

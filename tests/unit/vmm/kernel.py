@@ -1,0 +1,55 @@
+"""A guest kernel without code: page tables that map its pages at BASE, and the calls it could make."""
+
+import struct
+from ctypes import LittleEndianStructure
+from typing import TypeVar
+
+from xenion.core import lib
+from xenion.vmm.domain import Domain
+from xenion.vmm.memory import PAGE_SIZE
+from xenion.vmm.vcpu import Vcpu
+
+S = TypeVar("S", bound=LittleEndianStructure)
+PAGES = 64
+BASE = 0xFFFFFFFF80000000
+TABLE, LEAF = 0x67, 0x63
+L4, L3, L2, L1 = range(4)
+FIRST_FREE = 4
+"""Page frame numbers; all but the tables are mapped writable."""
+LOWER = 1 << 64
+
+
+class Kernel:
+    def __init__(self, domain: Domain, output: list[bytes]) -> None:
+        self.domain, self.output = domain, output
+        space = domain.space
+        shifts = {L4: 39, L3: 30, L2: 21}
+        for table, shift in shifts.items():
+            self._entry(table, BASE >> shift & 511, space.mfn(table + 1) << 12 | TABLE)
+        for pfn in range(FIRST_FREE, PAGES):
+            self._entry(L1, pfn, space.mfn(pfn) << 12 | LEAF)
+        assert lib.core_boot_table(domain.state.vcpus, space.mfn(L4)) == 0
+        self.vcpu: Vcpu = domain.vcpus[0]
+        self.vcpu.state.kernel_mode = 1
+
+    def _entry(self, table: int, index: int, value: int) -> None:
+        self.domain.space.write(table * PAGE_SIZE + index * 8, struct.pack("<Q", value))
+
+    @staticmethod
+    def address(pfn: int = FIRST_FREE, offset: int = 0) -> int:
+        return BASE + pfn * PAGE_SIZE + offset
+
+    def mfn(self, pfn: int) -> int:
+        return self.domain.space.mfn(pfn)
+
+    def put(self, data: bytes | LittleEndianStructure, pfn: int = FIRST_FREE, offset: int = 0) -> int:
+        """Puts an argument into a page; its address."""
+        self.domain.space.write(pfn * PAGE_SIZE + offset, bytes(data))
+        return self.address(pfn, offset)
+
+    def get(self, kind: type[S], pfn: int = FIRST_FREE, offset: int = 0) -> S:
+        return kind.from_buffer_copy(self.vcpu.read(self.address(pfn, offset), 4096 - offset))
+
+    def call(self, number: int, *args: int) -> int:
+        """As the core passes a hypercall on: a negative error, or the result."""
+        return self.domain._cold_call(self.vcpu.state, number, [*args, *[0] * (6 - len(args))])

@@ -1,0 +1,27 @@
+"""The guest's two watchdogs."""
+
+import pytest
+
+from xenion.abi.errno import Errno
+from xenion.vmm.errors import GuestError
+from xenion.vmm.watchdog import Watchdogs
+
+
+def test_two_of_them() -> None:
+    dogs = Watchdogs()
+    assert dogs.next_deadline is None
+    assert [dogs.operate(0, 10, 0), dogs.operate(0, 5, 0)] == [1, 2]
+    assert dogs.next_deadline == 5 * 10**9
+    with pytest.raises(GuestError) as refused:
+        dogs.operate(0, 1, 0)
+    assert refused.value.errno == Errno.ENOSPC
+    assert dogs.operate(2, 0, 0) == 0
+    assert dogs.next_deadline == 10 * 10**9
+    assert dogs.operate(0, 1, 0) == 2
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 2**32 - 1])
+def test_those_that_do_not_run(number: int) -> None:
+    with pytest.raises(GuestError) as refused:
+        Watchdogs().operate(number, 1, 0)
+    assert refused.value.errno == Errno.EINVAL
