@@ -334,7 +334,7 @@ BY_HYPERVISOR = {
     "mmu_update": ("MMU_UPDATE request", "request: .quad SMC_MFN << 12, 0x90c93100000002b8"),
     "grant_copy": (
         "mov $5, %edi; mov $grant, %rsi; mov $1, %edx; HYPERCALL 20",
-        "grant: .quad SMC_MFN + 1; .short 0x7ff0, 0; .long 0; .quad SMC_MFN; .short 0x7ff0, 0; .long 0; .short 16, 0; .short 0, 0",
+        "grant: .quad SMC_MFN + 1; .short 0x7ff0, 0; .long 0; .quad SMC_MFN; .short 0x7ff0, 0, 0, 0, 16, 0, 0, 0",
     ),
     "update_descriptor": (
         "mov $SMC_MFN << 12, %rdi; mov entry, %rsi; HYPERCALL 10",

@@ -1,4 +1,4 @@
-"""Segments: loads that Xen's kernels and applications make, 32-bit code, thread-local bases, and levels that nobody gains."""
+"""Segments: loads that kernels and applications make, 32-bit code, thread-local bases, levels that nobody gains."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ def test_an_applications_far_return(run: Run) -> None:
 
 
 def test_an_applications_own_iret(run: Run) -> None:
-    source = "mov %rsp, %rdx; pushq $0xe02b; push %rdx; pushq $0x3297; pushq $0xe033; pushq $there; iretq; ud2; there: pushf; pop %rbx"
-    out = run(USER + source + "; int3", user=True)
+    frame = "mov %rsp, %rdx; pushq $0xe02b; push %rdx; pushq $0x3297; pushq $0xe033; pushq $there"
+    out = run(f"{USER}{frame}; iretq; ud2; there: pushf; pop %rbx; int3", user=True)
     assert out.done
     assert out["rbx"] & 0x3FD7 == 0x0297
 

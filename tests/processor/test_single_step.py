@@ -89,7 +89,7 @@ def test_string_instructions_stop_after_each_step(run: Run) -> None:
     out = run(source, user=True, handlers={1: "stepper"})
     assert out.done
     places = out.words("places", out.u64("count"))
-    assert places == [out.label(n) for n in ("i0", "i0", "i0", "i1", "i2", "i3")] + [places[-1]]
+    assert places == [*[out.label(n) for n in ("i0", "i0", "i0", "i1", "i2", "i3")], places[-1]]
     assert out["rcx"] == 0
 
 

@@ -1,4 +1,4 @@
-"""The software processor refuses a library that is not the build whose inside it knows, in a sentence that says what to do."""
+"""The software processor refuses a library whose inside it does not know, in a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from xenion.processor import software
 from xenion.processor.software import SUPPORTED, library_path
@@ -34,8 +35,11 @@ def opened(package: Path, fake: str = "") -> str:
     """What comes of opening the processor in a process that finds `package` as its Unicorn."""
     done = subprocess.run(
         [sys.executable, "-c", OPEN, str(package.parent)],
-        env=os.environ | {"FAKE": fake, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=os.environ | {"FAKE": fake, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -145,13 +149,16 @@ def test_a_file_that_is_no_library(tmp_path: Path) -> None:
 
 
 def test_the_real_library_with_its_flag_elsewhere(tmp_path: Path) -> None:
-    """One byte of the published build changed: where its code looks for the flag that keeps kicks from repeating an instruction."""
+    """One byte of the published build is changed: where its code looks for the exit-request flag."""
     package = make_package(tmp_path)
     image = bytearray(library_path().read_bytes())
     with library_path().open("rb") as file:
         elf = ELFFile(file)
-        (symbol,) = elf.get_section_by_name(".dynsym").get_symbol_by_name("check_exit_request_x86_64")
-        (offset,) = elf.address_offsets(symbol["st_value"])
+        table = elf.get_section_by_name(".dynsym")
+        assert isinstance(table, SymbolTableSection)
+        symbols = table.get_symbol_by_name("check_exit_request_x86_64")
+        assert symbols
+        (offset,) = elf.address_offsets(symbols[0]["st_value"])
     at = image.index(b"\xf2\x07\x00\x00\x00", offset)
     image[at] += 1
     (package / "lib" / "libunicorn.so.2").write_bytes(image)

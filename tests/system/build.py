@@ -1,4 +1,4 @@
-"""Builds what guests of the system tests run: static programs, tiny kernels. Results are kept by their sources' content."""
+"""Builds what guests of the system tests run: static programs, tiny kernels. Results are kept by their content."""
 
 import hashlib
 import os
@@ -9,10 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PROGRAM_FLAGS = (
-    "-O1 -static -no-pie -fno-pie -fcf-protection=none -fno-stack-protector -Wall -Wextra -Werror".split()
-)
-KERNEL_FLAGS = "-nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack".split()
+PROGRAM_FLAGS = [
+    "-O1",
+    "-static",
+    "-no-pie",
+    "-fno-pie",
+    "-fcf-protection=none",
+    "-fno-stack-protector",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+]
+KERNEL_FLAGS = ["-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"]
+KERNEL_FLAGS += ["-Wl,-z,noexecstack", "-Wl,--no-warn-rwx-segments"]
 
 
 class BuildError(Exception):
@@ -36,11 +45,11 @@ def program(name: str) -> Path:
     return _build(name, PROGRAM_FLAGS, sources)
 
 
-def tiny_kernel(end: str, words: str = "", *, extra: Sequence[str] = ()) -> Path:
-    """A PV kernel that prints `words` and then does `end`, a label or an instruction of kernels/tiny.S."""
+def tiny_kernel(end: str, words: str = "", *, times: int = 1, extra: Sequence[str] = ()) -> Path:
+    """A PV kernel that prints `words`, `times` over, then does `end`: a label of kernels/tiny.S, or code."""
     jump = end if " " in end else f"jmp {end}"
     escaped = words.encode("unicode_escape").decode().replace('"', r"\"")
-    flags = [*KERNEL_FLAGS, f"-DEND={jump}", f'-DWORDS="{escaped}"', *extra]
+    flags = [*KERNEL_FLAGS, f"-DEND={jump}", f'-DWORDS="{escaped}"', f"-DTIMES={times}", *extra]
     script = HERE / "kernels" / "tiny.lds"
     return _build("tiny", [*flags, f"-Wl,-T,{script}"], [HERE / "kernels" / "tiny.S"], script)
 

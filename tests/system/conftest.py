@@ -84,7 +84,7 @@ class GuestMaker:
             "memory": 128,
             "on_reboot": "destroy",
         }
-        return self._xm.config(**(chosen | keys))  # type: ignore[arg-type]  # a key of a test's own may be `name`
+        return self._xm.config(**(chosen | keys))
 
 
 @pytest.fixture

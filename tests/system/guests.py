@@ -19,5 +19,8 @@ END = "poweroff -f\n"
 
 def ramdisk(busybox: Path, script: str, programs: Mapping[str, Path]) -> bytes:
     """An initramfs whose init mounts the usual places, runs `script` and powers off; `programs` are at the root."""
-    files: dict[str, bytes | Path] = {"bin/busybox": busybox, "init": (PRELUDE + script + "\n" + END).encode()}
+    files: dict[str, bytes | Path] = {
+        "bin/busybox": busybox,
+        "init": (PRELUDE + script + "\n" + END).encode(),
+    }
     return initramfs.build(files | dict(programs))

@@ -22,7 +22,8 @@ echo guest_type=$(cat /sys/hypervisor/guest_type)
 echo target_kib=$(cat /sys/devices/system/xen_memory/xen_memory0/target_kb)
 echo clocksource=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)
 echo cpus=$(grep -c ^processor /proc/cpuinfo)
-/xenstore r=name r=domid r=/local/domain/1/name w=data/mark=here r=data/mark r=nothing r=/local/domain/0/secret w=name=other d=device
+/xenstore r=name r=domid r=/local/domain/1/name w=data/mark=here r=data/mark r=nothing \\
+  r=/local/domain/0/secret w=name=other d=device
 dmesg | sed 's/^/dmesg: /'
 """
 
@@ -76,7 +77,7 @@ class Test_a_stock_kernel:
         assert "w=name=other -> error EACCES" in done.lines
 
 
-@pytest.mark.parametrize("mib", [96, 512, 4096, pytest.param(16384, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mib", [96, 4096, pytest.param(16384, marks=pytest.mark.slow)])
 def test_memory_is_what_was_asked_for(
     xm: "Xm", guest: "GuestMaker", mib: int, needs_memory: "Callable[[int], None]"
 ) -> None:
@@ -105,9 +106,9 @@ class Test_the_console:
         assert (xm.domain_folder("logged") / "console.log").read_bytes() == done.stdout
         assert b"marker=one" in done.stdout
 
-    @pytest.mark.parametrize("size", [3_000, 300_000])
-    def test_input_from_a_pipe_arrives_whole(self, xm: "Xm", guest: "GuestMaker", size: int) -> None:
+    def test_input_from_a_pipe_arrives_whole(self, xm: "Xm", guest: "GuestMaker") -> None:
         """The guest reads late, so that all of it has to wait somewhere."""
+        size = 300_000
         data = bytes(33 + i * 7919 % 90 for i in range(size))
         config = guest(
             "dmesg -n 1; stty raw -echo < /dev/console; echo ready; sleep 1;"
@@ -120,10 +121,8 @@ class Test_the_console:
         assert done.facts()["sum"].split()[0] == hashlib.md5(data).hexdigest()
 
 
-def test_clocks_go_at_the_hosts_rate(
-    xm: "Xm", guest: "GuestMaker", program: "Callable[[str], Path]"
-) -> None:
-    """The guest sleeps for three seconds and is asked the time before and after; the answers' own delays are counted."""
+def test_clocks_go_at_the_hosts_rate(xm: "Xm", guest: "GuestMaker", program: "Callable[[str], Path]") -> None:
+    """The guest is asked the time before and after three seconds of sleep; the answers' own delays are counted."""
     config = guest(
         "dmesg -n 1; { read a; echo $a; sleep 3; echo slept > /dev/console; read b; echo $b; } | /clocks",
         programs={"clocks": program("clocks")},
@@ -131,7 +130,7 @@ def test_clocks_go_at_the_hosts_rate(
     with xm.conversation(config) as talk:
 
         def ask() -> tuple[float, float, float, float, float]:
-            """In seconds: host's monotonic clock before and after; guest's monotonic and real clock; host's real clock."""
+            """Seconds: host's monotonic clock before and after; guest's monotonic, real clock; host's real clock."""
             before = time.monotonic()
             talk.say(b"now\n")
             words = talk.wait_for("clocks ").split()
@@ -159,7 +158,13 @@ case $word in again) reboot -f;; crash) echo c > /proc/sysrq-trigger;; esac
 
 def check_report(text: str) -> None:
     """What a developer needs first of a crashed guest."""
-    for part in ("rip 0xffffffff", "rsp 0xffff", "cr2 ", "r15 ", "Kernel panic - not syncing: sysrq triggered crash"):
+    for part in (
+        "rip 0xffffffff",
+        "rsp 0xffff",
+        "cr2 ",
+        "r15 ",
+        "Kernel panic - not syncing: sysrq triggered crash",
+    ):
         assert part in text
     stack = [line for line in text.splitlines() if line.lstrip().startswith("? 0xffffffff")]
     assert len(stack) > 5

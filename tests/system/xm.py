@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,21 +156,24 @@ class Xm:
         self.environment["PYTHONPATH"] = str(Path(next(iter(xenion.__path__))).resolve().parent)
         self._number = 0
 
-    def config(self, name: str | None = None, **keys: object) -> Path:
+    def config(self, name: str | None = None, /, **keys: object) -> Path:
         """A configuration file with these keys, in xm's syntax."""
         self._number += 1
         path = self.folder / f"{name or f'guest{self._number}'}.cfg"
         path.write_text(
             "".join(
-                f"{key} = {value if isinstance(value, int) else repr(str(value))}\n" for key, value in keys.items()
+                f"{key} = {value if isinstance(value, int) else repr(str(value))}\n"
+                for key, value in keys.items()
             )
         )
         return path
 
-    def start(self, *words: str | Path, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
-        """xm as a child with both outputs in pipes; the caller waits for it."""
+    def start(
+        self, *words: str | Path, stdin: int = subprocess.DEVNULL, before: Sequence[str] = ()
+    ) -> "subprocess.Popen[bytes]":
+        """xm as a child with both outputs in pipes; the caller waits for it. `before` is a command that runs it."""
         return subprocess.Popen(
-            [*command(), *map(str, words)],
+            [*before, *command(), *map(str, words)],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -178,10 +181,18 @@ class Xm:
             cwd=ROOT,
         )
 
-    def run(self, *words: str | Path, given: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Finished:
+    def run(
+        self,
+        *words: str | Path,
+        given: bytes | None = None,
+        timeout_s: float = TIMEOUT_S,
+        before: Sequence[str] = (),
+    ) -> Finished:
         """xm until it ends by itself; `given` is its standard input."""
         started = time.monotonic()
-        process = self.start(*words, stdin=subprocess.DEVNULL if given is None else subprocess.PIPE)
+        process = self.start(
+            *words, stdin=subprocess.DEVNULL if given is None else subprocess.PIPE, before=before
+        )
         try:
             out, err = process.communicate(given, timeout=timeout_s)
         except subprocess.TimeoutExpired:
@@ -200,7 +211,9 @@ class Xm:
         finally:
             made.close()
 
-    def create(self, config: Path, *words: str, given: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Finished:
+    def create(
+        self, config: Path, *words: str, given: bytes | None = None, timeout_s: float = TIMEOUT_S
+    ) -> Finished:
         """`xm create -c`."""
         return self.run("create", "-c", config, *words, given=given, timeout_s=timeout_s)
 
@@ -219,7 +232,9 @@ class Xm:
     def end_all(self) -> list[int]:
         """Kills everything that is left of this xm; the ids of what was."""
         mark = f"XDG_STATE_HOME={self.state}".encode()
-        left = [pid for pid in _pids() if mark in _environment(pid) and pid != os.getpid() and _state(pid) != "Z"]
+        left = [
+            pid for pid in _pids() if mark in _environment(pid) and pid != os.getpid() and _state(pid) != "Z"
+        ]
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -16,8 +16,9 @@ class ConsoleStream:
         self.fd = fd
         self._selector = selector
         self._reader: ConsoleReader | None = hub.attach()
-        self._unsent = b""
-        selector.register(fd, selectors.EVENT_READ)
+        self._unsent = self._unfed = b""
+        self._mask = 0
+        self._watch()
 
     @property
     def attached(self) -> bool:
@@ -29,7 +30,14 @@ class ConsoleStream:
         return self._reader is not None and bool(self._unsent or self._reader.pending)
 
     def flush(self) -> None:
-        """Sends what there is until the far end takes no more; then its becoming writable is waited for."""
+        """Moves what it can both ways, then waits for what was in the way: the far end, or the guest."""
+        if self._reader is not None:
+            self._feed()
+            self._send()
+        if self._reader is not None:
+            self._watch()
+
+    def _send(self) -> None:
         while self._reader is not None and (self._unsent or self._reader.pending):
             data = self._unsent or self._reader.take()
             try:
@@ -41,20 +49,29 @@ class ConsoleStream:
                 return
             self._unsent = data[sent:]
             if self._unsent:
-                self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
                 return
-        if self._reader is not None:
-            self._watch(selectors.EVENT_READ)
 
-    def _watch(self, mask: int) -> None:
-        if self._selector.get_key(self.fd).events != mask:
+    def _feed(self) -> None:
+        """What the guest has no room for stays here, and no more is read until it has."""
+        if self._unfed:
+            self._unfed = self._unfed[self._hub.write(self._unfed) :]
+
+    def _watch(self) -> None:
+        mask = (0 if self._unfed else selectors.EVENT_READ) | (selectors.EVENT_WRITE if self._unsent else 0)
+        if mask == self._mask:
+            return
+        if not self._mask:
+            self._selector.register(self.fd, mask)
+        elif not mask:
+            self._selector.unregister(self.fd)
+        else:
             self._selector.modify(self.fd, mask)
+        self._mask = mask
 
     def on_ready(self, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE:
-            self.flush()
         if mask & selectors.EVENT_READ and self._reader is not None:
             self._read()
+        self.flush()
 
     def _read(self) -> None:
         try:
@@ -64,13 +81,17 @@ class ConsoleStream:
         except OSError:
             data = b""
         if data:
-            self._hub.write(data)
+            self._unfed += data
         else:
             self.detach()
 
     def detach(self) -> None:
         """The far end has gone."""
-        if self._reader is not None:
-            self._hub.detach(self._reader)
+        if self._reader is None:
+            return
+        self._hub.detach(self._reader)
+        self._reader = None
+        self._unsent = self._unfed = b""
+        if self._mask:
             self._selector.unregister(self.fd)
-            self._reader, self._unsent = None, b""
+            self._mask = 0

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.processor.kit.assemble import Image, assemble
-from tests.processor.kit.layout import NR_PAGES, PAGE, PFNS, Shape, constants, locate, page_tables
+from tests.processor.kit.layout import NR_PAGES, ONE_TABLE, PAGE, PFNS, Shape, constants, locate, page_tables
 from xenion.processor import Processor, ProcessorError
 from xenion.vmm.domain import Domain
 from xenion.vmm.vcpu import Vcpu
@@ -30,7 +30,7 @@ INTERRUPTS = 0x200
 TRACE = 0x100
 
 
-class GuestFailure(AssertionError):
+class GuestFailure(Exception):
     """The domain ended otherwise than by a trap that the test stops at; the message says how."""
 
 
@@ -69,8 +69,9 @@ class Trap:
 class Code:
     """What to run. `source`: the test's assembly, with a label `start` where it begins; at an `int3` it is done.
 
-    `user`: start is an application's. `compat`: a 32-bit one's. `resume`: label of an instruction that traps -> label where it
-    goes on. `handlers`: vector (or "event", "syscall" ..) -> label of the test's own handler. `host`: the functions of HOST.
+    `user`: start is an application's. `compat`: a 32-bit one's. `resume`: label of an instruction that traps -> label
+    where it goes on. `handlers`: vector (or "event", "syscall" ..) -> label of the test's own handler. `host`: the
+    functions of HOST.
     `beside`: each runs in a thread of its own while the guest does, until `Guest.ended`; `prepare` is called before.
     `open_vectors`: further vectors that applications may raise by `int n`.
     """
@@ -87,7 +88,7 @@ class Code:
     rflags: int = INTERRUPTS | 2
     stack: int | None = None
     masked: bool = True
-    shape: Shape = Shape()
+    shape: Shape = ONE_TABLE
     most_traps: int = 1000
 
 
@@ -327,5 +328,4 @@ class Bench:
 
     def close(self) -> None:
         self.domain.close()
-        self.domain.memory.close()
         os.close(self.notify_fd)

@@ -1,7 +1,7 @@
 """Where everything lies in a test's guest: regions of pages at fixed addresses, and the page tables that map them.
 
-Pseudo-physical pages are dealt out in the order of REGIONS, the tables last; so every address and frame is a constant that the
-tests' assembly can name (`constants`).
+Pseudo-physical pages are dealt out in the order of REGIONS, the tables last; so every address and frame is a constant
+that the tests' assembly can name (`constants`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ REGIONS = (
     Region("smc_alias", KERNEL + 0x60000, 8, BOTH, of="smc"),
     Region("text_alias", KERNEL + 0x70000, 8, CODE, of="smc"),
 )
-"""`shared_info` shows the hypervisor's page. `shared` is open to applications where the user table shows the kernel's half; `hidden` lies low but is the kernel's."""
+"""`shared_info` shows the hypervisor's page. `shared` is open to applications where the user table shows the kernel's
+half; `hidden` lies low but is the kernel's."""
 
 UNMAPPED = {"NOWHERE": KERNEL + 0x80000, "UNOWHERE": 0x480000}
 TABLES = ("l4", "user_l4", "kernel_l3", "kernel_l2", "kernel_l1", "direct_l3", "direct_l2", "direct_l1",
@@ -85,6 +86,9 @@ class Shape:
 
     shared: bool = True
     open: bool = False
+
+
+ONE_TABLE = Shape()
 
 
 def constants(first_mfn: int) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """What a processor cannot show its guests, row by row: the table in docs/processor.md, and failures that must happen.
 
-A test marked `limit(NAME)` asks for what real hardware does; where the row names the processor it has to fail, so that a row
-goes when its cause has gone. `python -m tests.processor.kit.limits` writes the table into the page.
+A test marked `limit(NAME)` asks for what real hardware does; where the row names the processor it has to fail, so
+that a row goes when its cause has gone. `python -m tests.processor.kit.limits` writes the table into the page.
 """
 
 from __future__ import annotations

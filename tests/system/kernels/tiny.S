@@ -1,5 +1,5 @@
 /*
- * Kernels of a few instructions, for what needs no Linux: -DWORDS="..." is printed first, then -DEND=name is done.
+ * Kernels of a few instructions, for what needs no Linux: -DWORDS="..." is printed -DTIMES=number times, then -DEND=code is run.
  * Notes as in elfnote.h, calls as in xen-x86_64.h, the numbers as in xen.h and sched.h.
  */
 #define VIRT_BASE 0xffffffff80000000
@@ -71,7 +71,9 @@ garbage: /* its own stack, its tables' addresses, at last its own code */
 
     .section .rodata
 words:
+    .rept TIMES
     .ascii WORDS
+    .endr
 words_end:
 
     .data

@@ -31,7 +31,20 @@ UNUSED = 2000
 Step: TypeAlias = tuple[str, int]
 
 ports = st.sampled_from([*PORTS, *PORTS, UNUSED])
-ACTS = ("send", "unmask", "mask", "clear", "post", "raise", "drain", "take", "enable", "disable", "reset")
+ACTS = (
+    "send",
+    "unmask",
+    "mask",
+    "clear",
+    "post",
+    "raise",
+    "drain",
+    "take",
+    "enable",
+    "disable",
+    "reset",
+    "ack",
+)
 steps = st.tuples(st.sampled_from(ACTS), ports)
 
 
@@ -169,6 +182,11 @@ class Pair:
         self.world.words[info // 8 + 1] = 0
         self.model.upcalls[0] = False
         self.model.selected[0].clear()
+
+    def do_ack(self, port: int) -> None:
+        """Between the handler's first two steps."""
+        self.world.memory[self.world.vcpu.info] = 0
+        self.model.upcalls[0] = False
 
     def bits(self, offset: int) -> set[int]:
         base = SHARED_INFO * PAGE + offset

@@ -46,7 +46,7 @@ Entry: TypeAlias = tuple[int, tuple[int, ...]]
 
 entries = st.one_of(
     st.tuples(st.just(Hypercall.stack_switch), st.tuples(st.just(0), st.integers(0, 2**64 - 1))),
-    st.tuples(st.just(Hypercall.set_segment_base), st.tuples(st.just(SEGBASE_FS), st.integers(0, 2**47))),
+    st.tuples(st.just(Hypercall.set_segment_base), st.tuples(st.just(SEGBASE_FS), st.integers(0, 2**47 - 1))),
     st.tuples(st.just(Hypercall.xen_version), st.tuples(st.integers(0, 9))),
     st.tuples(st.just(Hypercall.iret), st.just(())),
     st.tuples(st.just(Hypercall.multicall), st.just((page_address(0), 1))),

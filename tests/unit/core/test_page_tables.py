@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import TypeAlias
 
+import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
@@ -28,13 +29,19 @@ from tests.unit.core.world import (
     L4,
     NX,
     PAGE,
+    PCD,
     PINNED,
+    PSE,
     RAX,
     RBX,
     RW,
     SEGMENT_TYPE,
     SHARED_INFO,
     SPARE,
+    US,
+    A,
+    D,
+    G,
     P,
     World,
     entry,
@@ -66,6 +73,7 @@ PREPARED = {4: TABLES4, 3: TABLES3, 2: TABLES2, 1: TABLES1}
 SPARE_FRAMES = range(SPARE, SPARE + SPARES)
 READ_ONLY = (*TABLES1, TABLES2[0], DATA[0])
 BOOT_ENTRY = entry(L3)
+UNMAPPED = 2**64 - 1
 WATCHED = (L4, L3, L2, *SPARE_FRAMES)
 """Frames whose words are compared; the kernel's own pages change with each call."""
 
@@ -122,13 +130,34 @@ def step(name: str, *arguments: st.SearchStrategy[int]) -> st.SearchStrategy[Ste
     return st.tuples(st.just(name), st.tuples(*arguments))
 
 
+changes = st.sampled_from(
+    [RW, RW, US, A, D, A | D, NX, 0x200, 1 << 54, PSE, G, P, PCD, RW | US, 1 << 12, 1 << 45]
+)
+retouch = step("retouch", frames, st.integers(0, 7), changes, st.booleans())
 update = step("update", odd_frames, indexes, values)
 pin = step("pin", odd_frames, st.integers(1, 4))
 new_kernel = step("new_kernel", st.sampled_from([*TABLES4, *TABLES4, L4, TABLES3[0]]))
+linear = st.builds(
+    lambda pair, index, how: ("update", (pair[0], index, entry(pair[1], how))),
+    st.sampled_from([(a, b) for tables in (TABLES4, TABLES3, TABLES2) for a in tables for b in tables]),
+    indexes,
+    st.sampled_from([0x65, 0x25, 0x67, 0]),
+)
+kernel_half = st.builds(
+    lambda mfn, index, value: ("update", (mfn, index, value)),
+    st.sampled_from([*TABLES4, L4]),
+    st.sampled_from([272, 330, 331, 400, 510]),
+    st.one_of(
+        st.sampled_from([entry(mfn, how) for mfn in TABLES3 for how in (0x67, 0x63, 0x65, 0xE7)]), entries()
+    ),
+)
 steps = st.one_of(
     update,
     update,
-    update,
+    linear,
+    kernel_half,
+    retouch,
+    retouch,
     step("preserve", odd_frames, indexes, values),
     step("update_va", indexes, indexes, indexes, indexes, values),
     step("machphys", odd_frames, st.integers(0, 2**64 - 1)),
@@ -155,12 +184,16 @@ steps = st.one_of(
 )
 
 
+sequences = st.integers(0, 60).flatmap(lambda length: st.lists(steps, min_size=length, max_size=length))
+
+
 def initial_words() -> dict[int, dict[int, int]]:
     """Tables as a kernel prepares them before it pins the first."""
     words: dict[int, dict[int, int]] = {mfn: {} for mfn in range(NR_FRAMES)}
     for table in TABLES4:
         words[table][511] = BOOT_ENTRY
     words[TABLES4[0]] |= {0: entry(TABLES3[0]), 1: entry(TABLES3[1]), 272: entry(TABLES3[0]), 300: 0x66}
+    words[TABLES4[2]] |= {257: entry(TABLES3[1]), 271: entry(DATA[0], 0x25), 330: entry(TABLES3[1], 0x63)}
     words[TABLES4[1]] |= {0: entry(TABLES3[0]), 2: entry(TABLES4[1], 0x65)}
     words[TABLES3[0]] |= {0: entry(TABLES2[0]), 1: entry(TABLES2[1])}
     words[TABLES3[1]] |= {1: entry(TABLES2[1], 0x65)}
@@ -222,6 +255,14 @@ class Pair:
                 lambda: self.world.mmu_update((pointer, value)),
                 lambda: self.model.update(mfn, index, value, preserve=True),
             )
+
+    def do_retouch(self, mfn: int, nth: int, bits: int, preserve: int) -> None:
+        """Changes bits of an entry that is there."""
+        words = sorted(index for index in self.model.words[mfn] if index != 511)
+        if words:
+            index = words[nth % len(words)]
+            act = self.do_preserve if preserve else self.do_update
+            act(mfn, index, self.model.words[mfn][index] ^ bits)
 
     def keeps_arguments(self, mfn: int, index: int) -> bool:
         """The shared info and argument pages are the harness's own."""
@@ -289,11 +330,12 @@ class Pair:
         world.ready()
 
     def do_release(self, mfn: int) -> None:
-        if mfn != ARGS:
-            self.expect(
-                lambda: self.world.lib.core_release_frame(self.world.state, mfn),
-                lambda: self.model.release(mfn),
-            )
+        if mfn == ARGS:
+            return
+        if mfn in self.model.allocated:
+            self.m2p[mfn] = UNMAPPED
+        release = self.world.lib.core_release_frame
+        self.expect(lambda: release(self.world.state, mfn), lambda: self.model.release(mfn))
 
     def do_allocate(self) -> None:
         mfn = self.world.lib.core_allocate_frame(self.world.state)
@@ -355,6 +397,7 @@ class Pair:
             assert world.frame(mfn).count == allocated + model.frames[mfn] + (mfn == SHARED_INFO), where
             assert bool(world.frame(mfn).type & PINNED) == (mfn in model.pinned), where
             assert bool(world.frame(mfn).type & KERNEL_FORM) == (mfn in model.kernel_form), where
+            assert world.words[world.state.m2p // 8 + mfn] == self.m2p.get(mfn, UNMAPPED), where
         assert world.state.pages == len(model.live - {SHARED_INFO})
 
     def check_stale(self) -> None:
@@ -387,12 +430,12 @@ class Pair:
         self.check()
 
 
-@examples(120)
-@given(sequence=st.lists(steps, max_size=50))
-def test_any_sequence(core: Core, sequence: list[Step]) -> None:
+@examples(300)
+@given(pins=st.sets(st.sampled_from([(m, k) for k, ms in PREPARED.items() for m in ms])), sequence=sequences)
+def test_any_sequence(core: Core, pins: set[tuple[int, int]], sequence: list[Step]) -> None:
     with World(core, NR_FRAMES, read_only=READ_ONLY) as world:
         pair = Pair(world)
-        for name, arguments in sequence:
+        for name, arguments in [*(("pin", pin) for pin in sorted(pins)), *sequence]:
             pair.run(name, arguments)
         pair.undo()
         if pair.model.cr3 != L4:
@@ -400,3 +443,27 @@ def test_any_sequence(core: Core, sequence: list[Step]) -> None:
         for mfn in SPARE_FRAMES:
             assert world.type_of(mfn)[1] == 0
             assert world.references(mfn) == (mfn in pair.model.allocated) + (mfn in READ_ONLY)
+
+
+@pytest.mark.parametrize("use", ["pin", "gdt", "entry"])
+@pytest.mark.parametrize("drop", ["update", "unpin"])
+def test_what_could_be_written_is_flushed_before_it_is_trusted(world: World, drop: str, use: str) -> None:
+    """The guest drops its last writable mapping, does not flush, and makes the frame a table or descriptors."""
+    table, data, upper = SPARE, SPARE + 1, SPARE + 2
+    world.set_word(table, 0, entry(data))
+    assert world.lib.core_pin(world.state, table, 1) == world.lib.core_pin(world.state, upper, 2) == 0
+    assert (
+        world.mmu_update((table << 12, 0)) == 0
+        if drop == "update"
+        else world.mmuext(MMUEXT_UNPIN_TABLE, table) == 0
+    )
+    flushes = world.script.flushes
+    if use == "pin":
+        assert world.mmuext(MMUEXT_PIN_L1_TABLE, data) == 0
+    elif use == "gdt":
+        assert world.hypercall(Hypercall.set_gdt, world.put_words([data]), 512) == 0
+        flushes += 1  # for the old GDT
+    else:
+        assert world.mmu_update((upper << 12, entry(data))) == 0
+        flushes += 1  # behind every change of an upper table
+    assert world.script.flushes > flushes

@@ -144,7 +144,7 @@ def test_what_an_instruction_does(
     shift, mask = 8 * offset, (1 << 8 * size) - 1
     part = old >> shift & mask
     if matching:
-        registers[0] = part
+        registers[0] = registers[0] & ~mask | part
     registers[RSP] = vcpu.regs[RSP]
     code = instruction.encode()
     rip = place(kernel, code, at_end=at_end)

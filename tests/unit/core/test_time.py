@@ -17,6 +17,7 @@ TIMER_PORT, VIRQ_TIMER, PORT_VIRQ = 3, 0, 3
 NOW = 10**9
 FALLBACK = 10**8
 TOO_FAR = 1 << 50
+LIMITS = (0, 1, NOW, NOW + 1, NOW + TOO_FAR - 1, NOW + TOO_FAR, 2**63 - 1, 2**63, 2**64 - 1)
 
 
 def with_timer(world: World) -> None:
@@ -38,7 +39,7 @@ def look(world: World) -> None:
 
 
 @examples(150)
-@given(timeout=st.one_of(st.integers(0, 4 * NOW), st.integers(0, 2**64 - 1)))
+@given(timeout=st.one_of(st.integers(0, 4 * NOW), st.integers(0, 2**64 - 1), st.sampled_from(LIMITS)))
 def test_set_timer(core: Core, timeout: int) -> None:
     """Times that are absurd are taken for wrapped ones and fire soon; zero stops the timer."""
     with World(core) as world:

@@ -28,7 +28,7 @@ def test_xens_leaves() -> None:
 
 
 def test_no_leaf_is_hidden_by_another() -> None:
-    seen = set()
+    seen: set[tuple[int, int | None]] = set()
     for row in domain_leaves(LEAVES):
         assert (row.leaf, None) not in seen
         assert (row.leaf, row.subleaf) not in seen

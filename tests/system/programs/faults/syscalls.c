@@ -55,7 +55,7 @@ TELLS(open_at_kernel, call(SYS_open, KERNEL_TEXT, 0, 0))
 TELLS(stat_to_null, call(SYS_stat, (uint64_t) "/", 0, 0))
 TELLS(time_to_kernel, call(SYS_gettimeofday, KERNEL_TEXT, 0, 0))
 TELLS(clock_to_non_canonical, call(SYS_clock_gettime, CLOCK_MONOTONIC, NON_CANONICAL, 0))
-TELLS(execve_of_bad_pointers, call(SYS_execve, (uint64_t) "/", 1, 1))
+TELLS(execve_at_kernel, call(SYS_execve, KERNEL_TEXT, 0, 0))
 TELLS(futex_at_null, call(SYS_futex, 0, 0, 0))
 TELLS(sigaction_from_kernel, call(SYS_rt_sigaction, SIGUSR1, KERNEL_TEXT, 0))
 TELLS(null_device_takes_kernel_address, call(SYS_write, null_file(), KERNEL_TEXT, 10))
@@ -104,7 +104,7 @@ CASE(flags_that_applications_cannot_set)
                  : "=r"(flags)
                  :
                  : "memory", "cc");
-    result("%#lx", (long)(flags & ~0x200000L));
+    result("%#lx", (long)(flags & ~0x2008d5L)); /* arithmetic says nothing; ID is free */
 }
 
 CASE(int80)

@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.vmm.kernel import FIRST_FREE, PAGES, Kernel
+from xenion.abi.sched import SCHEDOP_block
+from xenion.abi.xen import Hypercall
 from xenion.vmm.hypercalls import HANDLERS
 
 ARGUMENTS = FIRST_FREE
@@ -45,6 +47,8 @@ def test_no_argument_is_our_bug(
     """One domain for all examples: what one leaves behind is the next one's input."""
     state = kernel.vcpu.state
     for number, args, words in sequence:
+        if number == Hypercall.sched_op_compat and args[0] & 0xFFFFFFFF == SCHEDOP_block:
+            continue  # it would wait for an event that never comes
         kernel.domain.memory.bytes[kernel.mfn(ARGUMENTS) * 4096 : (kernel.mfn(ARGUMENTS) + 1) * 4096] = bytes(
             4096
         )
