@@ -20,8 +20,7 @@ PROGRAM_FLAGS = [
     "-Wextra",
     "-Werror",
 ]
-KERNEL_FLAGS = ["-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"]
-KERNEL_FLAGS += ["-Wl,-z,noexecstack", "-Wl,--no-warn-rwx-segments"]
+KERNEL_FLAGS = ["-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"]
 
 
 class BuildError(Exception):

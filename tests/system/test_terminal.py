@@ -57,9 +57,9 @@ def test_a_shell_can_be_used(xm: Xm, guest: "GuestMaker", attend: Open) -> None:
     terminal.expect(b"\non\r\n")
     terminal.type(CTRL_Z)
     terminal.expect(rb"Stopped.*\r\nguest: ")
-    terminal.type(b"kill %1; wait\r")
+    terminal.type(b"kill -9 %1; wait\r")
     terminal.expect(b"guest: ")
-    terminal.type(CTRL_BACKSLASH + b"exit 0\r")
+    terminal.type(b"exit\r")
     assert terminal.wait() == 0
     assert terminal.modes() == terminal.before
     assert terminal.size() == (ROWS, COLUMNS)

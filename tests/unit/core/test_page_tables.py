@@ -467,3 +467,40 @@ def test_what_could_be_written_is_flushed_before_it_is_trusted(world: World, dro
         assert world.mmu_update((upper << 12, entry(data))) == 0
         flushes += 1  # behind every change of an upper table
     assert world.script.flushes > flushes
+
+
+@pytest.mark.parametrize("level", [2, 3, 4])
+def test_linear_tables_do_not_chain(world: World, level: int) -> None:
+    """A table that leads to one of its own level is led to by none; the last entry that goes lifts the ban."""
+    first, second, third = range(SPARE, SPARE + 3)
+    for table in (first, second, third):
+        assert world.lib.core_pin(world.state, table, level) == 0
+
+    def lead(holder: int, index: int, target: int, flags: int = 0x25) -> int:
+        return world.mmu_update((holder << 12 | index << 3, entry(target, flags)))
+
+    assert lead(first, 0, second, 0x27) == -Errno.EINVAL  # never writable
+    assert lead(first, 0, second) == lead(first, 1, second) == lead(first, 2, first) == 0
+    assert lead(third, 0, first) == -Errno.EINVAL
+    assert lead(second, 0, third) == -Errno.EINVAL
+    assert lead(third, 0, second) == 0
+    assert lead(first, 0, 0, 0) == 0
+    assert lead(third, 1, first) == -Errno.EINVAL
+    assert lead(first, 1, 0, 0) == 0
+    assert lead(third, 1, first) == 0
+    assert lead(third, 0, 0, 0) == 0
+    assert lead(second, 0, first) == 0
+    assert world.mmuext(MMUEXT_UNPIN_TABLE, third) == world.mmuext(MMUEXT_UNPIN_TABLE, second) == 0
+    assert world.type_of(first)[1] == 1
+    assert world.mmuext(MMUEXT_UNPIN_TABLE, first) == 0
+    assert [world.type_of(table)[1] for table in (first, second, third)] == [0, 0, 0]
+
+
+def test_a_refused_update_changes_nothing(world: World) -> None:
+    """Not even what is remembered about the user bit of a kernel half's entry."""
+    assert world.mmu_update((L4 << 12 | 300 << 3, entry(L3, 0x67))) == 0
+    before = world.page(L4)
+    for value in (entry(L3, 0x63 | PSE), entry(L2, 0x63), entry(ALIEN, 0x63), entry(1 << 30, 0x63)):
+        assert world.mmu_update((L4 << 12 | 300 << 3, value)) == -Errno.EINVAL
+        assert world.mmu_update((L4 << 12 | 301 << 3, value | US)) == -Errno.EINVAL
+        assert world.page(L4) == before
