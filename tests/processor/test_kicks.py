@@ -213,8 +213,8 @@ def test_no_kick_is_lost_by_a_guest_that_blocks(run: Run, count: int) -> None:
     start: STOP_PERIODIC
         xor %r12d, %r12d
     again: mov upcalls, %rcx    /* each time it goes to sleep a little later */
-        imul $7, %ecx, %ecx
-        and $0x1fff, %ecx
+        imul $0x125, %ecx, %ecx
+        and $0xffff, %ecx
     1:  dec %ecx
         jns 1b
         BLOCK

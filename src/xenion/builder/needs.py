@@ -5,6 +5,8 @@ before it frees its own initial data: Debian's 6.1 cloud kernel, placed in 66 Mi
 panics with 71 MiB and boots with 72. A domain below that is refused rather than left to die of it.
 """
 
+import zlib
+
 from xenion.builder.errors import DomainBuildError
 from xenion.builder.kernel import KernelImage
 from xenion.builder.layout import PAGES_PER_MIB, minimum_mib
@@ -14,13 +16,34 @@ GZIP_MAGIC = b"\x1f\x8b"
 MIB = 1 << 20
 
 
+def _gzip_member(data: bytes) -> tuple[int, bytes]:
+    """(size unpacked, what follows it); DomainBuildError when the member is cut or damaged."""
+    stream, size, rest = zlib.decompressobj(wbits=31), 0, data
+    try:
+        while not stream.eof:
+            part = stream.decompress(rest, MIB)
+            rest = stream.unconsumed_tail
+            size += len(part)
+            if not part and not rest and not stream.eof:
+                raise DomainBuildError(
+                    "the ramdisk is cut: its gzip data ends too early; get or make it again"
+                )
+    except zlib.error as error:
+        raise DomainBuildError(
+            f"the ramdisk's gzip data is damaged ({error}); get or make it again"
+        ) from error
+    return size, stream.unused_data
+
+
 def unpacked_size(ramdisk: bytes | None) -> int:
-    """Bytes of a ramdisk once unpacked, by its own word: gzip says so in its last four; others count as they are."""
-    if not ramdisk:
-        return 0
-    if ramdisk[:2] == GZIP_MAGIC:
-        return int.from_bytes(ramdisk[-4:], "little")
-    return len(ramdisk)
+    """Bytes of a ramdisk once unpacked: gzip members, with zeroes between them as Linux allows, are measured; the rest
+    counts as it is. DomainBuildError when gzip data is cut or damaged."""
+    rest, size = ramdisk or b"", 0
+    while rest[:2] == GZIP_MAGIC:
+        member, rest = _gzip_member(rest)
+        size += member
+        rest = rest.lstrip(b"\0")
+    return size + len(rest)
 
 
 def needed_mib(image: KernelImage, ramdisk: bytes | None) -> int:

@@ -265,7 +265,8 @@ def suggestion(name: str) -> str:
         return ""
     from difflib import get_close_matches
 
-    nearest = get_close_matches(name, KEYS, n=1, cutoff=0.7)
+    begun = sorted((key for key in KEYS if len(name) > 2 and key.startswith(name)), key=len)
+    nearest = begun or get_close_matches(name, KEYS, n=1, cutoff=0.7)
     return f": did you mean {nearest[0]}?" if nearest else ""
 
 

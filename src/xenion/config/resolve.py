@@ -127,12 +127,25 @@ def _cpus(given: Given, vcpus: int) -> str:
     return cpus or (str(cpu) if cpu >= 0 else "")
 
 
+_ACTS_AS = {
+    "preserve": "destroy",
+    "rename-restart": "restart",
+    "coredump-destroy": "destroy",
+    "coredump-restart": "restart",
+}
+
+
 def _notes(given: Given) -> tuple[str, ...]:
     notes = []
     for key in KEYS.values():
         value = given.converted(key.name, key.kind) if key.status is Status.ACCEPTED else None
         if value and value != -1:
             notes.append(f"{key.name}: {key.doc}")
+    notes += [
+        f"{name}: {given.text(name)} acts as {_ACTS_AS[given.text(name)]} until there is a daemon to do more."
+        for name in ("on_poweroff", "on_reboot", "on_crash")
+        if name in given and given.text(name) in _ACTS_AS
+    ]
     if "cmdline" in given:
         notes += [
             f"{key}: Ignored, as cmdline is the whole command line." for key in _CMDLINE_PARTS if key in given

@@ -1,5 +1,6 @@
 """Starts a domain process and hands back the other ends of its descriptors."""
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -46,10 +47,29 @@ class LaunchedDomain:
                     path.unlink()
 
 
+class AlreadyRunningError(Exception):
+    """A domain of this name runs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'a domain "{name}" is running already: end it first, or give this one another name')
+
+
+def _lock(folder: Path, name: str) -> int:
+    """The lock of the domain's folder, which its process keeps for life."""
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise AlreadyRunningError(name) from None
+    return fd
+
+
 def launch(config: DomainConfig) -> LaunchedDomain:
-    """In a session of its own, so that it outlives the terminal. OSError when its folder cannot be made."""
+    """In a session of its own, so that it outlives the terminal. AlreadyRunningError, OSError."""
     folder = domain_folder(config.name)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock_fd = _lock(folder, config.name)
     ours, theirs = socket.socketpair()
     control, control_write = os.pipe2(os.O_CLOEXEC)
     config_fd = os.memfd_create("config")
@@ -61,7 +81,7 @@ def launch(config: DomainConfig) -> LaunchedDomain:
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "xenion.domain", *map(str, fds)],
-            pass_fds=fds,
+            pass_fds=(*fds, lock_fd),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log_fd,
@@ -69,6 +89,6 @@ def launch(config: DomainConfig) -> LaunchedDomain:
         )
     finally:
         theirs.close()
-        for fd in (config_fd, control_write, state_fd, log_fd):
+        for fd in (config_fd, control_write, state_fd, log_fd, lock_fd):
             os.close(fd)
     return LaunchedDomain(process, ours, control, folder)

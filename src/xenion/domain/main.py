@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from xenion.builder import DomainBuildError, KernelImageError
@@ -26,6 +27,8 @@ from xenion.processor.choose import open_processor
 RESTARTS = {Action.RESTART, Action.RENAME_RESTART, Action.COREDUMP_RESTART}
 LOG_LIMIT = 16 << 20
 SHORTEST_LIFE_SECONDS = 1.0
+ABNORMAL = {"crash", "watchdog", "suspend"}
+"""Ends that get a report and a failing exit status; nothing can resume a suspended guest yet."""
 
 EXIT_REFUSED = 2
 
@@ -56,17 +59,13 @@ class DomainProcess:
 
     def tell(self, event: Event) -> None:
         """The parent may be gone: the domain goes on without it."""
-        try:
+        with suppress(OSError):
             os.write(self._control_fd, event.encode())
-        except OSError:
-            self._control_fd = (
-                os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if not self._armed else self._log_fd
-            )
 
     _armed = False
 
     def _log(self, data: bytes) -> None:
-        self._tail = (self._tail + data)[-8192:]
+        self._tail = (self._tail + data)[-32768:]
         if self._logged < LOG_LIMIT:
             self._logged += len(data)
             os.write(self._log_fd, data)
@@ -98,7 +97,7 @@ class DomainProcess:
                 self._arm()
             reason = machine.run()
             action = self._action(reason)
-            report = self._report(machine) if reason == "crash" else ""
+            report = self._report(machine) if reason in ABNORMAL else ""
             machine.close()
             del machine
             gc.collect()  # the old machine's memory goes before a new one comes
@@ -110,7 +109,7 @@ class DomainProcess:
             self.tell(Event("ended", reason=reason, report=report, action=action))
             if action not in RESTARTS:
                 self._finish(report)
-                return 1 if reason == "crash" else 0
+                return 1 if reason in ABNORMAL else 0
 
     def _action(self, reason: str) -> Action:
         config = self._config

@@ -13,6 +13,7 @@ from xenion.vmm.vcpu import Vcpu
 
 STACK_WORDS = 1024
 SHOWN_FRAMES = 40
+CONSOLE_LINES = 150
 KERNEL_TEXT = range(0xFFFFFFFF80000000, 0xFFFFFFFFFF000000)
 
 
@@ -24,7 +25,7 @@ def write_report(domain: Domain, boot: BootState, name: str, console_tail: bytes
         ("Registers", list(_registers(registers, vcpu))),
         ("Guest stack (every word that points into the kernel)", list(_stack(vcpu, registers, boot))),
         ("Last hypercalls, newest last", list(_calls(vcpu))),
-        ("Last console output", console_tail.decode(errors="replace").splitlines()[-30:]),
+        ("Last console output", console_tail.decode(errors="replace").splitlines()[-CONSOLE_LINES:]),
     ]
     return (
         "\n\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections)

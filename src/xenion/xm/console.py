@@ -3,12 +3,15 @@
 import os
 import selectors
 import signal
+import socket
+import stat
 import sys
+import threading
 from contextlib import suppress
 from types import FrameType
 
 from xenion.config.domain import DomainConfig
-from xenion.domain.launch import PROCESS_LOG, LaunchedDomain, launch
+from xenion.domain.launch import PROCESS_LOG, AlreadyRunningError, LaunchedDomain, launch
 from xenion.domain.protocol import Event
 from xenion.xm.errors import UsageError, XmError
 from xenion.xm.terminal import raw_terminal
@@ -17,6 +20,10 @@ ESCAPE = b"\x1d"
 """ctrl-]"""
 
 CHUNK = 65536
+ENDINGS = {
+    "watchdog": "was ended by its own watchdog",
+    "suspend": "suspended itself, and nothing can resume it yet",
+}
 STATUS_SIGNALLED = 128
 
 
@@ -28,11 +35,29 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
+def _selectable(fd: int) -> int:
+    """A plain file cannot be waited for: a thread turns it into a pipe."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    ours, theirs = os.pipe()
+
+    def copy() -> None:
+        with os.fdopen(theirs, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
+            while data := os.read(fd, CHUNK):
+                pipe.write(data)
+
+    threading.Thread(target=copy, daemon=True).start()
+    return ours
+
+
 class Attendant:
     """One user at the console of one domain that was just started."""
 
-    def __init__(self, domain: LaunchedDomain) -> None:
+    def __init__(self, domain: LaunchedDomain, input_fd: int) -> None:
         self._domain = domain
+        self._input_fd = input_fd
+        self._pump_fd = _selectable(input_fd)
+        self._unsent = b""
         self._selector = selectors.DefaultSelector()
         self._last: Event | None = None
         self._refused = ""
@@ -57,15 +82,33 @@ class Attendant:
             data = data[written:]
         return False
 
-    def _on_input(self, fd: int) -> None:
-        data = os.read(fd, CHUNK)
+    def _on_input(self) -> None:
+        data = os.read(self._pump_fd, CHUNK)
         if not data:  # no more input: the guest goes on, only nobody types
-            self._selector.unregister(fd)
+            self._selector.unregister(self._pump_fd)
             return
         before, escape, _ = data.partition(ESCAPE) if self._is_terminal else (data, b"", b"")
-        if before:
-            self._domain.console.sendall(before)
+        self._unsent = before
+        self._send()
         self.detached = bool(escape)
+        if self._unsent:  # the guest is slow: nothing more is read until it has taken this
+            self._selector.unregister(self._pump_fd)
+            self._selector.modify(
+                self._domain.console, selectors.EVENT_READ | selectors.EVENT_WRITE, "console"
+            )
+
+    def _send(self) -> None:
+        with suppress(BlockingIOError):
+            self._unsent = self._unsent[self._domain.console.send(self._unsent, socket.MSG_DONTWAIT) :]
+
+    def _on_console(self, mask: int) -> bool:
+        """False when the domain's end of the console is closed."""
+        if mask & selectors.EVENT_WRITE:
+            self._send()
+            if not self._unsent:
+                self._selector.modify(self._domain.console, selectors.EVENT_READ, "console")
+                self._selector.register(self._pump_fd, selectors.EVENT_READ, "input")
+        return not mask & selectors.EVENT_READ or self._on_output()
 
     def _on_events(self) -> None:
         for event in self._domain.events():
@@ -76,19 +119,19 @@ class Attendant:
             elif event.kind == "ended":
                 self._last = event
 
-    def _loop(self, input_fd: int) -> None:
+    def _loop(self) -> None:
         s, domain = self._selector, self._domain
-        s.register(domain.console, selectors.EVENT_READ, "output")
+        s.register(domain.console, selectors.EVENT_READ, "console")
         s.register(domain.control, selectors.EVENT_READ, "events")
-        with suppress(PermissionError):  # a plain file or /dev/null cannot be waited for: nobody types
-            s.register(input_fd, selectors.EVENT_READ, "input")
-        open_ends = {"output", "events"}
+        with suppress(PermissionError):  # /dev/null and its like cannot be waited for: nobody types
+            s.register(self._pump_fd, selectors.EVENT_READ, "input")
+        open_ends = {"console", "events"}
         while open_ends and not self.detached:
-            for key, _ in s.select():
+            for key, mask in s.select():
                 if key.data == "input":
-                    self._on_input(input_fd)
-                elif key.data == "output" and not self._on_output():
-                    open_ends.discard("output")
+                    self._on_input()
+                elif key.data == "console" and not self._on_console(mask):
+                    open_ends.discard("console")
                     s.unregister(domain.console)
                 elif key.data == "events":
                     try:
@@ -101,10 +144,9 @@ class Attendant:
         """Until the domain ends or the user leaves; the exit status. XmError, UsageError."""
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _raise_terminated)
-        input_fd = sys.stdin.fileno()
         try:
-            with raw_terminal(input_fd) as self._is_terminal:
-                self._loop(input_fd)
+            with raw_terminal(self._input_fd) as self._is_terminal:
+                self._loop()
         except Terminated as ended:
             return STATUS_SIGNALLED + int(ended.args[0])
         finally:
@@ -126,9 +168,11 @@ class Attendant:
                 f"the domain's process ended unexpectedly ({_status_text(status)}) and the guest with it; "
                 f"see {self._domain.folder / PROCESS_LOG}"
             )
-        if self._last.reason == "crash":
-            raise XmError(f"the domain crashed; the report is in {self._last.report}")
-        return 0
+        if self._last.reason in ("poweroff", "reboot"):
+            return 0
+        raise XmError(
+            f"the domain {ENDINGS.get(self._last.reason, 'crashed')}; the report is in {self._last.report}"
+        )
 
 
 def _status_text(status: int) -> str:
@@ -139,11 +183,14 @@ def _status_text(status: int) -> str:
 
 def attend(config: DomainConfig) -> int:
     """Starts the domain and stays at its console."""
+    input_fd = sys.stdin.fileno() if sys.stdin else os.open(os.devnull, os.O_RDONLY)
     try:
         domain = launch(config)
+    except AlreadyRunningError as error:
+        raise UsageError(str(error)) from error
     except OSError as error:
         raise XmError(f"{error.filename}: {error.strerror}") from error
     try:
-        return Attendant(domain).attend()
+        return Attendant(domain, input_fd).attend()
     finally:
         domain.close()

@@ -1,6 +1,7 @@
 """What a guest needs to come up."""
 
 import gzip
+import random
 from types import SimpleNamespace
 from typing import cast
 
@@ -12,6 +13,20 @@ from xenion.builder.errors import DomainBuildError
 
 def test_a_gzip_ramdisk_tells_its_size() -> None:
     assert needs.unpacked_size(gzip.compress(bytes(123456))) == 123456
+
+
+def test_members_follow_each_other() -> None:
+    two = gzip.compress(bytes(100)) + bytes(7) + gzip.compress(bytes(50))
+    assert needs.unpacked_size(two + b"070701") == 156
+
+
+@pytest.mark.parametrize("keep", [20, 500, -9])
+def test_a_cut_or_damaged_one_is_refused(keep: int) -> None:
+    whole = gzip.compress(random.Random(1).randbytes(5000))
+    with pytest.raises(DomainBuildError, match="cut"):
+        needs.unpacked_size(whole[:keep])
+    with pytest.raises(DomainBuildError, match="damaged"):
+        needs.unpacked_size(whole[:-8] + bytes(8))
 
 
 def test_other_ramdisks_count_as_they_are() -> None:
@@ -36,4 +51,4 @@ def test_linux_needs_more_than_is_placed(image: KernelImage) -> None:
 def test_other_kernels_need_what_is_placed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(needs, "minimum_mib", lambda image, size: 4)
     image = cast(KernelImage, SimpleNamespace(notes=SimpleNamespace(guest_os="minios")))
-    assert needs.needed_mib(image, b"\x1f\x8b" + bytes(100)) == 4
+    assert needs.needed_mib(image, gzip.compress(bytes(1 << 20))) == 4

@@ -36,7 +36,11 @@ def test_everything_at_once() -> None:
         on_reboot=Action.RENAME_RESTART,
         on_crash=Action.COREDUMP_DESTROY,
     )
-    assert config.notes == ()
+    assert config.notes == (
+        "on_poweroff: preserve acts as destroy until there is a daemon to do more.",
+        "on_reboot: rename-restart acts as restart until there is a daemon to do more.",
+        "on_crash: coredump-destroy acts as destroy until there is a daemon to do more.",
+    )
 
 
 def test_defaults_are_those_of_the_configuration_object() -> None:

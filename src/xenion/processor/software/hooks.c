@@ -75,7 +75,13 @@ static int on_invalid(void *uc, void *user)
     struct vcpu *v = arrive(e);
     (void)uc;
     *env_u32(e, ENV_OLD_EXCEPTION) = ~0u;
-    core_exception(v, 6, 0, 0);
+    if (*env_u32(e, ENV_EXCEPTION_IS_INT)) { /* `int $6` */
+        *env_u32(e, ENV_EXCEPTION_IS_INT) = 0;
+        v->rip = *env_u64(e, ENV_EXCEPTION_NEXT_EIP);
+        core_software_interrupt(v, 6, 2);
+    } else {
+        core_exception(v, 6, 0, 0);
+    }
     leave(e, 0);
     return 1;
 }

@@ -26,7 +26,7 @@ TABLE: tuple[Entry, ...] = (
     full(H.xen_version, version.xen_version),
     full(H.console_io, console.console_io, "written to the domain's console; nothing to read"),
     absent(H.physdev_op_compat, "old interface"),
-    full(H.grant_table_op, grants.grant_table_op, "versions 1 and 2; a domain's own grants: there are no other domains"),
+    full(H.grant_table_op, grants.grant_table_op, "versions 1 and 2; the domain's own grants"),
     full(H.vm_assist, version.vm_assist),
     core(H.update_va_mapping_otherdomain, "the calling domain only", Status.PARTIAL),
     core(H.iret, "not inside a multicall"),

@@ -23,12 +23,19 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _facts() -> dict[str, str]:
-    from importlib.metadata import version
-
     return {
-        "xenion": version("xenion"),
+        "xenion": _version("xenion"),
         "xen_abi": "4.17",
-        "unicorn": version("unicorn"),
+        "unicorn": _version("unicorn"),
         "python": platform.python_version(),
         "host": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
