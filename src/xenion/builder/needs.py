@@ -26,7 +26,7 @@ def _gzip_member(data: bytes) -> tuple[int, bytes]:
             size += len(part)
             if not part and not rest and not stream.eof:
                 raise DomainBuildError(
-                    "the ramdisk is cut: its gzip data ends too early; get or make it again"
+                    "the ramdisk is cut short: its gzip data ends too early; get or make it again"
                 )
     except zlib.error as error:
         raise DomainBuildError(

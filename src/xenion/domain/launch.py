@@ -56,7 +56,7 @@ class AlreadyRunningError(Exception):
 
 def _lock(folder: Path, name: str) -> int:
     """The lock of the domain's folder, which its process keeps for life."""
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
