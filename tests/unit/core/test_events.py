@@ -207,7 +207,7 @@ class Pair:
 
 
 @examples(200)
-@given(sequence=st.lists(steps, max_size=40))
+@given(sequence=st.integers(0, 60).flatmap(lambda length: st.lists(steps, min_size=length, max_size=length)))
 def test_any_sequence(core: Core, sequence: list[Step]) -> None:
     with World(core, nr_vcpus=2) as world:
         pair = Pair(world)

@@ -16,6 +16,8 @@ from tests.unit.core.world import (
     CODE_PAGE,
     NX,
     PAGE,
+    RAX,
+    RBX,
     RDI,
     RSP,
     RW,
@@ -234,6 +236,17 @@ def test_only_known_instructions_are_done(
     assert decoded.mnemonic.removeprefix("lock ").removeprefix("notrack ") in SUPPORTED
     assert decoded.operands[0].type == MEMORY_OPERAND
     assert offset % decoded.operands[0].size == 0
+
+
+@pytest.mark.parametrize(("equal", "rax"), [(True, 0xAAAAAAAA00000066), (False, 0x66)])
+def test_cmpxchg_of_32_bits_clears_the_upper_half_when_it_loads(kernel: World, equal: bool, rax: int) -> None:
+    kernel.ready()
+    assert kernel.mmu_update((TABLE << 12, 0x66)) == 0
+    kernel.vcpu.regs[RAX], kernel.vcpu.regs[RBX] = 0xAAAAAAAA00000066 + (not equal), 0x88
+    kernel.vcpu.rip = place(kernel, bytes.fromhex("f0 0f b1 18"), at_end=True)
+    kernel.lib.core_page_fault(kernel.vcpu, kernel.spare_address(TABLE), WRITE_TO_PRESENT)
+    assert kernel.word(TABLE, 0) == (0x88 if equal else 0x66)
+    assert kernel.vcpu.regs[RAX] == rax
 
 
 @pytest.mark.parametrize(
