@@ -113,6 +113,14 @@ def test_the_fake_itself_passes(fake: Path) -> None:
         ("cr2", "error code or CR2 are not where they should be"),
         ("rip", "the instruction pointer is not where it should be"),
         ("no kick", "a kick does not arrive"),
+        ("int flag", "a software interrupt does not arrive as one"),
+        ("next rip", "a software interrupt does not arrive as one"),
+        ("carry", "the flags are not where they should be"),
+        ("direction", "the flags are not where they should be"),
+        ("gdt", "the descriptor tables' registers are not where they should be"),
+        ("ldt", "the descriptor tables' registers are not where they should be"),
+        ("segments", "the segments are not where they should be"),
+        ("mode flags", "the mode flags are not where they should be"),
     ],
 )
 def test_another_layout(fake: Path, differs: str, why: str) -> None:

@@ -73,7 +73,7 @@ class Terminal:
         try:
             deadline = time.monotonic() + timeout_s
             while pidfd not in (ready := select.select([self.master, pidfd], [], [], timeout_s)[0]):
-                assert ready, "the program goes on"
+                assert ready, f"the program goes on; the end is {self.seen[-300:]!r}"
                 assert time.monotonic() < deadline, "the program goes on"
                 self.seen += os.read(self.master, 65536)
             while select.select([self.master], [], [], 0)[0]:

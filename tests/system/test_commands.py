@@ -130,3 +130,26 @@ def test_nobody_types(xm: "Xm", tiny_kernel: "Kernel", closed: str) -> None:
         timeout=30,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+
+
+def test_destroy_ends_a_domain(xm: "Xm", tiny_kernel: "Kernel") -> None:
+    config = xm.config("waits", kernel=tiny_kernel("wait", "up\n"), memory=16)
+    with xm.conversation(config) as talk:
+        talk.wait_for("up")
+        domain = xm.the_domain()
+        second = xm.create(config)
+        assert second.status == 2
+        assert "running already" in second.sentence()
+        ended = xm.run("destroy", "waits")
+        assert (ended.status, ended.stderr) == (0, "")
+        assert domain.wait()
+    again = xm.run("destroy", "waits")
+    assert again.status == 1
+    assert again.sentence() == 'no domain "waits" is running'
+
+
+@pytest.mark.parametrize("name", ["never-was", "../etc", ""])
+def test_destroy_of_what_is_not_there(xm: "Xm", name: str) -> None:
+    ended = xm.run("destroy", name)
+    assert ended.status in (1, 2)
+    assert ended.sentence()

@@ -15,7 +15,9 @@ LONGEST_FILE = 600
 
 
 def tracked(*patterns: str) -> list[Path]:
-    found = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if found.returncode:
         pytest.skip("not a git checkout")
     return [ROOT / name for name in found.stdout.splitlines() if (ROOT / name).is_file()]
@@ -39,7 +41,11 @@ def test_files_stay_small() -> None:
 
 def test_nothing_is_left_open() -> None:
     marks = re.compile(r"\b(TO" + "DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
-    found = [str(p) for p in tracked("src/*", "tests/*.py", "benches/*") if marks.search(p.read_text(errors="ignore"))]
+    found = [
+        str(p)
+        for p in tracked("src/*", "tests/*.py", "benches/*")
+        if marks.search(p.read_text(errors="ignore"))
+    ]
     assert not found
 
 
@@ -49,7 +55,11 @@ def test_readme_gives_the_two_commands() -> None:
     assert "make test" in text
 
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md"))),
+]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +23,7 @@ PROCESS_LOG = "process.log"
 class LaunchedDomain:
     """A running domain process. `console` is a stream socket; `control` yields its events."""
 
+    name: str
     process: subprocess.Popen[bytes]
     console: socket.socket
     control: int
@@ -47,6 +50,16 @@ class LaunchedDomain:
                     path.unlink()
 
 
+LONGEST_END_SECONDS = 5.0
+
+
+class NotRunningError(Exception):
+    """No domain of this name runs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'no domain "{name}" is running')
+
+
 class AlreadyRunningError(Exception):
     """A domain of this name runs."""
 
@@ -59,10 +72,32 @@ def _lock(folder: Path, name: str) -> int:
     fd = os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
     except BlockingIOError:
         os.close(fd)
         raise AlreadyRunningError(name) from None
     return fd
+
+
+def destroy(name: str) -> None:
+    """Ends a domain at once, whatever its guest does. NotRunningError, OSError."""
+    folder = domain_folder(name)
+    try:
+        os.close(_lock(folder, name))
+    except FileNotFoundError:
+        raise NotRunningError(name) from None
+    except AlreadyRunningError:
+        pid = int((folder / "lock").read_text())
+    else:
+        raise NotRunningError(name)
+    end = os.pidfd_open(pid)
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(end, number)
+            if select.select([end], [], [], LONGEST_END_SECONDS)[0]:
+                return
+    finally:
+        os.close(end)
 
 
 def launch(config: DomainConfig) -> LaunchedDomain:
@@ -87,8 +122,9 @@ def launch(config: DomainConfig) -> LaunchedDomain:
             stderr=log_fd,
             start_new_session=True,
         )
+        os.pwrite(lock_fd, f"{process.pid}\n".encode(), 0)
     finally:
         theirs.close()
         for fd in (config_fd, control_write, state_fd, log_fd, lock_fd):
             os.close(fd)
-    return LaunchedDomain(process, ours, control, folder)
+    return LaunchedDomain(config.name, process, ours, control, folder)

@@ -123,6 +123,7 @@ class EventChannels:
             self._vcpus[entry.vcpu].virq_port[entry.number] = 0
         if entry.state == PortState.INTERDOMAIN and not entry.dom0_end:
             self._ports[entry.number].state = PortState.UNBOUND
+            self._ports[entry.number].number = self._state.domid  # whom it waits for
         entry.state = PortState.FREE
         lib.core_clear_pending(self._state, port)
         self.handlers.pop(port, None)

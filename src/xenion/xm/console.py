@@ -152,10 +152,8 @@ class Attendant:
         finally:
             self._is_terminal = False
         if self.detached:
-            print(
-                f"\nxm: left the console; the domain goes on as process {self._domain.process.pid}",
-                file=sys.stderr,
-            )
+            name = self._domain.name
+            print(f'\nxm: left the console; the domain goes on; "xm destroy {name}" ends it', file=sys.stderr)
             return 0
         return self._outcome()
 

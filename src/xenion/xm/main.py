@@ -1,6 +1,7 @@
 """xm: the command line. Each command is one small file in xm/commands, imported when it is used."""
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -45,7 +46,9 @@ def main(argv: Sequence[str]) -> int:
     elif words[0] in ("-V", "--version"):
         words = ["version"]
     try:
-        return int(load(find(words[0])).run(words[1:]))
+        status = int(load(find(words[0])).run(words[1:]))
+        sys.stdout.flush()
+        return status
     except UsageError as error:
         print(f"xm: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -55,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more at its end
         return EXIT_FAILURE
 
 

@@ -41,6 +41,13 @@ int uc_emu_start(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, siz
         put(env + (differs("error code") ? 5380 : 5384), 2, 4);
         if (!differs("no fault"))
             hook(uc, differs("vector") ? 13 : 14, hook_user);
+    } else if (begin == 0x7000) { /* stc; std; int $0x21 */
+        put(env + 144 + 8, differs("carry") ? 0 : 1, 8);
+        put(env + 168, 1, 4);
+        put(env + 172, differs("direction") ? 1 : 0xffffffff, 4);
+        put(env + 5388, differs("int flag") ? 0 : 1, 4);
+        put(env + 5392, differs("next rip") ? 0x7002 : 0x7004, 8);
+        hook(uc, 0x21, hook_user);
     } else if (kicked && !differs("no kick")) {
         put(env + 5384, 2, 4);
         hook(uc, 13, hook_user);
@@ -57,6 +64,15 @@ int uc_reg_write(void *uc, int reg, const void *value)
     for (int i = 0; i < 4; i++)
         if (reg == names[i])
             memcpy(env + 8 * i + (differs("registers") ? 8 : 0), value, 8);
+    if (reg == 243 || reg == 244) { /* GDTR, LDTR: selector, base, limit */
+        uint8_t *at = env + (reg == 243 ? 376 : 328) + (differs(reg == 243 ? "gdt" : "ldt") ? 8 : 0);
+        memcpy(at, value, 2);
+        memcpy(at + 8, (const uint8_t *)value + 8, 8);
+        memcpy(at + 16, (const uint8_t *)value + 16, 4);
+    }
+    if (reg == 250 || reg == 251)
+        memcpy(env + 184 + 24 * (reg == 250 ? 4 : 5) + (differs("segments") ? 16 : 8), value, 8);
+    put(env + 176, differs("mode flags") ? 0 : 0xc090, 4);
     return 0;
 }
 

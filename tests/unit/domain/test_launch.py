@@ -21,7 +21,7 @@ def ends(tmp_path: Path) -> Iterator[tuple[LaunchedDomain, int]]:
     process.wait()
     ours, theirs = socket.socketpair()
     reader, writer = os.pipe()
-    yield LaunchedDomain(process, ours, reader, tmp_path), writer
+    yield LaunchedDomain("guest", process, ours, reader, tmp_path), writer
     theirs.close()
 
 

@@ -59,6 +59,10 @@ def on_cold_trap(vcpu: Any, vector: int, error: int) -> int:
     return int(_engines[vcpu.domain].callbacks.cold_trap(vcpu, vector, error))
 
 
+def host_tsc() -> int:
+    return int(lib.engine_tsc())
+
+
 class SoftwareProcessor:
     """One Unicorn instance for one domain."""
 
@@ -117,8 +121,7 @@ class SoftwareProcessor:
             bases=dict(zip(SEGMENTS, bases, strict=True)),
         )
 
-    def tsc(self) -> int:
-        return int(lib.engine_tsc())
+    tsc = staticmethod(host_tsc)
 
     def close(self) -> None:
         if self._engine:

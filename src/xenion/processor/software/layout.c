@@ -120,6 +120,8 @@ static int exit_flag_is_known(void)
 struct seen {
     struct engine *e;
     int vectors[4], errors[4], count;
+    u32 is_int;
+    u64 next;
 };
 
 static void note_interrupt(void *uc, u32 vector, void *user)
@@ -129,6 +131,8 @@ static void note_interrupt(void *uc, u32 vector, void *user)
         seen->vectors[seen->count] = (int)vector;
         seen->errors[seen->count++] = (int)*env_u32(seen->e, ENV_ERROR_CODE);
     }
+    seen->is_int = *env_u32(seen->e, ENV_EXCEPTION_IS_INT);
+    seen->next = *env_u64(seen->e, ENV_EXCEPTION_NEXT_EIP);
     *env_u32(seen->e, ENV_OLD_EXCEPTION) = ~0u;
     unicorn.emu_stop(uc);
 }
@@ -143,6 +147,44 @@ static const char *check_fault(struct engine *e, struct seen *seen)
     if (seen->errors[0] != 2 || env_u64(e, ENV_CR)[2] != 0x400000)
         return "error code or CR2 are not where they should be";
     return *env_u64(e, ENV_EIP) == 0x5000 ? NULL : "the instruction pointer is not where it should be";
+}
+
+/* Flags are lazy: where the engine keeps them, and how it tells of `int n`. */
+static const char *check_flags(struct engine *e, struct seen *seen)
+{
+    static const u8 stc_std_int[4] = {0xf9, 0xfd, 0xcd, 0x21};
+    memcpy(e->domain->memory + 0x7000, stc_std_int, sizeof stc_std_int);
+    seen->count = 0;
+    unicorn.emu_start(e->uc, 0x7000, e->until, 0, 0);
+    if (seen->count != 1 || seen->vectors[0] != 0x21 || seen->is_int != 1 || seen->next != 0x7004)
+        return "a software interrupt does not arrive as one";
+    if (*env_u32(e, ENV_CC_OP) != CC_OP_EFLAGS || !(*env_u64(e, ENV_CC_SRC) & FLAG_CF) || *env_u32(e, ENV_DF) != ~0u)
+        return "the flags are not where they should be";
+    return NULL;
+}
+
+struct table_register { /* uc_x86_mmr */
+    u16 selector;
+    u64 base;
+    u32 limit, flags;
+};
+
+/* Registers that a call can write, read back where we poke them. */
+static const char *check_registers(struct engine *e)
+{
+    struct table_register gdt = {0, 0x1234000, 0x567, 0}, ldt = {0x58, 0x2345000, 0x678, 0};
+    u64 fs = 0x3456000, gs = 0x4567000;
+    unicorn.reg_write(e->uc, UC_X86_REG_GDTR, &gdt);
+    unicorn.reg_write(e->uc, UC_X86_REG_LDTR, &ldt);
+    unicorn.reg_write(e->uc, UC_X86_REG_FS_BASE, &fs);
+    unicorn.reg_write(e->uc, UC_X86_REG_GS_BASE, &gs);
+    const struct segment *g = (struct segment *)(e->env + ENV_GDT), *l = (struct segment *)(e->env + ENV_LDT);
+    if (g->base != gdt.base || g->limit != gdt.limit || l->base != ldt.base || l->limit != ldt.limit || l->selector != 0x58)
+        return "the descriptor tables' registers are not where they should be";
+    if (segment_of(e, SEG_FS)->base != fs || segment_of(e, SEG_GS)->base != gs)
+        return "the segments are not where they should be";
+    u32 expected = HF_PE | HF_LMA | HF_CS64;
+    return (*env_u32(e, ENV_HFLAGS) & expected) == expected ? NULL : "the mode flags are not where they should be";
 }
 
 static const char *check_kick(struct engine *e, struct seen *seen)
@@ -162,10 +204,6 @@ static const char *check_instance(struct engine *e)
     static struct seen seen;
     size_t hook;
     u64 *m = (u64 *)e->domain->memory, cr4 = 0x620, cr3 = 0x10000, cr0 = 0x80050033;
-    struct {
-        u32 id;
-        u64 value;
-    } __attribute__((packed, aligned(8))) efer = {0xc0000080, 0xd01};
     if (!locate(e))
         return "the processor state cannot be found";
     m[0x10000 / 8] = 0x11007;
@@ -174,12 +212,15 @@ static const char *check_instance(struct engine *e)
     unicorn.reg_write(e->uc, UC_X86_REG_CR4, &cr4);
     unicorn.reg_write(e->uc, UC_X86_REG_CR3, &cr3);
     unicorn.reg_write(e->uc, UC_X86_REG_CR0, &cr0);
-    (void)efer;
     seen = (struct seen){.e = e};
     if (unicorn.hook_add(e->uc, &hook, UC_HOOK_INTR, (void *)note_interrupt, &seen, 1, 0))
         return "interrupts cannot be hooked";
     const char *why = check_fault(e, &seen);
-    return why ? why : check_kick(e, &seen);
+    if (!why)
+        why = check_flags(e, &seen);
+    if (!why)
+        why = check_kick(e, &seen);
+    return why ? why : check_registers(e);
 }
 
 const char *engine_probe(void)

@@ -1,5 +1,5 @@
 /* What this processor needs of Unicorn 2.1.4 (include/unicorn/{unicorn,x86}.h), and where the pinned build keeps the parts
- * that it shows through no call. probe.c checks every one of these offsets on a live instance before any guest runs. */
+ * that it shows through no call. layout.c tries every one of these offsets on a live instance before any guest runs. */
 #ifndef XENION_UNICORN_ABI_H
 #define XENION_UNICORN_ABI_H
 
@@ -26,9 +26,12 @@
 #define UC_X86_REG_CR3 53
 #define UC_X86_REG_CR4 54
 #define UC_X86_REG_GDTR 243
+#define UC_X86_REG_LDTR 244
 #define UC_X86_REG_FPCW 246
 #define UC_X86_REG_MSR 248
 #define UC_X86_REG_MXCSR 249
+#define UC_X86_REG_FS_BASE 250
+#define UC_X86_REG_GS_BASE 251
 #define UC_X86_REG_RFLAGS 253
 
 /* bytes from the start of CPUX86State */
@@ -47,7 +50,6 @@
 #define ENV_EXCEPTION_IS_INT 5388
 #define ENV_EXCEPTION_NEXT_EIP 5392
 #define ENV_OLD_EXCEPTION 5496
-#define ENV_SIZE 5600
 
 /* from CPUState */
 #define CPU_INTERRUPT_REQUEST 28

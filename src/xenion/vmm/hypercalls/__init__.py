@@ -39,7 +39,9 @@ TABLE: tuple[Entry, ...] = (
     full(H.callback_op, traps.callback_op, "sysenter callbacks are kept, the instruction faults"),
     absent(H.xenoprof_op, "no profiling"),
     partial(
-        H.event_channel_op, events.event_channel_op, "no physical interrupts; interdomain only with Dom0 and itself"
+        H.event_channel_op,
+        events.event_channel_op,
+        "no physical interrupts; interdomain only with Dom0 and itself",
     ),
     partial(H.physdev_op, physdev.physdev_op, "I/O privilege level and bitmap only"),
     full(H.hvm_op, privileged.not_for_pv, "refused: not an HVM domain"),
