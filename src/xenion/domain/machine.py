@@ -44,6 +44,7 @@ REASONS = {
 }
 LAST_WORDS_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 3600.0
+EMERGENCY_BYTES, EMERGENCY_LOOK_SECONDS = 1 << 16, 0.1
 
 
 class Page:
@@ -106,6 +107,7 @@ class Machine:
         self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._console_fd = console_fd
         self._emergency = bytearray()
+        self._emergency_taken = threading.Event()
         self.uuid = uuid.uuid4()
         self.domain = Domain(
             processor,
@@ -123,6 +125,7 @@ class Machine:
         self._connect_store(config)
         self.log_error: Callable[[str], None] = lambda text: None
         self._ended = threading.Event()
+        self._more_store = False
 
     # --- construction
 
@@ -196,11 +199,14 @@ class Machine:
     # --- Dom0's thread
 
     def _serve_store(self) -> None:
+        """A share of the guest's requests; more of them take another turn, so that the console gets its own."""
         try:
-            while self._store_ring.on_event():
-                pass
+            self._more_store = self._store_ring.on_event()
         except RingError as error:
+            self._more_store = False
             self.log_error(str(error))
+        if self._more_store:
+            self.domain.wake_dom0()
 
     def _serve_console(self) -> None:
         try:
@@ -221,15 +227,19 @@ class Machine:
             self._stream.flush()
 
     def _write_emergency(self, data: bytes) -> None:
-        """On the vCPU's thread: a bounded hand-over to Dom0's thread, which owns the console."""
-        if len(self._emergency) < 1 << 20:
-            self._emergency += data
-        os.eventfd_write(self._notify_fd, 1)
+        """On the vCPU's thread: a hand-over to Dom0's thread, which owns the console. A reader that is slow holds the
+        guest back."""
+        while len(self._emergency) > EMERGENCY_BYTES and not self.domain.stopping:
+            self._emergency_taken.clear()
+            self._emergency_taken.wait(EMERGENCY_LOOK_SECONDS)
+        self._emergency += data
+        self.domain.wake_dom0()
 
     def _take_emergency(self) -> None:
         while self._emergency and (room := min(self.console.room, len(self._emergency))):
             data = bytes(self._emergency[:room])
             del self._emergency[:room]
+            self._emergency_taken.set()
             self.console.publish(data)
             self._flush()
 
@@ -265,6 +275,8 @@ class Machine:
             if key.fd == self._notify_fd:
                 os.eventfd_read(self._notify_fd)
                 self.domain.events.dispatch()
+                if self._more_store:
+                    self._serve_store()
             elif self._stream is not None and self._stream.attached:
                 self._stream.on_ready(mask)
         self._serve_console()

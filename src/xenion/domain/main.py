@@ -26,6 +26,8 @@ from xenion.processor.choose import open_processor
 
 RESTARTS = {Action.RESTART, Action.RENAME_RESTART, Action.COREDUMP_RESTART}
 LOG_LIMIT = 16 << 20
+LOG_FULL = b"\n[xenion: this log is full; what follows is not kept]\n"
+TAIL_BYTES = 32768
 SHORTEST_LIFE_SECONDS = 1.0
 ABNORMAL = {"crash", "watchdog", "suspend"}
 """Ends that get a report and a failing exit status; nothing can resume a suspended guest yet."""
@@ -53,21 +55,24 @@ class DomainProcess:
             name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=state_fd
         )
         self._report_path = Path(f"/proc/self/fd/{state_fd}").readlink() / name
-        self._state_fd = state_fd
         self._tail = b""
         self._logged = 0
+        self._armed = False
 
     def tell(self, event: Event) -> None:
         """The parent may be gone: the domain goes on without it."""
         with suppress(OSError):
             os.write(self._control_fd, event.encode())
 
-    _armed = False
-
     def _log(self, data: bytes) -> None:
-        self._tail = (self._tail + data)[-32768:]
-        if self._logged < LOG_LIMIT:
-            self._logged += len(data)
+        """The console's log, up to its limit; a full disk is no reason to end the guest."""
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
+        if self._logged > LOG_LIMIT:
+            return
+        self._logged += len(data)
+        if self._logged > LOG_LIMIT:
+            data += LOG_FULL
+        with suppress(OSError):
             os.write(self._log_fd, data)
 
     def _machine(self, files: Files) -> Machine:
@@ -108,7 +113,7 @@ class DomainProcess:
                 action = Action.DESTROY
             self.tell(Event("ended", reason=reason, report=report, action=action))
             if action not in RESTARTS:
-                self._finish(report)
+                os.close(self._report_fd)  # one that was not needed is empty, and the parent removes it
                 return 1 if reason in ABNORMAL else 0
 
     def _action(self, reason: str) -> Action:
@@ -120,10 +125,6 @@ class DomainProcess:
         os.ftruncate(self._report_fd, 0)
         os.pwrite(self._report_fd, text.encode(errors="replace"), 0)
         return str(self._report_path)
-
-    def _finish(self, report: str) -> None:
-        """An unused report file stays empty; the parent removes it."""
-        os.close(self._report_fd)
 
 
 def _load(config: DomainConfig) -> Files:

@@ -129,6 +129,10 @@ class Domain:
         if not self._closed:
             lib.core_stop(self.state)
 
+    @property
+    def stopping(self) -> bool:
+        return bool(self.state.stopping)
+
     def shutdown(self, reason: int) -> None:
         """The guest's own request (SHUTDOWN_*)."""
         self.stop_reason = reason if self.shutdown_code is None else self.shutdown_code
