@@ -255,3 +255,12 @@ def test_non_canonical_jump(run: Run) -> None:
 def test_a_stack_that_takes_no_frame_ends_the_domain(run: Run) -> None:
     with pytest.raises(GuestFailure, match="stack cannot take"):
         run("start: mov $NOWHERE, %rsp; ud2")
+
+
+@pytest.mark.parametrize("user", [False, True])
+def test_a_jump_to_where_the_engine_would_stop(run: Run, user: bool) -> None:
+    """The last byte of the hypervisor's hole, which the engine is told to end at: a page fault like any there."""
+    out = run(at(user) + "movabs $0xffff87ffffffffff, %rbx; jmp *%rbx", user=user)
+    assert out.end.vector == 14
+    assert out.end.rip == out.end.cr2 == 0xFFFF87FFFFFFFFFF
+    assert (out.end.error or 0) & 0x10

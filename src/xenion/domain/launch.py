@@ -79,6 +79,14 @@ def _lock(folder: Path, name: str) -> int:
     return fd
 
 
+def _pid(folder: Path, name: str) -> int:
+    """The holder of the lock, who writes it down right after taking it."""
+    text = (folder / "lock").read_text()
+    if not text.strip().isdigit():
+        raise NotRunningError(name)
+    return int(text)
+
+
 def destroy(name: str) -> None:
     """Ends a domain at once, whatever its guest does. NotRunningError, OSError."""
     folder = domain_folder(name)
@@ -87,7 +95,7 @@ def destroy(name: str) -> None:
     except FileNotFoundError:
         raise NotRunningError(name) from None
     except AlreadyRunningError:
-        pid = int((folder / "lock").read_text())
+        pid = _pid(folder, name)
     else:
         raise NotRunningError(name)
     end = os.pidfd_open(pid)

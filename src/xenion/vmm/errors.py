@@ -9,7 +9,3 @@ class GuestError(Exception):
     def __init__(self, errno: Errno) -> None:
         super().__init__(errno.name)
         self.errno = errno
-
-
-class DomainCrashedError(Exception):
-    """The domain cannot go on; the message is the reason its report gives."""

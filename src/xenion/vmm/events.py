@@ -15,7 +15,6 @@ from xenion.abi.event_channel import (
 from xenion.core import ffi, lib
 from xenion.vmm.errors import GuestError
 
-DOM0 = 0
 DOM0_PORTS = EVTCHN_2L_NR_CHANNELS
 """Ports that lead to Dom0's back ends are below this: the mailboxes have no bit for others."""
 
@@ -53,7 +52,6 @@ class EventChannels:
         self._nr_vcpus = nr_vcpus
         self._highest = 0
         self.handlers: dict[int, Callable[[], None]] = {}
-        self.remote: dict[int, int] = {}
 
     @property
     def limit(self) -> int:

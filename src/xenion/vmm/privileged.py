@@ -7,7 +7,8 @@ the guest. cli and sti are the core's.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from xenion.abi.arch_x86_64 import FLAT_KERNEL_CS64
+from xenion.abi.arch_x86_64 import FLAT_KERNEL_CS64, SEGBASE_FS, SEGBASE_GS_KERNEL
+from xenion.abi.xen import Hypercall, VMASST_TYPE_architectural_iopl
 from xenion.core import lib
 from xenion.vmm.cpuid import lookup
 from xenion.vmm.errors import GuestError
@@ -19,7 +20,7 @@ FLAG_DF = 0x400
 LONGEST = 15
 LOW = 0xFFFFFFFF
 FORCED_CPUID = b"\x0f\x0bxen\x0f\xa2"
-UD_VECTOR, GP_VECTOR = 6, 13
+UD_VECTOR = 6
 
 CR0_BASE, CR0_TS, CR4 = 0x80050033, 8, 0x620
 EFER_VALUE = 0xD01
@@ -28,7 +29,6 @@ XEN_PAT = 0x050100070406
 MSR_TSC, MSR_APIC_BASE, MSR_PLATFORM_ID, MSR_UCODE_REV = 0x10, 0x1B, 0x17, 0x8B
 MSR_PAT, MSR_EFER = 0x277, 0xC0000080
 MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX = 0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103
-SEGBASE_FS, SEGBASE_GS_USER, SEGBASE_GS_KERNEL = range(3)
 
 PIT_CHANNEL_2 = 0x42
 """Reads as zero: an early kernel that waits for it to count must not wait for all ones."""
@@ -82,7 +82,7 @@ def _port_open(vcpu: Vcpu, port: int, size: int) -> bool:
 
 def _iopl_allows(vcpu: Vcpu) -> bool:
     """A virtual level: the kernel counts as ring 1, or ring 0 if it asked for the architectural IOPL."""
-    architectural = vcpu.domain.state.vm_assist >> 4 & 1
+    architectural = vcpu.domain.state.vm_assist >> VMASST_TYPE_architectural_iopl & 1
     level = 3 if not vcpu.state.kernel_mode else 0 if architectural else 1
     return bool(vcpu.state.iopl >> 12 >= level)
 
@@ -227,9 +227,10 @@ def _debug(vcpu: Vcpu, code: Instruction) -> bool:
     if operand is None or operand[0] > 7:
         return False
     number, register = operand
-    handler = vcpu.domain.handlers[9 if code.opcode[1] == 0x21 else 8]
+    reads = code.opcode[1] == 0x21
+    handler = vcpu.domain.handlers[Hypercall.get_debugreg if reads else Hypercall.set_debugreg]
     try:
-        if code.opcode[1] == 0x21:
+        if reads:
             vcpu.state.regs[register] = handler(vcpu, [number])
         else:
             handler(vcpu, [number, vcpu.state.regs[register]])

@@ -13,10 +13,8 @@ void core_resume(struct vcpu *v);
 /* for the cold half of the VMM */
 int64_t core_copy_from(struct vcpu *v, void *to, uint64_t from, uint64_t size);
 int64_t core_copy_to(struct vcpu *v, uint64_t to, const void *from, uint64_t size);
-void core_inject(struct vcpu *v, uint32_t vector, int has_error, uint32_t error);
 int64_t core_block(struct vcpu *v);
 uint64_t core_get_flags(struct vcpu *v);
-void core_crash(struct domain *d, const char *reason);
 uint64_t core_system_time(struct domain *d);
 
 /* set-up and frames */
@@ -49,7 +47,6 @@ void core_arm_timer(struct vcpu *v);
 void core_stop(struct domain *d);
 void core_fence(void);
 
-int64_t core_set_gdt(struct vcpu *v, uint64_t list, uint64_t entries);
 uint64_t core_get_base(struct vcpu *v, int segbase);
 void core_set_base(struct vcpu *v, int segbase, uint64_t base);
 void core_task_switched(struct vcpu *v, int set);

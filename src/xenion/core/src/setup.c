@@ -185,8 +185,6 @@ void core_stop(struct domain *d)
 
 void core_fence(void) { fence(); }
 
-int64_t core_set_gdt(struct vcpu *v, u64 list, u64 entries) { return set_gdt(v, list, entries); }
-
 /* For the emulation of privileged instructions. */
 
 uint64_t core_get_base(struct vcpu *v, int segbase) { return v->domain->platform->get_base(v, segbase); }

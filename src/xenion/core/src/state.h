@@ -134,7 +134,6 @@ struct domain {
     uint64_t vm_assist;
     uint64_t tlb_clock;
     uint64_t lower_generation; /* bumped when any L4's user half changes */
-    uint64_t hypercall_limit;  /* highest hypercall number that the cold table knows, plus one */
     uint64_t scan;             /* where the search for a free frame goes on */
     uint64_t pages;            /* frames owned by the domain */
     uint32_t nr_vcpus;

@@ -132,15 +132,8 @@ int64_t core_copy_from(struct vcpu *v, void *to, uint64_t from, uint64_t size) {
 
 int64_t core_copy_to(struct vcpu *v, uint64_t to, const void *from, uint64_t size) { return copy_to_guest(v, to, from, size); }
 
-void core_inject(struct vcpu *v, uint32_t vector, int has_error, uint32_t error)
-{
-    inject_exception(v, vector, has_error, error);
-}
-
 int64_t core_block(struct vcpu *v) { return sched_block(v); }
 
 uint64_t core_get_flags(struct vcpu *v) { return v->domain->platform->get_flags(v); }
-
-void core_crash(struct domain *d, const char *reason) { crash_domain(d, reason); }
 
 uint64_t core_system_time(struct domain *d) { return system_time(d); }

@@ -399,13 +399,6 @@ const char *engine_start(struct engine *e, u64 rip, u64 rsp, u64 rsi)
     return add_hooks(e) ? "the engine takes no hooks" : NULL;
 }
 
-void engine_wait_notified(struct engine *e)
-{
-    u64 count;
-    if (read(e->notify_fd, &count, sizeof count) < 0)
-        return;
-}
-
 const char *engine_run(struct engine *e)
 {
     struct vcpu *v = e->vcpu;

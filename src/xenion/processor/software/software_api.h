@@ -23,7 +23,6 @@ const char *engine_start(struct engine *e, uint64_t rip, uint64_t rsp, uint64_t 
 /* Runs vCPU 0 until its domain stops it; NULL, or what went wrong. */
 const char *engine_run(struct engine *e);
 void engine_destroy(struct engine *e);
-void engine_wait_notified(struct engine *e);
 uint64_t engine_flags(struct engine *e);
 void engine_segments(struct engine *e, uint64_t *bases, uint16_t *selectors);
 uint64_t engine_tsc(void);

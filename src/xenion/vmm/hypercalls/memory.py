@@ -28,7 +28,6 @@ from xenion.vmm.memory import M2P_ADDRESS, PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu
 
 COMMAND_BITS = 6
-START_EXTENT_BITS = 64 - COMMAND_BITS
 M2P_SIZE = 1 << 38
 MOST_EXTENTS = 0xFFFFFFFF >> COMMAND_BITS
 L2_EXTENT = 1 << 21
