@@ -41,14 +41,14 @@ def measure(session: Session, assets: Assets, runs: int, limit: float) -> None:
 
 
 def _one(run: Run, number: int, limit: float) -> Measured:
-    others = frozenset(_processes())
+    others = frozenset(processes())
     values: dict[str, float] = {}
     with Watched(XENION.command(run), limit) as watched:
         try:
             if watched.wait_for(IDLE) is None:
                 raise ReadingError(watched.failure or "the guest ended instead of idling")
             time.sleep(_SETTLE_S)
-            values[MEMORY_ROW.name] = read_domain(set(_processes()) - others, GUEST_MIB)
+            values[MEMORY_ROW.name] = read_domain(set(processes()) - others, GUEST_MIB)
         except ReadingError as error:
             watched.failure = str(error)
     destroy(XENION, run)
@@ -60,7 +60,7 @@ def read_domain(processes: Iterable[int], guest_mib: int) -> float:
     """MiB of the one process among `processes` that maps a guest's memory; ReadingError unless it is one."""
     found = {}
     for pid in processes:
-        reading = _read(pid, guest_mib)
+        reading = read_process(pid, guest_mib)
         if reading is not None:
             found[pid] = reading
     if len(found) != 1:
@@ -71,11 +71,13 @@ def read_domain(processes: Iterable[int], guest_mib: int) -> float:
     return found.popitem()[1]
 
 
-def _processes() -> Iterator[int]:
+def processes() -> Iterator[int]:
+    """The ids of all there are."""
     return (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
 
 
-def _read(pid: int, guest_mib: int) -> float | None:
+def read_process(pid: int, guest_mib: int) -> float | None:
+    """MiB of a process beside its guest's memory; None if it maps none of this size, or has gone."""
     try:
         smaps = Path(f"/proc/{pid}/smaps").read_text(errors="replace")
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(errors="replace")

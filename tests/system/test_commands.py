@@ -81,7 +81,7 @@ def test_notes_go_to_standard_error_unless_quiet(xm: "Xm", tiny_kernel: "Kernel"
     config = xm.config(kernel=tiny_kernel("poweroff", "hello\n"), cpu_weight=512)
     noted = xm.create(config)
     assert (noted.status, noted.console) == (0, "hello\n")
-    assert noted.stderr == "note: cpu_weight: Not acted on yet.\n"
+    assert noted.stderr == "note: cpu_weight: not supported yet\n"
     assert xm.create(config, "-q").stderr == ""
 
 
@@ -145,7 +145,7 @@ def test_destroy_ends_a_domain(xm: "Xm", tiny_kernel: "Kernel") -> None:
         assert domain.wait()
     again = xm.run("destroy", "waits")
     assert again.status == 1
-    assert again.sentence() == 'no domain "waits" is running'
+    assert again.sentence() == 'there is no domain of the name "waits"'
 
 
 @pytest.mark.parametrize("name", ["never-was", "../etc", ""])

@@ -183,10 +183,14 @@ CONFIGURATIONS = {
     ),
     "mistyped": ("kernel = '/k'\nmemory = 'lots'\n", r"FILE:2:1: memory must be a whole number, not 'lots'"),
     "bad action": ("kernel = '/k'\non_crash = 'retsart'\n", r"FILE:2:1: on_crash must be one of .*restart.*"),
-    "unsupported": (
-        "kernel = '/k'\ndisk = ['phy:/dev/sda,xvda,w']\n",
-        r"FILE:2:1: disk is not supported yet.*",
+    "fully virtualised": (
+        "kernel = '/k'\nbuilder = 'hvm'\n",
+        r"FILE:2:1: builder must be one of .*: only paravirtualised guests are supported",
     ),
+    "maxmem below memory": ("kernel = '/k'\nmaxmem = 64\n", r"FILE:2:1: maxmem must be at least memory .+"),
+    "name of digits": ("kernel = '/k'\nname = '42'\n", r"FILE:2:1: name must not be '42': digits alone .+"),
+    "the host's name": ("kernel = '/k'\nname = 'Domain-0'\n", r"FILE:2:1: name must not be 'Domain-0': .+"),
+    "suspend": ("kernel = '/k'\non_xend_stop = 'suspend'\n", r"FILE:2:1: on_xend_stop .*not supported yet.+"),
     "no kernel": ("memory = 64\n", r"FILE: kernel is missing: .+"),
     "relative name": ("kernel = '/k'\nname = '../../etc'\n", r"FILE:2:1: name must not be .+"),
     "two processors": ("kernel = '/k'\nvcpus = 4\n", r"FILE:2:1: vcpus must be 1.+"),
@@ -220,7 +224,7 @@ def test_a_bad_override(xm: "Xm", tiny_kernel: "Kernel", word: str, sentence: st
 COMMANDS = {
     "craete": 'there is no command "craete"; did you mean "create"?',
     "frobnicate": 'there is no command "frobnicate"; see "xm help"',
-    "": '"" may mean create, ',
+    "": '"" may mean call, ',
 }
 
 

@@ -1,6 +1,10 @@
-"""Drives the real `xm` as a user would: a process with arguments, files, signals and an exit status."""
+"""Drives the real `xm` as a user would: a process with arguments, files, signals and an exit status.
+
+Each test has folders of its own, and with them a xend of its own, which the first `xm` starts.
+"""
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -10,8 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xenion
+from xenion.api.client import Client
+from xenion.api.folders import Folders
+from xenion.xend.command import pid_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
@@ -151,7 +159,13 @@ class Xm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state = folder / "state"
-        self.environment = {**os.environ, "XDG_STATE_HOME": str(self.state)}
+        self.run_folder = folder / "run"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("XEND_")},
+            "XDG_STATE_HOME": str(self.state),
+            "XDG_RUNTIME_DIR": str(self.run_folder),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+        }
         # Programs are started elsewhere than the tests are: the package must be found by an absolute path.
         self.environment["PYTHONPATH"] = str(Path(next(iter(xenion.__path__))).resolve().parent)
         self._number = 0
@@ -229,12 +243,38 @@ class Xm:
     def domain_folder(self, name: str) -> Path:
         return self.state / "xenion" / "domains" / name
 
-    def end_all(self) -> list[int]:
-        """Kills everything that is left of this xm; the ids of what was."""
+    def api(self) -> Client:
+        """A client of the same xend, which must run."""
+        return Client(Folders(self.run_folder / "xenion", self.state / "xenion"), start=False)
+
+    def json(self, *words: str | Path) -> Any:
+        """What `xm ... --json` prints; it must succeed."""
+        done = self.run(*words, "--json")
+        assert done.status == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def xend(self) -> int | None:
+        """The process of the xend of these folders."""
+        return pid_of(Folders(self.run_folder / "xenion", self.state / "xenion"))
+
+    def stop_xend(self) -> None:
+        """In good order."""
+        pid = self.xend()
+        if pid is not None:
+            DomainProcess(pid).signal(signal.SIGTERM)
+            assert DomainProcess(pid).wait(), "xend does not end"
+
+    def left(self) -> list[int]:
+        """Processes that belong to this xm."""
         mark = f"XDG_STATE_HOME={self.state}".encode()
-        left = [
+        return [
             pid for pid in _pids() if mark in _environment(pid) and pid != os.getpid() and _state(pid) != "Z"
         ]
+
+    def end_all(self) -> list[int]:
+        """Ends xend, then kills everything that is left of this xm; the ids of what was."""
+        self.stop_xend()
+        left = self.left()
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -5,6 +5,9 @@ from typing import Annotated
 
 from xenion.abi.layout import U32, U64, layout
 
+MAJOR, MINOR = 4, 17
+"""The version of the interface that guests find."""
+
 XENVER_version = 0
 XENVER_extraversion = 1
 XENVER_compile_info = 2

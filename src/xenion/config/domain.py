@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xenion.config.errors import ConfigError, shown
 
-__all__ = ["Action", "ConfigError", "DomainConfig", "Processor"]
+__all__ = ["Action", "ConfigError", "DomainConfig", "Processor", "XendStart", "XendStop"]
 
 NAME_CHARACTERS = 64
 MEMORY_MIB_MAX = 1 << 20
@@ -18,10 +18,15 @@ MEMORY_MIB_MAX = 1 << 20
 CMDLINE_BYTES = 1023
 PATH_BYTES = 4095
 JSON_CHARACTERS = 1 << 20
+SCROLLBACK_KIB_MIN = 16
+SCROLLBACK_KIB_MAX = 1 << 14
 
 # What xend allowed, less the slash: a name becomes part of paths, store keys and URLs.
 _NAME = re.compile(r"[A-Za-z0-9_:+][A-Za-z0-9_.:+-]*")
 _CPUS = re.compile(r"[0-9a-z:,^ -]*")
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HOST_NAME = "Domain-0"
+_HOST_UUID = "00000000-0000-0000-0000-000000000000"
 
 
 class Action(StrEnum):
@@ -42,17 +47,35 @@ class Processor(StrEnum):
     SOFTWARE = "software"
 
 
+class XendStart(StrEnum):
+    """What xend does with a managed domain when it starts for the first time after the host did."""
+
+    IGNORE = "ignore"
+    START = "start"
+
+
+class XendStop(StrEnum):
+    """What becomes of a managed domain when xend is stopped."""
+
+    IGNORE = "ignore"
+    SHUTDOWN = "shutdown"
+    DESTROY = "destroy"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainConfig:
     """A domain's configuration, complete and checked: making one with a bad value raises `ConfigError`.
 
-    Paths are absolute and are not looked up here. `cmdline` is the whole kernel command line. `cpus` is the
-    text of a pinning that is carried, not acted on. `notes` tell the user what was accepted without effect;
-    they are no part of what the domain is, so configurations that differ only in them are equal.
+    Paths are absolute and are not looked up here. `uuid` is in lower case, or "" for one that is made when the
+    domain is created. `cmdline` is the whole kernel command line. `console_scrollback_kib` is how much output
+    is kept for those who attach later. `cpus` is the text of a pinning that is carried, not acted on. `notes`
+    tell the user what was accepted without effect; they are no part of what the domain is, so configurations
+    that differ only in them are equal.
     """
 
     name: str
     kernel: Path
+    uuid: str = ""
     ramdisk: Path | None = None
     cmdline: str = ""
     memory_mib: int = 128
@@ -61,18 +84,24 @@ class DomainConfig:
     on_poweroff: Action = Action.DESTROY
     on_reboot: Action = Action.RESTART
     on_crash: Action = Action.DESTROY
+    on_watchdog: Action = Action.DESTROY
+    on_xend_start: XendStart = XendStart.IGNORE
+    on_xend_stop: XendStop = XendStop.IGNORE
+    console_scrollback_kib: int = 256
     cpus: str = ""
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Check every value; types are the business of mypy and, for JSON, of `from_mapping`."""
         check_name(self.name)
+        _check_uuid(self.uuid)
         _check_path("kernel", self.kernel)
         if self.ramdisk is not None:
             _check_path("ramdisk", self.ramdisk)
         _check_text("cmdline", self.cmdline, CMDLINE_BYTES)
         _check_memory(self.memory_mib)
         _check_vcpus(self.vcpus)
+        _check_scrollback(self.console_scrollback_kib)
         if not _CPUS.fullmatch(self.cpus) or len(self.cpus) > CMDLINE_BYTES:
             raise ConfigError(
                 f'cpus must be a list of CPUs such as "0-3,^1", not {shown(self.cpus)}', key="cpus"
@@ -97,15 +126,20 @@ class DomainConfig:
                 raise ConfigError(f"{key} is missing from the configuration: give it", key=key)
         return cls(
             name=_text("name", full["name"]),
+            uuid=_text("uuid", full["uuid"]).lower(),
             kernel=_path("kernel", full["kernel"]),
             ramdisk=None if full["ramdisk"] is None else _path("ramdisk", full["ramdisk"]),
             cmdline=_text("cmdline", full["cmdline"]),
             memory_mib=_number("memory_mib", full["memory_mib"]),
             vcpus=_number("vcpus", full["vcpus"]),
-            processor=_processor("processor", full["processor"]),
-            on_poweroff=_action("on_poweroff", full["on_poweroff"]),
-            on_reboot=_action("on_reboot", full["on_reboot"]),
-            on_crash=_action("on_crash", full["on_crash"]),
+            processor=Processor(_choice("processor", full["processor"], Processor)),
+            on_poweroff=Action(_choice("on_poweroff", full["on_poweroff"], Action)),
+            on_reboot=Action(_choice("on_reboot", full["on_reboot"], Action)),
+            on_crash=Action(_choice("on_crash", full["on_crash"], Action)),
+            on_watchdog=Action(_choice("on_watchdog", full["on_watchdog"], Action)),
+            on_xend_start=XendStart(_choice("on_xend_start", full["on_xend_start"], XendStart)),
+            on_xend_stop=XendStop(_choice("on_xend_stop", full["on_xend_stop"], XendStop)),
+            console_scrollback_kib=_number("console_scrollback_kib", full["console_scrollback_kib"]),
             cpus=_text("cpus", full["cpus"]),
             notes=_notes("notes", full["notes"]),
         )
@@ -143,6 +177,20 @@ def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         allowed = "use letters, digits and _ . : + - only, and neither . nor - first"
         raise ConfigError(f"name must not be {shown(name)}: {allowed}", key="name")
+    if name.isdecimal():
+        raise ConfigError(
+            f"name must not be {shown(name)}: digits alone are a domain's id, add a letter", key="name"
+        )
+    if name.casefold() == _HOST_NAME.casefold():
+        raise ConfigError(f"name must not be {shown(name)}: it is the host's own name", key="name")
+
+
+def _check_uuid(uuid: str) -> None:
+    if uuid and not _UUID.fullmatch(uuid):
+        form = "it has 8, 4, 4, 4 and 12 hexadecimal digits with - between them"
+        raise ConfigError(f"uuid must not be {shown(uuid)}: {form}", key="uuid")
+    if uuid == _HOST_UUID:
+        raise ConfigError("uuid must not be all zeros: that is the host's own", key="uuid")
 
 
 def _check_text(key: str, value: str, most_bytes: int) -> None:
@@ -176,6 +224,12 @@ def _check_vcpus(vcpus: int) -> None:
         raise ConfigError("vcpus must be 1: more than one virtual CPU is not supported yet", key="vcpus")
 
 
+def _check_scrollback(kib: int) -> None:
+    if not SCROLLBACK_KIB_MIN <= kib <= SCROLLBACK_KIB_MAX:
+        limits = f"from {SCROLLBACK_KIB_MIN} to {SCROLLBACK_KIB_MAX} KiB"
+        raise ConfigError(f"console_scrollback must be {limits}, not {shown(kib)}", key="console_scrollback")
+
+
 def _plain(value: object) -> object:
     if isinstance(value, StrEnum):
         return value.value
@@ -207,18 +261,12 @@ def _path(key: str, value: object) -> Path:
     return Path(_text(key, value))
 
 
-def _processor(key: str, value: object) -> Processor:
-    """The processor of that name; raises `ConfigError` with the names there are."""
-    if not isinstance(value, str) or value not in tuple(Processor):
-        raise ConfigError(f"{key} must be one of {', '.join(Processor)}, not {shown(value)}", key=key)
-    return Processor(value)
-
-
-def _action(key: str, value: object) -> Action:
-    """The action of that name; raises `ConfigError` with the names there are."""
-    if not isinstance(value, str) or value not in tuple(Action):
-        raise ConfigError(f"{key} must be one of {', '.join(Action)}, not {shown(value)}", key=key)
-    return Action(value)
+def _choice(key: str, value: object, choices: type[StrEnum]) -> str:
+    """`value` if it names one of `choices`; raises `ConfigError` with the names there are."""
+    names = [choice.value for choice in choices]
+    if not isinstance(value, str) or value not in names:
+        raise ConfigError(f"{key} must be one of {', '.join(names)}, not {shown(value)}", key=key)
+    return value
 
 
 def _notes(key: str, value: object) -> tuple[str, ...]:

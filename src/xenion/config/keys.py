@@ -1,47 +1,26 @@
 """Every key of a configuration file, declared once: parser, resolver and docs/config.md read this table.
 
-Names and meanings are those of xm (xmdomain.cfg) and xl (xl.cfg). `Status.REFUSED` keys would change what the
-guest gets, so a value that asks for something is an error; `Status.ACCEPTED` keys only earn a note.
+Names and meanings are those of xm (xmdomain.cfg) and xl (xl.cfg). A key that is not acted on never keeps a
+domain from starting: a value of it that asks for something earns a note, so that nothing is lost silently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
 
-from xenion.config.domain import Action, Processor
+from xenion.config.domain import Action, Processor, XendStart, XendStop
+from xenion.config.key import Key, Status
+from xenion.config.unsupported import unsupported_keys
 from xenion.config.values import Kind, Value
 
-
-class Status(Enum):
-    """What Xenion does with a key."""
-
-    ACTED = "acted on"
-    ACCEPTED = "accepted with a note"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key. `default` None means that the key has none, `choices` () that any value of the kind will do.
-
-    `neutral` holds the values of a refused key that ask for nothing, beside the empty ones (0, "", [], None).
-    """
-
-    name: str
-    kind: Kind
-    status: Status
-    doc: str
-    default: Value = None
-    example: str = ""
-    choices: tuple[str, ...] = ()
-    neutral: tuple[Value, ...] = ()
-
-
 _GUESTS = ("pv", "generic", "linux")
+_RESTARTS = ("onreboot", "always", "never")
+# What the kernel's ip= parameter takes last; xm passed on whatever it was given.
+_AUTOCONFIGURATION = ("off", "dhcp", "none", "on", "any", "bootp", "rarp", "both")
 _PROCESSORS = tuple(processor.value for processor in Processor)
 _ACTIONS = tuple(action.value for action in Action)
+_XEND_STARTS = tuple(start.value for start in XendStart)
+_XEND_STOPS = tuple(stop.value for stop in XendStop)
 
 
 def _acted(
@@ -56,7 +35,14 @@ _ACTED = (
         Kind.TEXT,
         None,
         '"web"',
-        "At most 64 letters, digits and `_ . : + -`; else the file's name less its suffix.",
+        "At most 64 letters, digits and `_ . : + -`, not digits alone; else the file's name less its suffix.",
+    ),
+    _acted(
+        "uuid",
+        Kind.TEXT,
+        None,
+        '"6ba7b810-9dad-41d1-80b4-00c04fd430c8"',
+        "The domain's UUID in its usual form; else one is made when the domain is created.",
     ),
     _acted("kernel", Kind.PATH, None, '"/boot/vmlinuz"', "The kernel that is booted. Required."),
     _acted("ramdisk", Kind.PATH, None, '"/boot/initrd.img"', "The initial ramdisk."),
@@ -87,7 +73,7 @@ _ACTED = (
         "off",
         '"dhcp"',
         "Last field of `ip=`; other than off, it asks for `ip=` by itself.",
-        ("off", "dhcp"),
+        _AUTOCONFIGURATION,
     ),
     _acted(
         "nfs_root",
@@ -97,9 +83,7 @@ _ACTED = (
         "Puts `nfsroot=SERVER:VALUE` on the kernel command line; needs `nfs_server`.",
     ),
     _acted("memory", Kind.NUMBER, 128, "256", "Memory in MiB."),
-    _acted("maxmem", Kind.NUMBER, None, "256", "Most memory in MiB: equal to `memory`, or 0, for now."),
     _acted("vcpus", Kind.NUMBER, 1, "1", "Number of virtual CPUs: 1 for now."),
-    _acted("maxvcpus", Kind.NUMBER, None, "1", "Most virtual CPUs: equal to `vcpus`, or 0, for now."),
     _acted(
         "processor",
         Kind.TEXT,
@@ -132,17 +116,74 @@ _ACTED = (
         "What becomes of the domain when it crashes.",
         _ACTIONS,
     ),
+    _acted(
+        "on_watchdog",
+        Kind.TEXT,
+        "destroy",
+        '"restart"',
+        "What becomes of the domain when its watchdog ends it (xl).",
+        _ACTIONS,
+    ),
+    _acted(
+        "restart",
+        Kind.TEXT,
+        None,
+        '"onreboot"',
+        "What the domain is restarted after, where no `on_...` says it (xm): reboots, every end, or none.",
+        _RESTARTS,
+    ),
+    _acted(
+        "on_xend_start",
+        Kind.TEXT,
+        "ignore",
+        '"start"',
+        "Of a managed domain: what xend does when it starts for the first time after the host did.",
+        _XEND_STARTS,
+    ),
+    _acted(
+        "on_xend_stop",
+        Kind.TEXT,
+        "ignore",
+        '"shutdown"',
+        "Of a managed domain: what becomes of it when xend is stopped.",
+        _XEND_STOPS,
+    ),
+    _acted(
+        "console_scrollback",
+        Kind.NUMBER,
+        256,
+        "1024",
+        "Console output that is kept for those who attach later, in KiB: 16 to 16384 (Xenion's own key).",
+    ),
     _acted("type", Kind.TEXT, "pv", '"pv"', "Kind of guest (xl).", _GUESTS),
     _acted("builder", Kind.TEXT, "linux", '"generic"', "Kind of guest (xm).", _GUESTS),
+    _acted("pvh", Kind.FLAG, None, "0", "Kind of guest (old xl): 0, as only paravirtualised guests run."),
 )
 
-_PINNING = (
+_LIMITED = (
+    Key(
+        "maxmem",
+        Kind.NUMBER,
+        Status.ACCEPTED,
+        "Most memory in MiB, at least `memory`.",
+        example="maxmem = 256",
+        reason="the guest's memory does not grow",
+    ),
+    Key(
+        "maxvcpus",
+        Kind.NUMBER,
+        Status.ACCEPTED,
+        "Most virtual CPUs, at least `vcpus`.",
+        example="maxvcpus = 4",
+        reason="no virtual CPU can be added",
+    ),
     Key(
         "cpus",
         Kind.ITEM_OR_ITEMS,
         Status.ACCEPTED,
-        "Host CPUs that the domain is pinned to: kept, not acted on yet.",
+        "Host CPUs that the domain is pinned to, kept in its configuration.",
         example='cpus = "0-3,^1"',
+        reason="the guest runs on any CPU of the host",
     ),
     Key(
         "cpu",
@@ -150,109 +191,16 @@ _PINNING = (
         Status.ACCEPTED,
         "One host CPU that the domain is pinned to (xm; -1 is any): as `cpus`, which wins over it.",
         example="cpu = 2",
+        reason="the guest runs on any CPU of the host",
+        neutral=(-1,),
     ),
-)
-
-_LATER = "Not acted on yet."
-_NOT_PV = "Without effect on a paravirtualised guest."
-_DISPLAY = "Without effect: there is no virtual display."
-
-_ACCEPTED: tuple[tuple[str, Kind, str], ...] = (
-    (_LATER, Kind.NUMBER, "cpu_weight cpu_cap cap period slice latency extratime"),
-    (
-        _LATER,
-        Kind.TEXT,
-        "uuid pool seclabel init_seclabel on_watchdog on_soft_reset on_xend_start on_xend_stop",
-    ),
-    (_LATER, Kind.NUMBER, "max_grant_frames max_maptrack_frames max_grant_version max_event_channels"),
-    (
-        _LATER,
-        Kind.FLAG,
-        "nomigrate vncviewer xend_suspend_evtchn_compat suppress_spurious_page_faults s3_integrity",
-    ),
-    (_LATER, Kind.ITEM_OR_ITEMS, "cpus_soft"),
-    (_DISPLAY, Kind.TEXT, "vnclisten vncpasswd display xauthority keymap"),
-    (_DISPLAY, Kind.NUMBER, "vncdisplay"),
-    (_DISPLAY, Kind.FLAG, "vncunused vncconsole opengl"),
-    (
-        _NOT_PV,
-        Kind.FLAG,
-        "pae acpi acpi_s3 acpi_s4 acpi_laptop_slate apic nx hpet hap oos vpt_align nestedhvm altp2mhvm",
-    ),
-    (
-        _NOT_PV,
-        Kind.FLAG,
-        "xen_platform_pci stdvga nographic usb vkb_device dm_restrict vpmu msr_relaxed pvshim",
-    ),
-    (
-        _NOT_PV,
-        Kind.FLAG,
-        "spice spicedisable_ticketing spiceagent_mouse spicevdagent spice_clipboard_sharing",
-    ),
-    (_NOT_PV, Kind.NUMBER, "shadow_memory videoram mmio_hole usbversion stubdomain_memory rdm_mem_boundary"),
-    (_NOT_PV, Kind.NUMBER, "spiceport spicetls_port spiceusbredirection"),
-    (
-        _NOT_PV,
-        Kind.TEXT,
-        "boot bios bios_path_override hdtype vga soundhw acpi_firmware smbios_firmware ms_vm_genid",
-    ),
-    (
-        _NOT_PV,
-        Kind.TEXT,
-        "device_model device_model_version device_model_override device_model_user vendor_device",
-    ),
-    (
-        _NOT_PV,
-        Kind.TEXT,
-        "device_model_stubdomain_seclabel stubdomain_kernel stubdomain_cmdline stubdomain_ramdisk",
-    ),
-    (
-        _NOT_PV,
-        Kind.TEXT,
-        "pvshim_path pvshim_cmdline pvshim_extra spicehost spicepasswd spice_image_compression",
-    ),
-    (_NOT_PV, Kind.TEXT, "spice_streaming_video rdm gic_version vuart tee device_tree"),
-    (_NOT_PV, Kind.FLAG, "device_model_stubdomain_override"),
-    (_NOT_PV, Kind.ANY, "viridian timer_mode altp2m gfx_passthru serial usbdevice mca_caps"),
-    (_NOT_PV, Kind.ANY, "device_model_args device_model_args_pv device_model_args_hvm"),
-)
-
-_REFUSED: tuple[tuple[str, Kind, str, tuple[Value, ...]], ...] = (
-    ("Virtual disks.", Kind.ITEMS, "disk", ()),
-    ("Virtual network interfaces.", Kind.ITEMS, "vif", ()),
-    ("Number of virtual network interfaces (xm).", Kind.NUMBER, "nics", (-1,)),
-    ("A virtual display.", Kind.ITEMS, "vfb", ()),
-    ("A virtual display.", Kind.FLAG, "vnc sdl", ()),
-    ("Virtual devices.", Kind.ITEMS, "vtpm vscsi vusb p9 pvcalls channel vkb vsnd vdispl usbctrl usbdev", ()),
-    ("Host devices in the guest.", Kind.ITEMS, "pci irq irqs ioports iomem dtdev", ()),
-    ("Host devices in the guest.", Kind.FLAG, "pci_permissive pci_msitranslate pci_seize pci_power_mgmt", ()),
-    ("Host devices in the guest.", Kind.TEXT, "passthrough", ("disabled", "default", "0")),
-    ("A boot loader that reads the guest's disk.", Kind.TEXT, "bootloader bootentry bootargs firmware", ()),
-    ("A boot loader that reads the guest's disk.", Kind.ITEM_OR_ITEMS, "bootloader_args", ()),
-    ("The host's memory map in the guest.", Kind.FLAG, "e820_host", ()),
-    ("Virtual NUMA nodes.", Kind.ITEMS, "vnuma", ()),
-    ("CPU features shown to the guest.", Kind.ANY, "cpuid", ()),
-    ("Features required of the guest.", Kind.TEXT, "features", ()),
-    ("How the guest reads the time-stamp counter.", Kind.ANY, "tsc_mode", ("default", "0")),
-    ("A clock in local time.", Kind.FLAG, "localtime", ()),
-    ("An offset of the guest's clock, in seconds.", Kind.NUMBER, "rtc_timeoffset", ()),
-    ("Mask of the virtual CPUs that are online (xm).", Kind.NUMBER, "vcpu_avail", (1,)),
-    ("A processor trace buffer, in KiB.", Kind.NUMBER, "vmtrace_buf_kb", ()),
-    ("Guest memory in superpages (xm).", Kind.FLAG, "superpages", ()),
-    ("Highest machine address width, in bits (xm).", Kind.NUMBER, "machine_address_size", ()),
-    ("A domain that serves devices to others.", Kind.FLAG, "driver_domain blkif netif tpmif", ()),
 )
 
 
 def _all_keys() -> Iterator[Key]:
     yield from _ACTED
-    yield from _PINNING
-    for doc, kind, names in _ACCEPTED:
-        for name in names.split():
-            yield Key(name, kind, Status.ACCEPTED, doc)
-    for doc, kind, names, neutral in _REFUSED:
-        for name in names.split():
-            yield Key(name, kind, Status.REFUSED, doc, neutral=neutral)
+    yield from _LIMITED
+    yield from unsupported_keys()
 
 
 KEYS: dict[str, Key] = {key.name: key for key in _all_keys()}
@@ -268,23 +216,3 @@ def suggestion(name: str) -> str:
     begun = sorted((key for key in KEYS if len(name) > 2 and key.startswith(name)), key=len)
     nearest = begun or get_close_matches(name, KEYS, n=1, cutoff=0.7)
     return f": did you mean {nearest[0]}?" if nearest else ""
-
-
-def _row(key: Key) -> str:
-    literal = (
-        ""
-        if key.default is None
-        else f'`"{key.default}"`'
-        if isinstance(key.default, str)
-        else f"`{key.default}`"
-    )
-    choices = f" One of {', '.join(f'`{choice}`' for choice in key.choices)}." if key.choices else ""
-    example = f"`{key.example or f'{key.name} = {key.kind.example}'}`"
-    cells = (f"`{key.name}`", key.kind.value, literal, example, key.status.value, key.doc + choices)
-    return f"| {' | '.join(cells)} |"
-
-
-def reference() -> str:
-    """The table of all keys as Markdown, exactly as docs/config.md contains it."""
-    head = "| Key | Type | Default | Example | Status | Effect |\n|---|---|---|---|---|---|\n"
-    return head + "".join(f"{_row(key)}\n" for key in KEYS.values())

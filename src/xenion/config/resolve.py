@@ -6,15 +6,19 @@ Every function raises `ConfigError` with the key it is about; the caller knows t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from xenion.config.domain import Action, DomainConfig, Processor, check_name
+from xenion.config.domain import Action, DomainConfig, Processor, XendStart, XendStop, check_name
 from xenion.config.errors import ConfigError, shown
-from xenion.config.keys import KEYS, Key, Status
+from xenion.config.key import Key, Status
+from xenion.config.keys import KEYS
 from xenion.config.values import Given, Value
 
 # The fields of the kernel's ip= parameter in its order (Documentation/admin-guide/nfs/nfsroot.rst in Linux).
 _IP_FIELDS = ("ip", "nfs_server", "gateway", "netmask", "hostname", "interface", "dhcp")
 _CMDLINE_PARTS = ("root", "nfs_root", *_IP_FIELDS, "extra")
+
+_ONLY_PV = ": only paravirtualised guests are supported"
 
 
 def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
@@ -26,22 +30,24 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
     memory_mib = _number(given, "memory")
     _check_most(given, "maxvcpus", "vcpus", vcpus)
     _check_most(given, "maxmem", "memory", memory_mib)
-    kernel = given.path("kernel")
-    if kernel is None:
-        raise ConfigError('kernel is missing: give it, as in kernel = "/boot/vmlinuz"', key="kernel")
     return DomainConfig(
         name=_name(given, fallback_name),
-        kernel=kernel,
+        uuid=given.text("uuid").lower(),
+        kernel=_kernel(given),
         ramdisk=given.path("ramdisk") if given.text("ramdisk") else None,
         cmdline=_cmdline(given),
         memory_mib=memory_mib,
         vcpus=vcpus,
         processor=Processor(_text(given, "processor")),
-        on_poweroff=Action(_text(given, "on_poweroff")),
-        on_reboot=Action(_text(given, "on_reboot")),
-        on_crash=Action(_text(given, "on_crash")),
+        on_poweroff=_action(given, "on_poweroff"),
+        on_reboot=_action(given, "on_reboot"),
+        on_crash=_action(given, "on_crash"),
+        on_watchdog=Action(_text(given, "on_watchdog")),
+        on_xend_start=XendStart(_text(given, "on_xend_start")),
+        on_xend_stop=XendStop(_text(given, "on_xend_stop")),
+        console_scrollback_kib=_number(given, "console_scrollback"),
         cpus=_cpus(given, vcpus),
-        notes=_notes(given),
+        notes=_notes(given, {"maxvcpus": vcpus, "maxmem": memory_mib}),
     )
 
 
@@ -52,11 +58,18 @@ def _check(given: Given, key: Key) -> None:
     if value is None:
         return
     if key.choices and value not in key.choices:
-        hint = ": only paravirtualised guests are supported" if key.name in ("type", "builder") else ""
-        sentence = f"{key.name} must be one of {', '.join(key.choices)}, not {shown(value)}{hint}"
-        raise ConfigError(sentence, key=key.name)
-    if key.status is Status.REFUSED and value and value not in key.neutral:
-        raise ConfigError(f"{key.name} is not supported yet: remove it or leave it empty", key=key.name)
+        sentence = f"{key.name} must be one of {', '.join(key.choices)}, not {shown(value)}"
+        raise ConfigError(sentence + _hint(key.name, value), key=key.name)
+    if key.name == "pvh" and value:
+        raise ConfigError(f"pvh must be 0{_ONLY_PV}", key="pvh")
+
+
+def _hint(key: str, value: object) -> str:
+    if key in ("type", "builder"):
+        return _ONLY_PV
+    if (key, value) == ("on_xend_stop", "suspend"):
+        return ": suspend is not supported yet, use shutdown or destroy"
+    return ""
 
 
 def _text(given: Given, key: str) -> str:
@@ -79,16 +92,34 @@ def _name(given: Given, fallback: str) -> str:
     return fallback
 
 
+def _kernel(given: Given) -> Path:
+    kernel = given.path("kernel")
+    if kernel is None:
+        loader = " (a boot loader is not supported yet)" if given.text("bootloader") else ""
+        sentence = f'kernel is missing: give it, as in kernel = "/boot/vmlinuz"{loader}'
+        raise ConfigError(sentence, key="kernel")
+    return kernel
+
+
 def _check_most(given: Given, key: str, of: str, amount: int) -> None:
     most = given.number(key, 0)
-    if most not in (0, amount):
-        raise ConfigError(f"{key} must equal {of} ({amount}) for now, not {shown(most)}: remove it", key=key)
+    if most and most < amount:
+        raise ConfigError(f"{key} must be at least {of} ({amount}), not {shown(most)}: raise it", key=key)
+
+
+def _action(given: Given, key: str) -> Action:
+    """What `key` says, or else xm's old `restart`, which says it for the three ends at once."""
+    if key in given or "restart" not in given:
+        return Action(_text(given, key))
+    after = given.text("restart")
+    restarts = after == "always" or (after == "onreboot" and key == "on_reboot")
+    return Action.RESTART if restarts else Action.DESTROY
 
 
 def _cmdline(given: Given) -> str:
     if "cmdline" in given:
         return given.text("cmdline")
-    root = given.text("root")
+    root = given.text("root").removeprefix("root=")
     parts = (f"root={root}" if root else "", _nfsroot(given), _ip(given), given.text("extra"))
     return " ".join(part for part in parts if part)
 
@@ -104,15 +135,15 @@ def _nfsroot(given: Given) -> str:
 
 
 def _asks_for_ip(given: Given) -> bool:
-    return bool(given.text("ip")) or _text(given, "dhcp") != "off"
+    return bool(given.text("ip").removeprefix("ip=")) or _text(given, "dhcp") != "off"
 
 
 def _ip(given: Given) -> str:
     if not _asks_for_ip(given):
         return ""
     if not any(field in given for field in _IP_FIELDS[1:]):
-        return f"ip={given.text('ip')}"
-    return "ip=" + ":".join(_text(given, field) for field in _IP_FIELDS)
+        return f"ip={given.text('ip').removeprefix('ip=')}"
+    return "ip=" + ":".join(_text(given, field) for field in _IP_FIELDS).removeprefix("ip=")
 
 
 def _cpus(given: Given, vcpus: int) -> str:
@@ -127,30 +158,18 @@ def _cpus(given: Given, vcpus: int) -> str:
     return cpus or (str(cpu) if cpu >= 0 else "")
 
 
-_ACTS_AS = {
-    "preserve": "destroy",
-    "rename-restart": "restart",
-    "coredump-destroy": "destroy",
-    "coredump-restart": "restart",
-}
-
-
-def _notes(given: Given) -> tuple[str, ...]:
+def _notes(given: Given, amounts: Mapping[str, int]) -> tuple[str, ...]:
+    """What has no effect; a limit that equals its one of `amounts` asks for nothing."""
     notes = []
     for key in KEYS.values():
         value = given.converted(key.name, key.kind) if key.status is Status.ACCEPTED else None
-        if value and value != -1:
-            notes.append(f"{key.name}: {key.doc}")
-    notes += [
-        f"{name}: {given.text(name)} acts as {_ACTS_AS[given.text(name)]} until there is a daemon to do more."
-        for name in ("on_poweroff", "on_reboot", "on_crash")
-        if name in given and given.text(name) in _ACTS_AS
-    ]
+        if value and value not in key.neutral and value != amounts.get(key.name):
+            notes.append(key.note)
     if "cmdline" in given:
         notes += [
-            f"{key}: Ignored, as cmdline is the whole command line." for key in _CMDLINE_PARTS if key in given
+            f"{key}: ignored, as cmdline is the whole command line" for key in _CMDLINE_PARTS if key in given
         ]
     elif not _asks_for_ip(given):
         unused = [key for key in ("gateway", "netmask", "hostname", "interface") if key in given]
-        notes += [f"{key}: Without effect, as neither ip nor dhcp asks for an address." for key in unused]
+        notes += [f"{key}: without effect, as neither ip nor dhcp asks for an address" for key in unused]
     return tuple(notes)

@@ -22,6 +22,7 @@ else:
     Value = object
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18}|0x[0-9a-fA-F]{1,16})")
+_FLAGS = {"0": False, "1": True, "no": False, "yes": True}
 
 
 class Kind(Enum):
@@ -30,6 +31,7 @@ class Kind(Enum):
     TEXT = "text"
     PATH = "path"
     NUMBER = "number"
+    DECIMAL = "number, also with a point"
     FLAG = "0 or 1"
     ITEMS = "list of texts"
     ITEM_OR_ITEMS = "text or list of texts"
@@ -42,6 +44,7 @@ class Kind(Enum):
             Kind.TEXT: '"..."',
             Kind.PATH: '"/..."',
             Kind.NUMBER: "1",
+            Kind.DECIMAL: "1.5",
             Kind.FLAG: "1",
             Kind.ITEMS: '["..."]',
             Kind.ITEM_OR_ITEMS: '"..."',
@@ -65,10 +68,20 @@ def number(key: str, value: Value) -> int:
     return value
 
 
+def decimal(key: str, value: Value) -> int | float:
+    """A number, whole or not."""
+    if isinstance(value, float):
+        return value
+    try:
+        return number(key, value)
+    except ConfigError:
+        raise ConfigError(f"{key} must be a number, not {shown(value)}", key=key) from None
+
+
 def flag(key: str, value: Value) -> bool:
-    """A truth value: True, False, 0, 1, or the text of one of these numbers."""
-    if value in ("0", "1"):
-        return value == "1"
+    """A truth value: True, False, 0, 1, the text of one of these numbers, or xm's yes and no."""
+    if isinstance(value, str) and value in _FLAGS:
+        return _FLAGS[value]
     if not isinstance(value, int) or value not in (0, 1):
         raise ConfigError(f"{key} must be 0 or 1, not {shown(value)}", key=key)
     return bool(value)
@@ -108,6 +121,8 @@ def converted(key: str, kind: Kind, value: Value) -> object:
             return path(key, value)
         case Kind.NUMBER:
             return number(key, value)
+        case Kind.DECIMAL:
+            return decimal(key, value)
         case Kind.FLAG:
             return flag(key, value)
         case Kind.ITEMS:

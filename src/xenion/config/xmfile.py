@@ -109,7 +109,7 @@ def _override(name: str, written: str) -> Value:
     except ConfigError:
         value = written
     kind = KEYS[name].kind if name in KEYS else Kind.ANY
-    if isinstance(value, str) or kind in (Kind.NUMBER, Kind.FLAG, Kind.ANY):
+    if isinstance(value, str) or kind in (Kind.NUMBER, Kind.DECIMAL, Kind.FLAG, Kind.ANY):
         plain = value
     elif kind in (Kind.ITEMS, Kind.ITEM_OR_ITEMS) and isinstance(value, list | tuple):
         return value

@@ -1,7 +1,7 @@
-"""The console back end (public/io/console.h), and the hub that joins it to people, logs and scrollback.
+"""The console back end (public/io/console.h), and the hub that joins it to people, a log and what is kept.
 
 Neither has a thread or does I/O. When the guest notifies, the domain process calls ``on_event`` and then
-``ConsoleHub.pull`` until it moves nothing; so it does whenever a reader took something, because a full reader
+``ConsoleHub.pull`` until it moves nothing; so it does whenever a reader took something, because a reader that lags
 holds the guest back and no event tells of its room.
 """
 
@@ -12,7 +12,8 @@ from xenion.dom0.ring import Fence, Port, RingError, RingReader, RingWriter, Sha
 
 SCROLLBACK_BYTES = 256 * 1024
 INPUT_BYTES = 64 * 1024
-READER_BYTES = 64 * 1024
+TAKE_BYTES = 64 * 1024
+FROM_NOW_ON = -1
 
 
 class ConsoleBackend:
@@ -76,101 +77,102 @@ class ConsoleBackend:
 
 
 class ConsoleReader:
-    """One attached reader's queue, made by ``ConsoleHub.attach``."""
+    """One reader's place in the output, made by ``ConsoleHub.attach``."""
 
-    def __init__(self, replay: bytes, limit: int, *, lossless: bool) -> None:
-        self._queue = bytearray(replay)
-        self._limit = max(limit, 1)
-        self.lossless = lossless
-        self.dropped = 0
-        """Bytes that a reader which is not lossless was too slow for."""
+    def __init__(self, hub: "ConsoleHub", first: int, lost: int) -> None:
+        self._hub = hub
+        self.next = first
+        """The number of the next byte to be taken."""
+        self.lost = lost
+        """Bytes that it asked for and that were not kept any more."""
 
     @property
     def pending(self) -> int:
         """Bytes that wait to be taken."""
-        return len(self._queue)
+        return self._hub.end - self.next
 
-    @property
-    def room(self) -> int:
-        """Bytes that fit now. A replay may fill the queue beyond its limit, then this is 0."""
-        return max(self._limit - len(self._queue), 0)
-
-    def take(self, limit: int = READER_BYTES) -> bytes:
-        """Remove and return up to ``limit`` bytes, oldest first."""
-        taken = bytes(self._queue[:limit])
-        del self._queue[: len(taken)]
+    def take(self, limit: int = TAKE_BYTES) -> bytes:
+        """The next bytes, at most ``limit``; they count as taken."""
+        taken = self._hub.kept(self.next, limit)
+        self.next += len(taken)
         return taken
-
-    def put(self, data: bytes) -> None:
-        """Append output; a reader that is not lossless forgets its oldest bytes to make room. For the hub."""
-        self._queue += data
-        excess = len(self._queue) - self._limit
-        if not self.lossless and excess > 0:
-            del self._queue[:excess]
-            self.dropped += excess
 
 
 class ConsoleHub:
-    """Fans a domain's console out to readers, scrollback and log, and merges writers into its input.
+    """Numbers a domain's output, keeps the end of it, shows it to readers and a log, and merges writers' input.
 
-    ``log`` gets every byte once, in order, and must not raise. A lossless reader loses nothing: output stays
-    in the guest's ring while such a reader's queue is full, so it can hold the guest back; detach what no
-    longer reads.
+    The first byte is number 0. ``log`` gets every byte once, in order, and must not raise. No reader loses a byte:
+    output stays in the guest's ring while a reader is ``scrollback`` bytes behind, so it can hold the guest back;
+    detach what does not read. The back end comes with each boot of the guest; the numbers go on.
     """
 
     def __init__(
-        self,
-        backend: ConsoleBackend,
-        *,
-        scrollback: int = SCROLLBACK_BYTES,
-        log: Callable[[bytes], None] | None = None,
+        self, *, scrollback: int = SCROLLBACK_BYTES, log: Callable[[bytes], None] | None = None
     ) -> None:
-        self._backend = backend
-        self._scrollback = bytearray()
-        self._scrollback_limit = scrollback
+        self._backend: ConsoleBackend | None = None
+        self._kept = bytearray()
+        self._limit = max(scrollback, XENCONS_OUT_SIZE)
         self._log = log
         self._readers: list[ConsoleReader] = []
+        self.end = 0
+        """The number of the byte that comes next."""
+
+    def connect(self, backend: ConsoleBackend | None) -> None:
+        """The guest's present console; None between two boots: output and input wait."""
+        self._backend = backend
 
     @property
-    def scrollback(self) -> bytes:
-        """The newest output, at most the configured number of bytes."""
-        return bytes(self._scrollback)
+    def start(self) -> int:
+        """The number of the oldest byte that is kept."""
+        return self.end - len(self._kept)
 
     @property
     def room(self) -> int:
-        """Bytes that can be published now without loss; at most one ring."""
-        return min((r.room for r in self._readers if r.lossless), default=XENCONS_OUT_SIZE)
+        """Bytes that can be published now without loss to a reader."""
+        behind = min((reader.next for reader in self._readers), default=self.end)
+        return max(self._limit - (self.end - behind), 0)
 
-    def attach(
-        self, *, replay: bool = True, limit: int = READER_BYTES, lossless: bool = True
-    ) -> ConsoleReader:
-        """Add a reader with a queue of ``limit`` bytes, filled with the scrollback if ``replay``."""
-        reader = ConsoleReader(self.scrollback if replay else b"", limit, lossless=lossless)
+    def kept(self, first: int, limit: int) -> bytes:
+        """At most ``limit`` kept bytes from number ``first`` on."""
+        at = first - self.start
+        return bytes(self._kept[at : at + limit])
+
+    def tail(self, limit: int) -> bytes:
+        """The newest bytes."""
+        return self.kept(max(self.end - limit, self.start), limit)
+
+    def attach(self, since: int | None = None) -> ConsoleReader:
+        """A reader from byte number ``since`` on, or from all that is kept, or FROM_NOW_ON."""
+        wanted = self.start if since is None else self.end if since == FROM_NOW_ON else min(since, self.end)
+        first = max(wanted, self.start)
+        reader = ConsoleReader(self, first, first - wanted)
         self._readers.append(reader)
         return reader
 
     def detach(self, reader: ConsoleReader) -> None:
-        """Remove a reader; what it has queued can still be taken. Detaching twice is harmless."""
+        """Remove a reader. Detaching twice is harmless."""
         self._readers = [other for other in self._readers if other is not reader]
 
     def write(self, data: bytes) -> int:
-        """Input from any writer, as ``ConsoleBackend.feed``; writers interleave where one was cut short."""
-        return self._backend.feed(data)
+        """Input from any writer; how many bytes were accepted. Writers interleave where one was cut short."""
+        return self._backend.feed(data) if self._backend is not None else 0
 
     def pull(self) -> int:
         """Move one ring's worth of output at most from the guest to everybody; how many bytes moved."""
-        output = self._backend.drain(min(self.room, XENCONS_OUT_SIZE))
+        if self._backend is None or not (room := min(self.room, XENCONS_OUT_SIZE)):
+            return 0
+        output = self._backend.drain(room)
         if output:
             self.publish(output)
         return len(output)
 
     def publish(self, output: bytes) -> None:
-        """Hand output to log, scrollback and readers; beyond ``room`` a lossless queue outgrows its limit."""
+        """Hand output to log and readers; what a reader has not taken is kept, beyond ``room`` too."""
         if self._log is not None:
             self._log(output)
-        self._scrollback += output
-        excess = len(self._scrollback) - self._scrollback_limit
-        if excess > 0:
-            del self._scrollback[:excess]
-        for reader in self._readers:
-            reader.put(output)
+        self._kept += output
+        self.end += len(output)
+        oldest = min((reader.next for reader in self._readers), default=self.end)
+        spare = min(len(self._kept) - self._limit, oldest - self.start)
+        if spare > 0:
+            del self._kept[:spare]

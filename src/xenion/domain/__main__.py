@@ -2,6 +2,6 @@
 
 import sys
 
-from xenion.domain.main import main
+from xenion.domain.main import run
 
-sys.exit(main(sys.argv))
+run(sys.argv)

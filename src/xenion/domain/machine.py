@@ -1,15 +1,12 @@
-"""A whole machine for one guest: the domain, its Dom0 back ends, and Dom0's thread that serves them."""
+"""A whole machine for one boot of a guest: the domain, and its Dom0 back ends on Dom0's thread."""
 
 import os
-import selectors
 import threading
 import time
-import traceback
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
+from uuid import UUID
 
 from xenion.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE
 from xenion.abi.sched import (
@@ -25,15 +22,16 @@ from xenion.core import lib
 from xenion.dom0.console import ConsoleBackend, ConsoleHub
 from xenion.dom0.ring import RingError
 from xenion.dom0.xenstore.connection import Connection
-from xenion.dom0.xenstore.domain_tree import DomainNodes, populate
+from xenion.dom0.xenstore.domain_tree import DomainNodes, populate, vm_path
+from xenion.dom0.xenstore.errors import StoreError
+from xenion.dom0.xenstore.paths import domain_path
 from xenion.dom0.xenstore.ring import XenstoreRing
 from xenion.dom0.xenstore.store import Store
-from xenion.domain.stream import ConsoleStream
+from xenion.domain.loop import READ, Loop, Timer
 from xenion.processor import Processor, ProcessorError
 from xenion.vmm.domain import Domain
 from xenion.vmm.events import EventChannels
 
-DOMID = 1
 PAGES_PER_MIB = 256
 REASONS = {
     SHUTDOWN_poweroff: "poweroff",
@@ -42,9 +40,10 @@ REASONS = {
     SHUTDOWN_crash: "crash",
     SHUTDOWN_watchdog: "watchdog",
 }
-LAST_WORDS_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 3600.0
 EMERGENCY_BYTES, EMERGENCY_LOOK_SECONDS = 1 << 16, 0.1
+PULLS = 32
+"""Rings full of output that are moved before others on Dom0's thread have their turn."""
 
 
 class Page:
@@ -86,46 +85,77 @@ class Files:
         self.ramdisk.seek(0)
         return self.ramdisk.read()
 
+    def close(self) -> None:
+        self.kernel.close()
+        if self.ramdisk is not None:
+            self.ramdisk.close()
+
+
+def open_files(kernel: int, ramdisk: int) -> Files:
+    """Around descriptors that are ours from now on; -1: none."""
+    return Files(os.fdopen(kernel, "rb"), os.fdopen(ramdisk, "rb") if ramdisk >= 0 else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the domain is; `name` is the configuration's."""
+
+    domid: int
+    uuid: UUID
+
 
 class Machine:
-    """Built and ready in the constructor; `run` until the guest stops.
+    """Built and ready in the constructor; `start`, then `run` until the guest stops, then `close`.
 
-    KernelImageError, DomainBuildError, ProcessorError, OSError.
+    Everything but `run` and `close` is for Dom0's thread, the loop's. KernelImageError, DomainBuildError,
+    ProcessorError, OSError.
     """
 
     def __init__(
         self,
         config: DomainConfig,
+        identity: Identity,
         files: Files,
         processor: Processor,
-        *,
-        console_fd: int | None = None,
-        log: Callable[[bytes], None] | None = None,
+        loop: Loop,
+        hub: ConsoleHub,
     ) -> None:
         image, ramdisk = files.read_kernel(), files.read_ramdisk()
         check_memory(image, ramdisk, config.memory_mib * PAGES_PER_MIB)
+        self._loop = loop
+        self._hub = hub
+        self._identity = identity
         self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        self._console_fd = console_fd
         self._emergency = bytearray()
         self._emergency_taken = threading.Event()
-        self.uuid = uuid.uuid4()
         self.domain = Domain(
             processor,
-            domid=DOMID,
+            domid=identity.domid,
             nr_pages=config.memory_mib * PAGES_PER_MIB,
-            handle=self.uuid.bytes,
+            handle=identity.uuid.bytes,
             notify_fd=self._notify_fd,
             console_output=self._write_emergency,
         )
         self._console_port, self._store_port = GuestPort(self.domain.events), GuestPort(self.domain.events)
         self._store_port.number = self.domain.events.bind_dom0(self._serve_store)
-        self._console_port.number = self.domain.events.bind_dom0(self._serve_console)
+        self._console_port.number = self.domain.events.bind_dom0(self.serve_console)
         self.boot_state = self._build(config, image, ramdisk)
-        self._connect_console(log)
+        self._backend = ConsoleBackend(
+            self._page(self.boot_state.console_pfn), self._console_port, lib.core_fence
+        )
         self._connect_store(config)
         self.log_error: Callable[[str], None] = lambda text: None
-        self._ended = threading.Event()
+        self.on_notified: Callable[[], None] = lambda: None
+        """Called when the guest may have come to hold still."""
+        self.on_stopped: Callable[[], None] = lambda: None
+        """Called when it has stopped and its last words are out."""
+        self.flush: Callable[[], None] = lambda: None
+        """Called when there may be output for the console's readers."""
         self._more_store = False
+        self._holders: set[str] = set()
+        self._watchdog: Timer | None = None
+        self._deadline = 0
+        """ns of system time for which `_watchdog` is set."""
 
     # --- construction
 
@@ -160,19 +190,14 @@ class Machine:
             )
         return Page(self.domain.memory.page(mfn))
 
-    def _connect_console(self, log: Callable[[bytes], None] | None) -> None:
-        backend = ConsoleBackend(self._page(self.boot_state.console_pfn), self._console_port, lib.core_fence)
-        self._backend = backend
-        self.console = ConsoleHub(backend, log=log)
-        self._stream: ConsoleStream | None = None
-
     def _connect_store(self, config: DomainConfig) -> None:
-        domain, state = self.domain, self.boot_state
-        store, memory_kib = Store(), config.memory_mib * 1024
+        domain, state, domid = self.domain, self.boot_state, self._identity.domid
+        self._store, self._dom0 = Store(), Connection(0)
+        memory_kib = config.memory_mib * 1024
         nodes = DomainNodes(
-            domid=DOMID,
+            domid=domid,
             name=config.name,
-            uuid=str(self.uuid),
+            uuid=str(self._identity.uuid),
             memory_target_kib=memory_kib,
             memory_static_max_kib=memory_kib,
             vcpus=config.vcpus,
@@ -189,12 +214,52 @@ class Machine:
             ramdisk=str(config.ramdisk or ""),
             cmdline=config.cmdline,
         )
-        populate(store, Connection(0), nodes)
-        store.introduce(DOMID)
-        guest = Connection(DOMID)
+        populate(self._store, self._dom0, nodes)
+        self._store.introduce(domid)
         self._store_ring = XenstoreRing(
-            self._page(state.xenstore_pfn), self._store_port, lib.core_fence, store, guest
+            self._page(state.xenstore_pfn), self._store_port, lib.core_fence, self._store, Connection(domid)
         )
+
+    # --- what the toolstack asks
+
+    def hold(self, who: str) -> None:
+        """The guest executes nothing from soon on (`domain.parked`), until all who hold it have let go."""
+        self._holders.add(who)
+        self.domain.pause()
+
+    def let_go(self, who: str) -> None:
+        """Harmless when `who` does not hold it."""
+        self._holders.discard(who)
+        if not self._holders:
+            self.domain.unpause()
+
+    def held_by(self, who: str) -> bool:
+        return who in self._holders
+
+    def feed(self, data: bytes) -> int:
+        """Input for the guest's console; how many bytes of it had room."""
+        try:
+            return self._hub.write(data)
+        except RingError as error:
+            self.log_error(str(error))
+            return len(data)
+
+    def read_node(self, path: str) -> bytes:
+        """A node of the guest's home in its store; empty when there is none."""
+        try:
+            return self._store.read(self._dom0, f"{domain_path(self._identity.domid)}/{path}")
+        except StoreError:
+            return b""
+
+    def write_node(self, path: str, value: str) -> None:
+        """Sets a node of the guest's home; the guest's watches fire."""
+        self._store.write(self._dom0, f"{domain_path(self._identity.domid)}/{path}", value.encode())
+        self._serve_store()
+
+    def rename(self, name: str) -> None:
+        """The domain's name, as its store tells it."""
+        self._store.write(self._dom0, f"{vm_path(str(self._identity.uuid))}/name", name.encode())
+        self.write_node("name", name)
 
     # --- Dom0's thread
 
@@ -208,109 +273,105 @@ class Machine:
         if self._more_store:
             self.domain.wake_dom0()
 
-    def _serve_console(self) -> None:
+    def serve_console(self) -> None:
+        """Moves output on that the readers have room for. A guest that never stops has it moved in many turns."""
         try:
             self._backend.on_event()
-            self._pull()
+            self._take_emergency()
+            for _ in range(PULLS):
+                if not self._hub.pull():
+                    break
+                self.flush()
+            else:
+                self.domain.wake_dom0()
         except RingError as error:
             self.log_error(str(error))
-
-    def _pull(self) -> None:
-        """Moves output on as long as there is some and the attached stream has room."""
-        self._take_emergency()
-        while self.console.pull():
-            self._flush()
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._stream is not None:
-            self._stream.flush()
+        self.flush()
 
     def _write_emergency(self, data: bytes) -> None:
         """On the vCPU's thread: a hand-over to Dom0's thread, which owns the console. A reader that is slow holds the
-        guest back."""
-        while len(self._emergency) > EMERGENCY_BYTES and not self.domain.stopping:
+        guest back, but never from being stopped or paused."""
+        domain = self.domain
+        while len(self._emergency) > EMERGENCY_BYTES and not (domain.stopping or domain.paused):
             self._emergency_taken.clear()
             self._emergency_taken.wait(EMERGENCY_LOOK_SECONDS)
         self._emergency += data
         self.domain.wake_dom0()
 
     def _take_emergency(self) -> None:
-        while self._emergency and (room := min(self.console.room, len(self._emergency))):
+        room = min(self._hub.room, len(self._emergency))
+        if room:
             data = bytes(self._emergency[:room])
             del self._emergency[:room]
             self._emergency_taken.set()
-            self.console.publish(data)
-            self._flush()
+            self._hub.publish(data)
 
-    def _serve(self) -> None:
-        """Dom0's thread. A bug of ours in it ends the domain: one whose back ends are dead is no use to anybody."""
-        try:
-            self._serve_until_end()
-        except Exception:  # noqa: BLE001  whatever it was goes to the report
-            self.domain.fail(traceback.format_exc())
+    def _on_notify(self, mask: int) -> None:
+        os.eventfd_read(self._notify_fd)
+        self.domain.events.dispatch()
+        if self._more_store:
+            self._serve_store()
+        self.serve_console()
+        self._look_at_watchdogs()
+        self.on_notified()
 
-    def _serve_until_end(self) -> None:
-        """Until the guest has ended and its last words are out."""
-        while not self._ended.is_set():
-            self._serve_once(self._watchdog_wait())
-        deadline = time.monotonic() + LAST_WORDS_SECONDS
-        self._serve_console()
-        while self._stream is not None and self._stream.busy and time.monotonic() < deadline:
-            self._serve_once(0.1)
-
-    def _watchdog_wait(self) -> float | None:
-        """Seconds until a watchdog of the guest's expires; one that has expired ends the domain."""
+    def _look_at_watchdogs(self) -> None:
+        """Sets the clock for one that expires earlier than what it was set for."""
         deadline = self.domain.watchdogs.next_deadline
-        if deadline is None:
-            return None
-        left = deadline - self.domain.system_time()
-        if left <= 0:
+        if deadline is None or (self._watchdog is not None and self._deadline <= deadline):
+            return
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._deadline = deadline
+        left = max(deadline - self.domain.system_time(), 0) / 1e9
+        self._watchdog = self._loop.later(min(left, LONGEST_WAIT_SECONDS), self._on_watchdog)
+
+    def _on_watchdog(self) -> None:
+        """One that has expired ends the domain; it may have been put off, though."""
+        self._watchdog = None
+        deadline = self.domain.watchdogs.next_deadline
+        if deadline is not None and deadline <= self.domain.system_time():
             self.domain.shutdown(SHUTDOWN_watchdog)
-            return None
-        return min(left / 1e9, LONGEST_WAIT_SECONDS)
+        else:
+            self._look_at_watchdogs()
 
-    def _serve_once(self, timeout: float | None) -> None:
-        for key, mask in self._selector.select(timeout):
-            if key.fd == self._notify_fd:
-                os.eventfd_read(self._notify_fd)
-                self.domain.events.dispatch()
-                if self._more_store:
-                    self._serve_store()
-            elif self._stream is not None and self._stream.attached:
-                self._stream.on_ready(mask)
-        self._serve_console()
+    def _attach(self) -> None:
+        self._loop.watch(self._notify_fd, READ, self._on_notify)
+        self._hub.connect(self._backend)
 
-    # --- running
+    def _detach(self) -> None:
+        """Takes the guest's last words, whether or not readers have room for them."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._loop.watch(self._notify_fd, 0, self._on_notify)
+        try:
+            while output := self._backend.drain():
+                self._hub.publish(output)
+        except RingError as error:
+            self.log_error(str(error))
+        if self._emergency:
+            self._hub.publish(bytes(self._emergency))
+            self._emergency.clear()
+        self._hub.connect(None)
+        self.flush()
+        self.on_stopped()
 
-    def prepare(self) -> None:
-        """Starts Dom0's thread: everything that needs rights is done after this."""
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._notify_fd, selectors.EVENT_READ)
-        if self._console_fd is not None:
-            self._stream = ConsoleStream(self.console, self._console_fd, self._selector)
-        self._thread = threading.Thread(target=self._serve, name="dom0", daemon=True)
-        self._thread.start()
+    # --- running, on the vCPU's thread
+
+    def start(self) -> None:
+        """Joins Dom0's thread: everything that needs rights is done after this."""
+        self._loop.call_and_wait(self._attach)
 
     def run(self) -> str:
-        """Runs the guest on this thread; why it stopped ("poweroff", "reboot", "suspend", "crash")."""
+        """Runs the guest on this thread; why it stopped, one of REASONS."""
         try:
             self.domain.run()
         except ProcessorError as error:
             self.domain.fail(str(error))
-        self._ended.set()
-        os.eventfd_write(self._notify_fd, 1)
-        self._thread.join()
-        self._selector.close()
+        self._loop.call_and_wait(self._detach)
         reason = self.domain.stop_reason
         return REASONS.get(SHUTDOWN_crash if reason is None else reason, "crash")
 
     def close(self) -> None:
         self.domain.close()
         os.close(self._notify_fd)
-
-
-def open_files(config: DomainConfig) -> Files:
-    """OSError with the path."""
-    ramdisk = Path(config.ramdisk).open("rb") if config.ramdisk else None  # noqa: SIM115  open for the domain's life
-    return Files(Path(config.kernel).open("rb"), ramdisk)

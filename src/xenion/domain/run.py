@@ -4,9 +4,12 @@ import threading
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from uuid import uuid4
 
 from xenion.config.domain import DomainConfig
-from xenion.domain.machine import Files, Machine
+from xenion.dom0.console import ConsoleHub
+from xenion.domain.loop import Loop
+from xenion.domain.machine import Files, Identity, Machine
 from xenion.domain.report import write_report
 from xenion.processor import Processor
 from xenion.processor.choose import open_processor
@@ -35,9 +38,10 @@ def run_guest(
     config = DomainConfig(name="guest", kernel=Path("/guest"), cmdline=cmdline, memory_mib=memory_mib)
     output = bytearray()
     chosen = open_processor(processor) if isinstance(processor, str) else processor
-    machine = Machine(
-        config, Files(BytesIO(data), BytesIO(ramdisk) if ramdisk else None), chosen, log=output.extend
-    )
+    files = Files(BytesIO(data), BytesIO(ramdisk) if ramdisk else None)
+    loop = Loop()
+    machine = Machine(config, Identity(1, uuid4()), files, chosen, loop, ConsoleHub(log=output.extend))
+    loop.start(lambda: machine.domain.fail("a bug of ours on Dom0's thread"))
     late = threading.Event()
 
     def expire() -> None:
@@ -46,7 +50,7 @@ def run_guest(
 
     watchdog = threading.Timer(timeout_s, expire)
     try:
-        machine.prepare()
+        machine.start()
         watchdog.start()
         reason = machine.run()
         reason = "timeout" if late.is_set() else reason
@@ -58,4 +62,6 @@ def run_guest(
     finally:
         watchdog.cancel()
         machine.close()
+        loop.stop()
+        loop.close()
     return GuestOutcome(output.decode(errors="replace"), reason, report)

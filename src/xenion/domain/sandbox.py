@@ -16,6 +16,7 @@ KEPT = {
         "read", "write", "readv", "writev", "pwrite64", "close", "lseek", "fstat", "fsync", "fcntl", "dup",
         "ftruncate", "sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown",
     ),
+    "xend and console clients connect to sockets that listen already": ("accept4", "getsockname", "getsockopt"),
     "Dom0's thread waits for them": (
         "epoll_wait", "epoll_pwait", "epoll_ctl", "epoll_create1", "poll", "ppoll", "select", "pselect6", "eventfd2",
     ),
@@ -37,11 +38,12 @@ KEPT = {
 
 REFUSED_QUIETLY = (
     "open", "openat", "stat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",
-    "getcwd", "ioctl", "getdents64", "socket", "uname", "sysinfo", "prlimit64", "unlink",
+    "getcwd", "getdents64", "socket", "uname", "sysinfo", "prlimit64", "unlink",
 )  # fmt: skip
 
 PR_SET_NAME, PR_SET_NO_NEW_PRIVS = 15, 38
 CLONE_THREAD = 0x10000
+FIONBIO = 0x5421
 
 
 class SandboxError(Exception):
@@ -87,8 +89,9 @@ def _add_restricted(seccomp: Any, rules: Any) -> None:
     _add(
         seccomp, rules, seccomp.ERRNO(errno.ENOSYS), "clone3"
     )  # its flags cannot be seen: clone is tried then
-    _add(seccomp, rules, seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, PR_SET_NAME))
-    _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), "prctl", seccomp.Arg(0, seccomp.NE, PR_SET_NAME))
+    for name, argument, only in (("prctl", 0, PR_SET_NAME), ("ioctl", 1, FIONBIO)):
+        _add(seccomp, rules, seccomp.ALLOW, name, seccomp.Arg(argument, seccomp.EQ, only))
+        _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), name, seccomp.Arg(argument, seccomp.NE, only))
 
 
 def _add(seccomp: Any, rules: Any, action: int, name: str, *arguments: Any) -> None:

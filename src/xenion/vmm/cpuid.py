@@ -8,8 +8,8 @@ from xenion.abi.cpuid import (
     XEN_CPUID_SIGNATURE_ECX,
     XEN_CPUID_SIGNATURE_EDX,
 )
+from xenion.abi.version import MAJOR, MINOR
 from xenion.processor import CpuidLeaf
-from xenion.vmm.hypercalls.version import MAJOR, MINOR
 
 LAST_LEAF = XEN_CPUID_FIRST_LEAF + 2
 HYPERCALL_PAGES = 1

@@ -14,6 +14,7 @@ from xenion.core import ffi, lib
 from xenion.processor import Callbacks, Processor
 from xenion.vmm import privileged
 from xenion.vmm.clock import scaling
+from xenion.vmm.cpu_time import CpuTime
 from xenion.vmm.cpuid import domain_leaves
 from xenion.vmm.errors import GuestError
 from xenion.vmm.events import EventChannels
@@ -53,7 +54,8 @@ class Domain:
     ) -> None:
         self.domid = domid
         self._notify_fd = notify_fd
-        self._closed = False
+        self._closed = self._running = False
+        self._cpu_time = CpuTime()
         self.handle = handle
         self.processor = processor
         self.console_output = console_output
@@ -119,7 +121,12 @@ class Domain:
 
     def run(self) -> None:
         """Until the domain stops; ProcessorError if the processor fails it."""
-        self.processor.run()
+        self._running = True
+        try:
+            with self._cpu_time.counting():
+                self.processor.run()
+        finally:
+            self._running = False
         if self.state.crashed and self.failure is None:
             self.failure = ffi.string(self.state.crash_reason).decode()
             self.stop_reason = SHUTDOWN_crash
@@ -128,6 +135,50 @@ class Domain:
         """Any thread: `run` returns soon."""
         if not self._closed:
             lib.core_stop(self.state)
+
+    def pause(self) -> None:
+        """Any thread: soon no vCPU executes another instruction. A flag, no count; guest time goes on.
+
+        Dom0 is woken when the domain has come to be `parked`. Events that come meanwhile wait for `unpause`.
+        """
+        if not self._closed:
+            lib.core_pause(self.state)
+
+    def unpause(self) -> None:
+        """Any thread: the guest goes on, if it has begun."""
+        if not self._closed:
+            lib.core_unpause(self.state)
+
+    @property
+    def paused(self) -> bool:
+        """Any thread: `pause` was called, and not `unpause` since."""
+        return bool(self.state.paused)
+
+    @property
+    def parked(self) -> bool:
+        """Any thread: no vCPU touches guest memory. So it is outside `run`, and of a domain that is paused, soon.
+
+        Of a paused one it stays true until `unpause` or `stop`.
+        """
+        return not self._running or bool(lib.core_parked(self.state))
+
+    def send_nmi(self, vcpu_id: int) -> None:
+        """Any thread: an NMI for the guest's handler, lost when there is none. ValueError: there is no such vCPU."""
+        if not 0 <= vcpu_id < len(self.vcpus):
+            raise ValueError(
+                f"there is no vCPU {vcpu_id}: the last one of this domain is {len(self.vcpus) - 1}"
+            )
+        if not self._closed:
+            lib.core_send_nmi(self.vcpus[vcpu_id].state)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Any thread: the host's CPU time that the vCPUs have used so far."""
+        return self._cpu_time.seconds
+
+    def vcpu_states(self) -> list[str]:
+        """Any thread: "running", "blocked" or "offline" (paused, or outside `run`) for each vCPU."""
+        return [vcpu.runstate if self._running else "offline" for vcpu in self.vcpus]
 
     @property
     def stopping(self) -> bool:
@@ -164,7 +215,15 @@ class Domain:
     @property
     def max_pfn(self) -> int:
         """The guest's own word in its shared_info."""
-        return SharedInfo.from_buffer_copy(self.memory.page(self.memory.shared_info_mfn)).arch.max_pfn
+        return self._shared_info().arch.max_pfn
+
+    @property
+    def nmi_reason(self) -> int:
+        """XEN_NMIREASON_*, in the shared_info too."""
+        return self._shared_info().arch.nmi_reason
+
+    def _shared_info(self) -> SharedInfo:
+        return SharedInfo.from_buffer_copy(self.memory.page(self.memory.shared_info_mfn))
 
     def set_pfn(self, mfn: int, pfn: int) -> None:
         self.memory.words[self.memory.m2p_mfn * 512 + mfn] = pfn & M2P_INVALID

@@ -4,6 +4,7 @@ from ctypes import LittleEndianStructure, sizeof
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from xenion.abi.errno import Errno
+from xenion.abi.vcpu import RUNSTATE_blocked, RUNSTATE_offline, RUNSTATE_runnable, RUNSTATE_running
 from xenion.core import ffi, lib
 from xenion.vmm.errors import GuestError
 
@@ -17,6 +18,12 @@ USER_END = 1 << 47
 END_OF_ADDRESSES = 1 << 64
 LIMIT = 1 << 20
 """No single argument of a guest is larger than this."""
+RUNSTATES = {
+    RUNSTATE_running: "running",
+    RUNSTATE_runnable: "running",  # only the host knows which of the two it is
+    RUNSTATE_blocked: "blocked",
+    RUNSTATE_offline: "offline",
+}
 
 
 def address_okay(address: int) -> bool:
@@ -71,6 +78,11 @@ class Vcpu:
     @property
     def flags(self) -> int:
         return int(lib.core_get_flags(self.state))
+
+    @property
+    def runstate(self) -> str:
+        """Any thread: "running", "blocked" or "offline"."""
+        return RUNSTATES[self.state.runstate]
 
     @property
     def id(self) -> int:

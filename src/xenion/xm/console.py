@@ -1,29 +1,29 @@
-"""Stands between a domain's console and the user: copies bytes, follows the domain's events, restores the terminal."""
+"""Stands between a domain's console and the user: copies bytes both ways and restores the terminal."""
 
 import os
+import select
 import selectors
 import signal
 import socket
 import stat
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
-from xenion.config.domain import DomainConfig
-from xenion.domain.launch import PROCESS_LOG, AlreadyRunningError, LaunchedDomain, launch
-from xenion.domain.protocol import Event
-from xenion.xm.errors import UsageError, XmError
+from xenion.api.console import Attached, ConsoleError, attach
 from xenion.xm.terminal import raw_terminal
 
 ESCAPE = b"\x1d"
 """ctrl-]"""
 
 CHUNK = 65536
-ENDINGS = {
-    "watchdog": "was ended by its own watchdog",
-    "suspend": "suspended itself, and nothing can resume it yet",
-}
+QUIET_S = 0.5
+"""A domain that is over and preserved keeps its console open: so long it may still say something."""
+RETURNS = 3
+"""So often we come back to a console that closes before it has given a byte."""
 STATUS_SIGNALLED = 128
 
 
@@ -33,6 +33,18 @@ class Terminated(Exception):
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise Terminated(number)
+
+
+@contextmanager
+def told_to_end() -> Iterator[None]:
+    """Within it, SIGTERM and SIGHUP raise Terminated with their number."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _raise_terminated) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _selectable(fd: int) -> int:
@@ -50,145 +62,154 @@ def _selectable(fd: int) -> int:
     return ours
 
 
-class Attendant:
-    """One user at the console of one domain that was just started."""
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
 
-    def __init__(self, domain: LaunchedDomain, input_fd: int) -> None:
-        self._domain = domain
+
+class Attendant:
+    """One user at one console, until it closes, the domain is over (`over` is readable) or the user leaves.
+
+    `detached`: the user has left. `signalled`: the number of the signal that ended us, or 0.
+    """
+
+    def __init__(
+        self, path: Path, attached: Attached, over: int, input_fd: int, *, read_only: bool = False
+    ) -> None:
+        self._path = path
+        self._stream = attached.stream
+        self._next = attached.first
+        self._over = over
         self._input_fd = input_fd
         self._pump_fd = _selectable(input_fd)
+        self._read_only = read_only
         self._unsent = b""
         self._selector = selectors.DefaultSelector()
-        self._last: Event | None = None
-        self._refused = ""
         self._is_terminal = False
+        self._ending = False
+        self._returns = 0
         self.detached = False
+        self.signalled = 0
+        self._tell_lost(attached.lost)
 
-    def _say(self, text: str) -> None:
-        end = "\r\n" if self._is_terminal else "\n"
-        sys.stderr.write(f"xm: {text}{end}")
-        sys.stderr.flush()
+    def attend(self) -> None:
+        """The terminal is as it was afterwards, and everything of ours is closed."""
+        try:
+            with told_to_end(), raw_terminal(self._input_fd) as self._is_terminal:
+                self._loop()
+        except Terminated as ended:
+            self.signalled = int(ended.args[0])
+        finally:
+            self._is_terminal = False
+            self._selector.close()
+            self._stream.close()
+            if self._pump_fd != self._input_fd:
+                os.close(self._pump_fd)
+
+    def _loop(self) -> None:
+        self._watch_console()
+        self._selector.register(self._over, selectors.EVENT_READ, "over")
+        if self._is_terminal or not self._read_only:
+            with suppress(PermissionError):  # /dev/null and its like cannot be waited for: nobody types
+                self._watch_input(True)
+        while not self.detached:
+            ready = self._selector.select(QUIET_S if self._ending else None)
+            if not self._serve(ready):
+                return
+
+    def _serve(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
+        """False when it is over: the console has closed, or has nothing more to say."""
+        going_on = bool(ready)
+        for key, mask in ready:
+            if key.data == "over":
+                self._ending = True
+                self._selector.unregister(self._over)
+            elif key.data == "input":
+                self._on_input()
+            elif not self._on_console(mask):
+                going_on = self._again()
+        return going_on
+
+    def _watch_console(self) -> None:
+        mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+        if self._stream in self._selector.get_map():
+            self._selector.modify(self._stream, mask, "console")
+        else:
+            self._selector.register(self._stream, mask, "console")
+
+    def _watch_input(self, wanted: bool) -> None:
+        if wanted:
+            self._selector.register(self._pump_fd, selectors.EVENT_READ, "input")
+        else:
+            self._selector.unregister(self._pump_fd)
+
+    # --- from the guest
+
+    def _on_console(self, mask: int) -> bool:
+        """False when the far end is closed."""
+        if mask & selectors.EVENT_WRITE:
+            self._send()
+            if not self._unsent:
+                self._watch_console()
+                self._watch_input(True)
+        return not mask & selectors.EVENT_READ or self._on_output()
 
     def _on_output(self) -> bool:
-        """False when the domain's end of the console is closed."""
         try:
-            data = self._domain.console.recv(CHUNK)
+            data = self._stream.recv(CHUNK)
         except ConnectionResetError:
             return False
-        while data:
-            written = os.write(sys.stdout.fileno(), data)
-            if written == len(data):
-                return True
-            data = data[written:]
-        return False
+        self._next += len(data)
+        self._returns = 0 if data else self._returns
+        _write_all(sys.stdout.fileno(), data)
+        return bool(data)
+
+    def _again(self) -> bool:
+        """Whether the console could be attached to where we were: it lets go of those who take too long."""
+        self._selector.unregister(self._stream)
+        self._stream.close()
+        self._returns += 1
+        if self._returns > RETURNS:
+            return False
+        try:
+            attached = attach(self._path, self._next, read_only=self._read_only)
+        except (OSError, ConsoleError):
+            return False
+        self._stream, self._next = attached.stream, attached.first
+        self._tell_lost(attached.lost)
+        self._watch_console()
+        return True
+
+    def _tell_lost(self, count: int) -> None:
+        if count:
+            end = "\r\n" if self._is_terminal else "\n"
+            sys.stderr.write(f"xm: {count} bytes of the console are not kept any more{end}")
+            sys.stderr.flush()
+
+    # --- from the user
 
     def _on_input(self) -> None:
         data = os.read(self._pump_fd, CHUNK)
         if not data:  # no more input: the guest goes on, only nobody types
-            self._selector.unregister(self._pump_fd)
+            self._watch_input(False)
             return
         before, escape, _ = data.partition(ESCAPE) if self._is_terminal else (data, b"", b"")
+        self.detached = bool(escape)
+        if self._read_only:
+            return
         self._unsent = before
         self._send()
-        self.detached = bool(escape)
         if self._unsent:  # the guest is slow: nothing more is read until it has taken this
-            self._selector.unregister(self._pump_fd)
-            self._selector.modify(
-                self._domain.console, selectors.EVENT_READ | selectors.EVENT_WRITE, "console"
-            )
+            self._watch_input(False)
+            self._watch_console()
 
     def _send(self) -> None:
-        with suppress(BlockingIOError):
-            self._unsent = self._unsent[self._domain.console.send(self._unsent, socket.MSG_DONTWAIT) :]
-
-    def _on_console(self, mask: int) -> bool:
-        """False when the domain's end of the console is closed."""
-        if mask & selectors.EVENT_WRITE:
-            self._send()
-            if not self._unsent:
-                self._selector.modify(self._domain.console, selectors.EVENT_READ, "console")
-                self._selector.register(self._pump_fd, selectors.EVENT_READ, "input")
-        return not mask & selectors.EVENT_READ or self._on_output()
-
-    def _on_events(self) -> None:
-        for event in self._domain.events():
-            if event.kind == "refused":
-                self._refused = event.text
-            elif event.kind == "note":
-                self._say(event.text)
-            elif event.kind == "ended":
-                self._last = event
-
-    def _loop(self) -> None:
-        s, domain = self._selector, self._domain
-        s.register(domain.console, selectors.EVENT_READ, "console")
-        s.register(domain.control, selectors.EVENT_READ, "events")
-        with suppress(PermissionError):  # /dev/null and its like cannot be waited for: nobody types
-            s.register(self._pump_fd, selectors.EVENT_READ, "input")
-        open_ends = {"console", "events"}
-        while open_ends and not self.detached:
-            for key, mask in s.select():
-                if key.data == "input":
-                    self._on_input()
-                elif key.data == "console" and not self._on_console(mask):
-                    open_ends.discard("console")
-                    s.unregister(domain.console)
-                elif key.data == "events":
-                    try:
-                        self._on_events()
-                    except EOFError:
-                        open_ends.discard("events")
-                        s.unregister(domain.control)
-
-    def attend(self) -> int:
-        """Until the domain ends or the user leaves; the exit status. XmError, UsageError."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _raise_terminated)
         try:
-            with raw_terminal(self._input_fd) as self._is_terminal:
-                self._loop()
-        except Terminated as ended:
-            return STATUS_SIGNALLED + int(ended.args[0])
-        finally:
-            self._is_terminal = False
-        if self.detached:
-            name = self._domain.name
-            print(f'\nxm: left the console; the domain goes on; "xm destroy {name}" ends it', file=sys.stderr)
-            return 0
-        return self._outcome()
-
-    def _outcome(self) -> int:
-        status = self._domain.process.wait()
-        if self._refused:
-            raise UsageError(self._refused)
-        if self._last is None or status < 0:
-            raise XmError(
-                f"the domain's process ended unexpectedly ({_status_text(status)}) and the guest with it; "
-                f"see {self._domain.folder / PROCESS_LOG}"
-            )
-        if self._last.reason in ("poweroff", "reboot"):
-            return 0
-        raise XmError(
-            f"the domain {ENDINGS.get(self._last.reason, 'crashed')}; the report is in {self._last.report}"
-        )
-
-
-def _status_text(status: int) -> str:
-    if status == -signal.SIGSYS:
-        return "it made a system call that it has no right to"
-    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
-
-
-def attend(config: DomainConfig) -> int:
-    """Starts the domain and stays at its console."""
-    input_fd = sys.stdin.fileno() if sys.stdin else os.open(os.devnull, os.O_RDONLY)
-    try:
-        domain = launch(config)
-    except AlreadyRunningError as error:
-        raise UsageError(str(error)) from error
-    except OSError as error:
-        raise XmError(f"{error.filename}: {error.strerror}") from error
-    try:
-        return Attendant(domain, input_fd).attend()
-    finally:
-        domain.close()
+            self._unsent = self._unsent[self._stream.send(self._unsent, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            return
+        except OSError:  # the far end is closed, as reading will tell
+            self._unsent = b""

@@ -1,20 +1,24 @@
 """xm: the command line. Each command is one small file in xm/commands, imported when it is used."""
 
+import gc
 import importlib
 import os
-import pkgutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import ModuleType
 
 from xenion.xm import commands
-from xenion.xm.errors import UsageError, XmError
+from xenion.xm.errors import EXPECTED, UsageError, status_of
+from xenion.xm.output import complain
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILURE, EXIT_INTERRUPTED = 1, 130
 
 
 def names() -> list[str]:
-    return sorted(m.name for m in pkgutil.iter_modules(commands.__path__))
+    """Of all commands; `vcpu_list.py` is called `vcpu-list`."""
+    files = (file for folder in commands.__path__ for file in os.listdir(folder))  # noqa: PTH208
+    return sorted(file[:-3].replace("_", "-") for file in files if file.endswith(".py") and file[0] != "_")
 
 
 def find(word: str) -> str:
@@ -35,7 +39,12 @@ def find(word: str) -> str:
 
 
 def load(name: str) -> ModuleType:
-    return importlib.import_module(f"xenion.xm.commands.{name}")
+    """The command's module; what it imports is kept, so that nothing is collected meanwhile (some milliseconds)."""
+    gc.disable()
+    try:
+        return importlib.import_module(f"xenion.xm.commands.{name.replace('-', '_')}")
+    finally:
+        gc.enable()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,21 +55,42 @@ def main(argv: Sequence[str]) -> int:
     elif words[0] in ("-V", "--version"):
         words = ["version"]
     try:
-        status = int(load(find(words[0])).run(words[1:]))
+        status = _status(words)
         sys.stdout.flush()
         return status
-    except UsageError as error:
-        print(f"xm: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except XmError as error:
-        print(f"xm: {error}", file=sys.stderr)
-        return error.status
+    except EXPECTED as error:
+        complain(str(error))
+        return status_of(error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # it is flushed once more at the end
+        return EXIT_FAILURE
+    except OSError as error:
+        complain(f"{error.filename or 'the output cannot be written'}: {error.strerror}")
         return EXIT_FAILURE
 
 
+def _status(words: Sequence[str]) -> int:
+    try:
+        return int(load(find(words[0])).run(words[1:]))
+    except SystemExit as shown:  # argparse has printed the help
+        return int(shown.code or 0)
+
+
 def run() -> None:
-    sys.exit(main(sys.argv[1:]))
+    _open_standard_files()
+    status = main(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)  # the interpreter would tidy up for longer than most commands take
+
+
+def _open_standard_files() -> None:
+    """A descriptor that was closed must not become a socket of ours, nor a character that has no code an error."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

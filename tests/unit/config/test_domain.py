@@ -1,20 +1,23 @@
 import json
+import string
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xenion.config.domain import Action, ConfigError, DomainConfig, Processor
+from xenion.config.domain import Action, ConfigError, DomainConfig, Processor, XendStart, XendStop
 
 KERNEL = Path("/boot/vmlinuz")
+UUID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=250)
 paths = texts.map(lambda text: Path("/" + text[:200]))
 configs = st.builds(
     DomainConfig,
-    name=st.from_regex(r"[A-Za-z0-9_:+][A-Za-z0-9_.:+-]{0,63}", fullmatch=True),
+    name=st.from_regex(r"[A-Za-z_:+][A-Za-z0-9_.:+-]{0,63}", fullmatch=True),
     kernel=paths,
+    uuid=st.just("") | st.uuids().map(str),
     ramdisk=st.none() | paths,
     cmdline=texts,
     memory_mib=st.integers(1, 1 << 20),
@@ -22,6 +25,10 @@ configs = st.builds(
     on_poweroff=st.sampled_from(Action),
     on_reboot=st.sampled_from(Action),
     on_crash=st.sampled_from(Action),
+    on_watchdog=st.sampled_from(Action),
+    on_xend_start=st.sampled_from(XendStart),
+    on_xend_stop=st.sampled_from(XendStop),
+    console_scrollback_kib=st.integers(16, 16384),
     cpus=st.from_regex(r"[0-9a-z:,^ -]{0,40}", fullmatch=True),
     notes=st.lists(texts).map(tuple),
 )
@@ -34,6 +41,9 @@ def test_defaults_are_those_of_xl() -> None:
     assert config.on_poweroff is Action.DESTROY
     assert config.on_reboot is Action.RESTART
     assert config.on_crash is Action.DESTROY
+    assert config.on_watchdog is Action.DESTROY
+    assert (config.on_xend_start, config.on_xend_stop) == (XendStart.IGNORE, XendStop.IGNORE)
+    assert (config.uuid, config.console_scrollback_kib) == ("", 256)
 
 
 @settings(deadline=None)
@@ -51,6 +61,7 @@ def test_json_holds_plain_values() -> None:
     assert json.loads(config.to_json()) == {
         "name": "web",
         "kernel": "/boot/vmlinuz",
+        "uuid": "",
         "ramdisk": "/initrd",
         "cmdline": "",
         "memory_mib": 128,
@@ -59,6 +70,10 @@ def test_json_holds_plain_values() -> None:
         "on_poweroff": "destroy",
         "on_reboot": "restart",
         "on_crash": "destroy",
+        "on_watchdog": "destroy",
+        "on_xend_start": "ignore",
+        "on_xend_stop": "ignore",
+        "console_scrollback_kib": 256,
         "cpus": "",
         "notes": ["a note"],
     }
@@ -82,6 +97,15 @@ def test_what_json_leaves_out_has_its_default() -> None:
         ("name", "-x", "name must not be"),
         ("name", "a\n", "name must not be"),
         ("name", "ünder", "name must not be"),
+        ("name", "42", "digits alone are a domain's id"),
+        ("name", "Domain-0", "the host's own name"),
+        ("name", "doMain-0", "the host's own name"),
+        ("uuid", 5, "uuid must be text"),
+        ("uuid", "web", "8, 4, 4, 4 and 12"),
+        ("uuid", UUID.replace("-", ""), "8, 4, 4, 4 and 12"),
+        ("uuid", f"{{{UUID}}}", "8, 4, 4, 4 and 12"),
+        ("uuid", f"{UUID}\n", "8, 4, 4, 4 and 12"),
+        ("uuid", "00000000-0000-0000-0000-000000000000", "the host's own"),
         ("kernel", None, "kernel must be text"),
         ("kernel", "", "kernel must be an absolute path"),
         ("kernel", "boot/k", "kernel must be an absolute path"),
@@ -104,6 +128,13 @@ def test_what_json_leaves_out_has_its_default() -> None:
         ("processor", ["auto"], "one of auto, software"),
         ("on_crash", "soft-reset", "one of destroy, restart"),
         ("on_reboot", None, "one of destroy, restart"),
+        ("on_watchdog", "ignore", "one of destroy, restart"),
+        ("on_xend_start", "always", "one of ignore, start"),
+        ("on_xend_start", True, "one of ignore, start"),
+        ("on_xend_stop", "suspend", "one of ignore, shutdown, destroy"),
+        ("console_scrollback_kib", 15, "console_scrollback must be from 16 to 16384 KiB"),
+        ("console_scrollback_kib", 16385, "console_scrollback must be from 16 to 16384 KiB"),
+        ("console_scrollback_kib", "256", "whole number"),
         ("cpus", "0;1", "list of CPUs"),
         ("cpus", 1, "cpus must be text"),
         ("notes", "x", "list of texts"),
@@ -114,8 +145,17 @@ def test_a_bad_value_is_one_sentence_with_its_key(key: str, value: object, sente
     values = DomainConfig(name="web", kernel=KERNEL).to_mapping() | {key: value}
     with pytest.raises(ConfigError, match=sentence) as caught:
         DomainConfig.from_mapping(values)
-    assert caught.value.key in (key, key.removesuffix("_mib"))
+    assert caught.value.key in (key, key.removesuffix("_mib"), key.removesuffix("_kib"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["4x", "_4", "Domain-01", "domain0", *string.ascii_letters])
+def test_names_that_only_look_like_ids(name: str) -> None:
+    assert DomainConfig(name=name, kernel=KERNEL).name == name
+
+
+def test_a_uuid_is_kept_in_lower_case() -> None:
+    assert DomainConfig.from_mapping({"name": "a", "kernel": "/k", "uuid": UUID.upper()}).uuid == UUID
 
 
 def test_the_longest_name_and_command_line_fit() -> None:

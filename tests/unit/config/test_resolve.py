@@ -2,11 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from xenion.config.domain import Action, DomainConfig, Processor
+from xenion.config.domain import Action, DomainConfig, Processor, XendStart, XendStop
 from xenion.config.errors import ConfigError
-from xenion.config.keys import KEYS, Key, Status
+from xenion.config.key import Key, Status
+from xenion.config.keys import KEYS
 from xenion.config.resolve import resolve
 from xenion.config.values import Kind, Value
+
+UUID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
 
 
 def resolved(**values: Value) -> DomainConfig:
@@ -16,6 +19,7 @@ def resolved(**values: Value) -> DomainConfig:
 def test_everything_at_once() -> None:
     config = resolved(
         name="web",
+        uuid=UUID.upper(),
         ramdisk="/boot/initrd",
         memory="0x100",
         vcpus=1,
@@ -23,11 +27,17 @@ def test_everything_at_once() -> None:
         on_poweroff="preserve",
         on_reboot="rename-restart",
         on_crash="coredump-destroy",
+        on_watchdog="coredump-restart",
+        on_xend_start="start",
+        on_xend_stop="shutdown",
+        console_scrollback=1024,
         type="pv",
         builder="generic",
+        pvh=0,
     )
     assert config == DomainConfig(
         name="web",
+        uuid=UUID,
         kernel=Path("/boot/vmlinuz"),
         ramdisk=Path("/boot/initrd"),
         memory_mib=256,
@@ -35,12 +45,12 @@ def test_everything_at_once() -> None:
         on_poweroff=Action.PRESERVE,
         on_reboot=Action.RENAME_RESTART,
         on_crash=Action.COREDUMP_DESTROY,
+        on_watchdog=Action.COREDUMP_RESTART,
+        on_xend_start=XendStart.START,
+        on_xend_stop=XendStop.SHUTDOWN,
+        console_scrollback_kib=1024,
     )
-    assert config.notes == (
-        "on_poweroff: preserve acts as destroy until there is a daemon to do more.",
-        "on_reboot: rename-restart acts as restart until there is a daemon to do more.",
-        "on_crash: coredump-destroy acts as destroy until there is a daemon to do more.",
-    )
+    assert config.notes == ()
 
 
 def test_defaults_are_those_of_the_configuration_object() -> None:
@@ -53,6 +63,10 @@ def test_a_domain_needs_a_kernel_and_a_name() -> None:
         resolve({}, "fallback")
     with pytest.raises(ConfigError, match="name is missing"):
         resolve({"kernel": "/k"}, "bad name")
+    with pytest.raises(ConfigError, match="name is missing"):
+        resolve({"kernel": "/k"}, "7")
+    with pytest.raises(ConfigError, match=r"kernel is missing: .*a boot loader is not supported yet"):
+        resolve({"bootloader": "pygrub"}, "fallback")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +76,8 @@ def test_a_domain_needs_a_kernel_and_a_name() -> None:
         ({"extra": "quiet"}, "quiet"),
         ({"root": "/dev/xvda1 ro"}, "root=/dev/xvda1 ro"),
         ({"extra": "4", "ip": "192.0.2.9", "root": "/dev/xvda1 ro"}, "root=/dev/xvda1 ro ip=192.0.2.9 4"),
+        ({"root": "root=/dev/xvda1", "ip": "ip=192.0.2.9"}, "root=/dev/xvda1 ip=192.0.2.9"),
+        ({"ip": "ip=192.0.2.9", "hostname": "h"}, "ip=192.0.2.9::::h:eth0:off"),
         ({"ip": "dhcp"}, "ip=dhcp"),
         (
             {"ip": "192.0.2.9", "netmask": "255.0.0.0", "gateway": "192.0.2.1", "hostname": "h"},
@@ -85,8 +101,25 @@ def test_the_command_line(values: dict[str, Value], cmdline: str) -> None:
 def test_what_the_command_line_leaves_out_is_noted() -> None:
     notes = resolved(cmdline="mine", root="/dev/xvda1", extra="x").notes
     assert [note.split(":")[0] for note in notes] == ["root", "extra"]
-    assert resolved(hostname="h").notes[0].startswith("hostname: Without effect")
+    assert resolved(hostname="h").notes[0].startswith("hostname: without effect")
     assert resolved(hostname="h", ip="1").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [
+        ({"restart": "onreboot"}, "destroy restart destroy"),
+        ({"restart": "always"}, "restart restart restart"),
+        ({"restart": "never"}, "destroy destroy destroy"),
+        ({"restart": "always", "on_crash": "preserve"}, "restart restart preserve"),
+        ({"restart": None}, "destroy restart destroy"),
+    ],
+)
+def test_the_old_restart_says_it_for_three_ends(values: dict[str, Value], ends: str) -> None:
+    config = resolved(**values)
+    assert f"{config.on_poweroff} {config.on_reboot} {config.on_crash}" == ends
+    assert config.on_watchdog is Action.DESTROY
+    assert config.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -116,13 +149,16 @@ def test_pinning_is_carried_and_noted(values: dict[str, Value], cpus: str) -> No
         ({"memory": -5}, "memory must be from 1 to"),
         ({"vcpus": 0}, "vcpus must be at least 1"),
         ({"vcpus": 2}, "vcpus must be 1"),
-        ({"maxvcpus": 4}, "maxvcpus must equal vcpus"),
-        ({"maxmem": 512}, "maxmem must equal memory"),
+        ({"maxvcpus": -1}, "maxvcpus must be at least vcpus (1), not -1"),
+        ({"maxmem": 127}, "maxmem must be at least memory (128), not 127"),
         ({"name": "a/b"}, "name must not be 'a/b'"),
         ({"name": 42}, "name must be text, not 42"),
+        ({"name": "42"}, "name must not be '42': digits alone are a domain's id"),
+        ({"name": "domain-0"}, "name must not be 'domain-0': it is the host's own name"),
         ({"kernel": ""}, "kernel must not be empty"),
         ({"builder": "hvm"}, "builder must be one of pv, generic, linux, not 'hvm': only para"),
-        ({"type": "pvh"}, "type must be one of"),
+        ({"type": "pvh"}, "type must be one of pv, generic, linux, not 'pvh': only para"),
+        ({"pvh": 1}, "pvh must be 0: only paravirtualised guests are supported"),
         ({"processor": "hardware"}, "processor must be one of auto, software"),
         ({"on_crash": "explode"}, "on_crash must be one of destroy, restart"),
         ({"dhcp": "maybe"}, "dhcp must be one of off, dhcp"),
@@ -132,13 +168,14 @@ def test_pinning_is_carried_and_noted(values: dict[str, Value], cpus: str) -> No
         ({"acpi": "maybe"}, "acpi must be 0 or 1"),
         ({"uuid": 5}, "uuid must be text"),
         ({"disk": "phy:x"}, "disk must be a list"),
-        ({"disk": ["phy:x"]}, "disk is not supported yet"),
-        ({"vif": [""]}, "vif is not supported yet"),
-        ({"vnc": 1}, "vnc is not supported yet"),
-        ({"localtime": True}, "localtime is not supported yet"),
-        ({"nics": 1}, "nics is not supported yet"),
-        ({"bootloader": "pygrub"}, "bootloader is not supported yet"),
-        ({"tsc_mode": "native"}, "tsc_mode is not supported yet"),
+        ({"cpu_weight": "heavy"}, "cpu_weight must be a number, not 'heavy'"),
+        ({"uuid": "web"}, "uuid must not be 'web'"),
+        ({"restart": "maybe"}, "restart must be one of onreboot, always, never"),
+        ({"on_watchdog": "ignore"}, "on_watchdog must be one of destroy"),
+        ({"on_xend_start": "always"}, "on_xend_start must be one of ignore, start, not 'always'"),
+        ({"on_xend_stop": "stop"}, "on_xend_stop must be one of ignore, shutdown, destroy, not 'stop'"),
+        ({"on_xend_stop": "suspend"}, "suspend is not supported yet, use shutdown or destroy"),
+        ({"console_scrollback": 8}, "console_scrollback must be from 16 to 16384 KiB, not 8"),
     ],
 )
 def test_one_clear_sentence(values: dict[str, Value], sentence: str) -> None:
@@ -155,7 +192,8 @@ def test_one_clear_sentence(values: dict[str, Value], sentence: str) -> None:
         {"maxmem": 128, "maxvcpus": 1},
         {"disk": [], "vif": (), "vfb": [], "pci": []},
         {"vnc": 0, "sdl": "0", "localtime": False, "e820_host": 0},
-        {"nics": -1, "vcpu_avail": 1, "tsc_mode": "default", "passthrough": "disabled"},
+        {"nics": -1, "cpu": -1, "vcpu_avail": 1, "tsc_mode": "default", "passthrough": "disabled"},
+        {"ssidref": 0, "guest_os_type": "default", "tpmif": "no", "usb": "no", "timer_mode": "0"},
         {"bootloader": "", "cpuid": None, "features": ""},
     ],
 )
@@ -164,20 +202,36 @@ def test_what_asks_for_nothing_is_accepted(values: dict[str, Value]) -> None:
     assert resolved(**values).notes == ()
 
 
-SAMPLES: dict[Kind, Value] = {Kind.NUMBER: 7, Kind.FLAG: 1, Kind.ITEMS: ["x"]}
-
-
-@pytest.mark.parametrize(
-    "key", [key for key in KEYS.values() if key.status is Status.REFUSED], ids=lambda k: k.name
-)
-def test_refused_keys_are_refused(key: Key) -> None:
-    with pytest.raises(ConfigError, match=f"{key.name} is not supported yet"):
-        resolved(**{key.name: SAMPLES.get(key.kind, "x")})
+SAMPLES: dict[Kind, Value] = {Kind.NUMBER: 700, Kind.DECIMAL: 1.5, Kind.FLAG: 1, Kind.ITEMS: ["x"]}
 
 
 @pytest.mark.parametrize(
     "key", [key for key in KEYS.values() if key.status is Status.ACCEPTED], ids=lambda k: k.name
 )
 def test_accepted_keys_earn_a_note(key: Key) -> None:
-    config = resolved(**{key.name: SAMPLES.get(key.kind, "x")})
-    assert config.notes == (f"{key.name}: {key.doc}",)
+    value = "0-3" if key.name == "cpus" else SAMPLES.get(key.kind, "x")
+    config = resolved(**{key.name: value})
+    assert config.notes == (key.note,)
+    assert config.notes[0].startswith(f"{key.name}: not supported yet")
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ({"disk": ["phy:hda1,hda1,w"]}, "disk: not supported yet: the guest gets no virtual disk"),
+        ({"vif": [""]}, "vif: not supported yet: the guest gets no network interface"),
+        ({"nics": 1}, "nics: not supported yet: the guest gets no network interface"),
+        ({"vnc": 1}, "vnc: not supported yet: there is no virtual display"),
+        ({"videoram": 8}, "videoram: not supported yet: without effect on a paravirtualised guest"),
+        ({"cpu_weight": 512}, "cpu_weight: not supported yet"),
+        ({"maxmem": 129}, "maxmem: not supported yet: the guest's memory does not grow"),
+        ({"maxvcpus": 4}, "maxvcpus: not supported yet: no virtual CPU can be added"),
+        (
+            {"bootloader": "pygrub"},
+            "bootloader: not supported yet: the guest boots the file that kernel names",
+        ),
+    ],
+)
+def test_a_note_says_what_the_guest_does_without(values: dict[str, Value], note: str) -> None:
+    assert resolved(**values).notes == (note,)
+    assert resolved(**values) == resolved()

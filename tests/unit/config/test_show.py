@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xenion.config.domain import Action, DomainConfig, Processor
+from xenion.config.domain import Action, DomainConfig, Processor, XendStart, XendStop
 from xenion.config.resolve import resolve
 from xenion.config.show import show
 from xenion.config.xmfile import load, parse
@@ -34,12 +34,32 @@ def test_lines_are_aligned_and_resolved() -> None:
     )
 
 
+def test_what_is_unusual_is_shown_too() -> None:
+    config = DomainConfig(
+        name="web",
+        kernel=Path("/k"),
+        uuid="6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+        on_watchdog=Action.PRESERVE,
+        on_xend_start=XendStart.START,
+        on_xend_stop=XendStop.SHUTDOWN,
+        console_scrollback_kib=1024,
+    )
+    assert show(config).endswith(
+        'on_watchdog        = "preserve"\n'
+        'on_xend_start      = "start"\n'
+        'on_xend_stop       = "shutdown"\n'
+        "console_scrollback = 1024\n"
+        'uuid               = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"\n'
+    )
+
+
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=250)
 paths = texts.map(lambda text: Path("/" + text[:200]))
 configs = st.builds(
     DomainConfig,
-    name=st.from_regex(r"[A-Za-z0-9_:+][A-Za-z0-9_.:+-]{0,63}", fullmatch=True),
+    name=st.from_regex(r"[A-Za-z_:+][A-Za-z0-9_.:+-]{0,63}", fullmatch=True),
     kernel=paths,
+    uuid=st.just("") | st.uuids().map(str),
     ramdisk=st.none() | paths,
     cmdline=texts,
     memory_mib=st.integers(1, 1 << 20),
@@ -47,6 +67,10 @@ configs = st.builds(
     on_poweroff=st.sampled_from(Action),
     on_reboot=st.sampled_from(Action),
     on_crash=st.sampled_from(Action),
+    on_watchdog=st.sampled_from(Action),
+    on_xend_start=st.sampled_from(XendStart),
+    on_xend_stop=st.sampled_from(XendStop),
+    console_scrollback_kib=st.integers(16, 16384),
     cpus=st.from_regex(r"[0-9a-z:,^ -]{0,40}", fullmatch=True),
     notes=st.lists(texts).map(tuple),
 )

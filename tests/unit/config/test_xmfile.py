@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from xenion.config.domain import DomainConfig
+from xenion.config.domain import Action, DomainConfig
 from xenion.config.errors import ConfigError
 from xenion.config.source import TEXT_BYTES
 from xenion.config.values import Value
@@ -47,6 +47,29 @@ def test_a_classic_file(tmp_path: Path) -> None:
         ramdisk=Path("/boot/initrd.gz"),
         cmdline="root=/dev/sda1 ro ip=192.0.2.7 4",
     )
+
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def test_a_file_of_xen_3_and_one_for_xl_are_the_same_guest() -> None:
+    classic, today = (load(SAMPLES / name, {"kernel": "/k"}) for name in ("xen-3.0.cfg", "xl.cfg"))
+    assert classic == today
+    assert classic == DomainConfig(
+        name="guest7",
+        kernel=Path("/k"),
+        cmdline="root=/dev/hda1 ro ip=::::vm7:eth0:dhcp 4",
+        memory_mib=64,
+        on_crash=Action.PRESERVE,
+    )
+    assert [note.split(":")[0] for note in classic.notes] == ["cpu_weight", "disk", "vif", "nics"]
+    assert [note.split(":")[0] for note in today.notes] == [
+        *("maxmem", "maxvcpus", "on_soft_reset", "cpu_weight", "disk", "vif", "vfb", "p9"),
+    ]
+
+
+def test_a_classic_file_follows_its_variable() -> None:
+    assert load(SAMPLES / "xen-3.0.cfg", {"vmid": "8"}).name == "guest8"
 
 
 def test_parse_gives_the_known_keys_only() -> None:
@@ -110,6 +133,8 @@ def test_relative_paths_start_at_the_current_directory(
         ("root", "/dev/xvda1 ro", "/dev/xvda1 ro"),
         ("kernel", "1", "1"),
         ("acpi", "True", True),
+        ("cpu_weight", "1.5", 1.5),
+        ("usb", "no", "no"),
         ("cpus", "0-3", "0-3"),
         ("cpus", "2", "2"),
         ("cpus", "['2']", ["2"]),
@@ -156,6 +181,10 @@ def test_expressions_of_the_file_see_overrides() -> None:
         ("memory = 1", {}, "guest.cfg: kernel is missing"),
         ("kernel = 'é' + open('x')", {}, "1:16: a function call is not allowed"),
         ("import os", {}, "1:1: an import is not allowed"),
+        ("# top\nimport os, re\n", {}, "2:1: an import is not allowed: a configuration is read, never run"),
+        ("arch = os.uname()[4]", {}, "1:8: a subscript is not allowed"),
+        ("arch = os.uname()", {}, "1:8: a function call is not allowed"),
+        ("xm_vars.var('vmid')", {}, "1:1: an expression without a name is not allowed"),
         ("from os import path", {}, "1:1: an import is not allowed"),
         ("if True:\n  memory = 1", {}, "1:1: an if statement"),
         ("for x in []: pass", {}, "1:1: a loop"),
@@ -232,7 +261,23 @@ def test_random_text_raises_nothing_else(text: str, overrides: dict[str, str]) -
 assignments = st.lists(
     st.tuples(
         st.sampled_from(
-            ["name", "kernel", "ramdisk", "memory", "extra", "root", "cpus", "vcpus", "disk", "acpi", "ip"]
+            [
+                "name",
+                "uuid",
+                "kernel",
+                "ramdisk",
+                "memory",
+                "maxmem",
+                "extra",
+                "root",
+                "cpus",
+                "vcpus",
+                "disk",
+                "acpi",
+                "ip",
+                "restart",
+                "on_xend_stop",
+            ]
         ),
         st.text(max_size=9).map(repr)
         | st.integers().map(repr)

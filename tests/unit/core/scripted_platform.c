@@ -64,8 +64,21 @@ static void arm_timer(struct vcpu *v) { script(v)->armed++; }
 static void wait_for_work(struct vcpu *v, u64 deadline)
 {
     struct script *s = script(v);
+    if (load(&v->kick))
+        return;
+    s->wait_states[s->waits % SCRIPT_LOG] = v->runstate;
+    s->wait_parked[s->waits % SCRIPT_LOG] = (u32)core_parked(v->domain);
     s->deadlines[s->waits++ % SCRIPT_LOG] = deadline;
-    if (deadline && deadline > s->now)
+    s->now += s->wait_takes;
+    if (s->waits == s->stop_at)
+        core_stop(v->domain);
+    else if (s->waits == s->pause_at)
+        core_pause(v->domain);
+    else if (s->waits == s->unpause_at)
+        core_unpause(v->domain);
+    else if (s->waits == s->nmi_at)
+        core_send_nmi(v);
+    else if (deadline && deadline > s->now)
         s->now = deadline;
     else if (!deadline && s->wait_port)
         core_post_event(v->domain, s->wait_port);
@@ -79,7 +92,12 @@ static void wake(struct vcpu *v)
     store(&v->kick, 1);
 }
 
-static void notify_dom0(struct domain *d) { script_of(d)->notified++; }
+static void notify_dom0(struct domain *d)
+{
+    script_of(d)->notified++;
+    if (script_of(d)->unpause_early)
+        core_unpause(d);
+}
 
 static void code_written(struct domain *d, u64 ma, u64 size)
 {

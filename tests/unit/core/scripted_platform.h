@@ -31,6 +31,14 @@ struct script {
     uint64_t freed_frames[SCRIPT_LOG];
     uint64_t waits;
     uint64_t deadlines[SCRIPT_LOG];
+    uint32_t wait_states[SCRIPT_LOG]; /* the vCPU's runstate */
+    uint32_t wait_parked[SCRIPT_LOG]; /* could Dom0 rely on it? */
+    uint64_t wait_takes;       /* ns that go by in each */
+    uint64_t pause_at;         /* another thread pauses the domain during the wait of this number; 0: never */
+    uint64_t unpause_at;       /* and ends the pause */
+    uint32_t unpause_early;    /* and ends it as soon as Dom0 is notified */
+    uint64_t nmi_at;           /* and sends an NMI */
+    uint64_t stop_at;          /* and stops the domain */
     uint32_t wait_port;        /* another thread posts this one during an endless wait; 0: it stops the domain */
 
     int64_t cold_result;

@@ -1,11 +1,13 @@
 """The console back end and hub, as conversations with a guest on the other end of the page."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xenion.abi.io.console import XENCONS_IN_SIZE, XENCONS_OUT_SIZE, XenconsInterface
-from xenion.dom0.console import ConsoleBackend, ConsoleHub
+from xenion.dom0.console import FROM_NOW_ON, ConsoleBackend, ConsoleHub
 from xenion.dom0.ring import RingError, RingReader, RingWriter
 
 IN_PROD, OUT_CONS, OUT_PROD = 769, 770, 771
@@ -101,104 +103,132 @@ def test_a_broken_input_ring_is_told_once_and_output_goes_on() -> None:
     assert backend.drain() == b"still here"
 
 
+def hub_of(backend: ConsoleBackend, **options: Any) -> ConsoleHub:
+    hub = ConsoleHub(**options)
+    hub.connect(backend)
+    return hub
+
+
 @given(st.integers(0, 0xFFFF_FFFF), st.lists(st.binary(max_size=3000), max_size=8))
 def test_every_reader_and_the_log_get_the_same_bytes(start: int, prints: list[bytes]) -> None:
     guest, backend = console()
     guest.words[OUT_CONS] = guest.words[OUT_PROD] = start
     log = bytearray()
-    hub = ConsoleHub(backend, scrollback=1000, log=log.extend)
-    readers = [hub.attach(limit=limit) for limit in (1, 700, 65536)]
+    hub = hub_of(backend, scrollback=XENCONS_OUT_SIZE, log=log.extend)
+    readers = [hub.attach() for _ in range(3)]
+    takes = (1, 700, 65536)
     received = [bytearray() for _ in readers]
     sent = bytearray()
+
+    def everybody_reads() -> None:
+        for reader, copy, take in zip(readers, received, takes, strict=True):
+            copy += reader.take(take)
+
     for text in prints:
         rest = text
         while rest:
             rest = rest[guest.prints(rest) :]
             hub.pull()
-            for reader, copy in zip(readers, received, strict=True):
-                copy += reader.take(997)
+            everybody_reads()
         sent += text
     while hub.pull() or any(reader.pending for reader in readers):
-        for reader, copy in zip(readers, received, strict=True):
-            copy += reader.take()
+        everybody_reads()
     assert [bytes(copy) for copy in received] == [bytes(sent)] * 3
     assert bytes(log) == bytes(sent)
-    assert hub.scrollback == bytes(sent)[-1000:]
+    assert hub.end == len(sent)
+    assert hub.tail(XENCONS_OUT_SIZE) == bytes(sent)[-XENCONS_OUT_SIZE:]
 
 
-def test_a_lossless_reader_that_stops_holds_the_guest_back_and_loses_nothing() -> None:
+def test_a_reader_that_stops_holds_the_guest_back_and_loses_nothing() -> None:
     guest, backend = console()
-    hub = ConsoleHub(backend)
-    slow = hub.attach(limit=100)
-    quick = hub.attach(limit=100)
-    text = bytes(i % 251 for i in range(5000))
+    hub = hub_of(backend, scrollback=XENCONS_OUT_SIZE)
+    slow, quick = hub.attach(), hub.attach()
+    text = bytes(i % 251 for i in range(3 * XENCONS_OUT_SIZE))
     sent = guest.prints(text)
-    assert sent == XENCONS_OUT_SIZE
-    while hub.pull():
-        pass
-    assert slow.pending == quick.pending == 100
-    assert hub.room == 0
-    assert quick.take() == text[:100]
+    assert hub.pull() == XENCONS_OUT_SIZE
+    sent += guest.prints(text[sent:])
+    assert sent == 2 * XENCONS_OUT_SIZE
     assert hub.pull() == 0
-    assert guest.prints(text[sent:]) == 100
-    got = bytearray()
+    assert quick.take() == text[:XENCONS_OUT_SIZE]
+    assert hub.room == 0
+    assert slow.take(100) == text[:100]
+    assert hub.pull() == 100
+    got = bytearray(text[:100])
     while slow.pending:
         got += slow.take(60)
         hub.pull()
         quick.take()
-    assert bytes(got) == text[: sent + 100]
+    assert bytes(got) == text[:sent]
 
 
-def test_detaching_a_full_reader_frees_the_guest() -> None:
+def test_detaching_a_reader_that_lags_frees_the_guest() -> None:
     guest, backend = console()
-    hub = ConsoleHub(backend)
-    stuck = hub.attach(limit=10)
-    guest.prints(b"0123456789abcdef")
+    hub = hub_of(backend, scrollback=XENCONS_OUT_SIZE)
+    stuck = hub.attach()
+    guest.prints(bytes(XENCONS_OUT_SIZE))
     hub.pull()
+    guest.prints(b"more")
     assert hub.pull() == 0
     hub.detach(stuck)
     hub.detach(stuck)
-    assert hub.pull() == 6
-    assert stuck.take() == b"0123456789"
-    assert hub.scrollback == b"0123456789abcdef"
+    assert hub.pull() == 4
 
 
-def test_a_reader_that_may_lose_never_holds_the_guest_back() -> None:
+def test_bytes_have_numbers_and_a_reader_comes_back_to_its_own() -> None:
     guest, backend = console()
-    hub = ConsoleHub(backend)
-    watcher = hub.attach(limit=8, lossless=False)
-    guest.prints(b"0123456789")
-    guest.prints(b"abc")
-    assert hub.pull() == 13
-    assert watcher.dropped == 5
-    assert watcher.take() == b"56789abc"
-
-
-def test_replay_shows_the_scrollback_first() -> None:
-    guest, backend = console()
-    hub = ConsoleHub(backend, scrollback=6)
+    hub = hub_of(backend)
     guest.prints(b"login: ")
     hub.pull()
-    late, silent = hub.attach(limit=4), hub.attach(replay=False)
-    assert (late.pending, late.room) == (6, 0)
-    assert late.take(1) == b"o"
-    late.take()
+    reader = hub.attach()
+    assert (reader.next, reader.take(3)) == (0, b"log")
+    hub.detach(reader)
     guest.prints(b"root")
     hub.pull()
-    assert late.take() == silent.take() == b"root"
+    again = hub.attach(reader.next)
+    assert (again.next, again.lost, again.take()) == (3, 0, b"in: root")
+    late = hub.attach(FROM_NOW_ON)
+    assert (late.next, late.take()) == (11, b"")
 
 
-def test_output_without_readers_goes_to_scrollback() -> None:
+def test_what_is_not_kept_any_more_is_counted() -> None:
     guest, backend = console()
-    hub = ConsoleHub(backend, scrollback=0)
-    guest.prints(b"nobody listens")
-    assert hub.pull() == 14
-    assert hub.scrollback == b""
+    hub = hub_of(backend, scrollback=XENCONS_OUT_SIZE)
+    for _ in range(3):
+        guest.prints(bytes(XENCONS_OUT_SIZE))
+        hub.pull()
+    assert (hub.start, hub.end) == (2 * XENCONS_OUT_SIZE, 3 * XENCONS_OUT_SIZE)
+    reader = hub.attach(100)
+    assert (reader.next, reader.lost) == (hub.start, hub.start - 100)
+    assert hub.attach(hub.end + 50).pending == 0
+
+
+def test_last_words_find_place_though_a_reader_lags() -> None:
+    _, backend = console()
+    hub = hub_of(backend, scrollback=XENCONS_OUT_SIZE)
+    reader = hub.attach()
+    hub.publish(bytes(XENCONS_OUT_SIZE))
+    hub.publish(b"the last words")
+    assert hub.room == 0
+    assert reader.take()[-14:] == b"the last words"
+
+
+def test_numbers_go_on_over_a_boot() -> None:
+    guest, backend = console()
+    hub = hub_of(backend)
+    guest.prints(b"first")
+    hub.pull()
+    hub.connect(None)
+    assert (hub.pull(), hub.write(b"lost?")) == (0, 0)
+    guest, backend = console()
+    hub.connect(backend)
+    guest.prints(b"second")
+    hub.pull()
+    assert hub.attach(5).take() == b"second"
 
 
 def test_writers_share_the_input() -> None:
     guest, backend = console(input_limit=4)
-    hub = ConsoleHub(backend)
+    hub = hub_of(backend)
     assert hub.write(b"one ") == 4
     assert hub.write(b"two ") == 4
     assert guest.types() == b"one two "

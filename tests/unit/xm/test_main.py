@@ -1,20 +1,28 @@
 """Commands are found by name or beginning, and every way to fail has its status."""
 
+import subprocess
+import sys
+
 import pytest
 
+from tests.unit.xm.process import Process
+from xenion.api.errors import ApiError, UnreachableError
 from xenion.xm import main
 from xenion.xm.errors import UsageError, XmError
 
 
 def test_the_commands_are_the_files() -> None:
-    assert {"create", "help", "version"} <= set(main.names())
+    assert {"create", "help", "vcpu-list", "version"} <= set(main.names())
     for name in main.names():
         command = main.load(name)
-        assert command.SUMMARY
+        assert command.SUMMARY[0].islower()
+        assert command.parser().prog == f"xm {name}"
         assert callable(command.run)
 
 
-@pytest.mark.parametrize(("word", "name"), [("create", "create"), ("cr", "create"), ("h", "help")])
+@pytest.mark.parametrize(
+    ("word", "name"), [("create", "create"), ("cr", "create"), ("h", "help"), ("vc", "vcpu-list")]
+)
 def test_a_beginning_will_do(word: str, name: str) -> None:
     assert main.find(word) == name
 
@@ -37,7 +45,14 @@ def test_an_unknown_word_is_answered_with_a_hint(word: str, hint: str) -> None:
     [
         (UsageError("wrong"), 2, "xm: wrong\n"),
         (XmError("failed"), 1, "xm: failed\n"),
+        (ApiError("refused", "a\nb"), 2, "xm: a\\nb\n"),
+        (UnreachableError("no xend"), 1, "xm: no xend\n"),
         (KeyboardInterrupt(), 130, ""),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "xm: the output cannot be written: No space left on device\n",
+        ),
     ],
 )
 def test_failures_become_a_sentence_and_a_status(
@@ -59,3 +74,28 @@ def test_failures_become_a_sentence_and_a_status(
 def test_help_is_what_no_words_mean(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(words) == 0
     assert capsys.readouterr().out.startswith("usage: xm COMMAND")
+
+
+def test_it_starts_fast_and_alone() -> None:
+    """A command imports the API's client and itself, not xend and not what only other commands need."""
+    code = "import sys; from xenion.xm.commands import list; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not {"curses", "asyncio", "cffi", "xenion.core", "xenion.domain", "xenion.xend"} & loaded
+    assert not {name for name in loaded if name.startswith("xenion.config")}
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "complaint"),
+    [
+        (">/dev/full", 1, "xm: the output cannot be written: No space left on device\n"),
+        (">&-", 0, ""),
+        ("<&-", 0, ""),
+        ("| true", 0, ""),
+        ("2>&-", 0, ""),
+    ],
+)
+def test_outputs_that_are_none(redirection: str, status: int, complaint: str) -> None:
+    process = Process("help", shell=f'"$@" {redirection}')
+    ended, _, err = process.finish()
+    assert (ended, err) == (status, complaint)

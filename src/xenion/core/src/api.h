@@ -45,6 +45,10 @@ void core_register_info(struct vcpu *v, uint64_t ma);
 void core_change_runstate(struct vcpu *v, uint32_t state);
 void core_arm_timer(struct vcpu *v);
 void core_stop(struct domain *d);
+void core_pause(struct domain *d);
+void core_unpause(struct domain *d);
+int core_parked(struct domain *d);
+void core_send_nmi(struct vcpu *v);
 void core_fence(void);
 
 uint64_t core_get_base(struct vcpu *v, int segbase);

@@ -152,6 +152,7 @@ void set_pending(struct domain *d, u32 port);
 void raise_virq(struct vcpu *v, u32 virq);
 void drain_inbox(struct domain *d);
 int events_deliverable(struct vcpu *v);
+int nmi_deliverable(struct vcpu *v);
 void deliver_events(struct vcpu *v);
 s64 evtchn_send(struct vcpu *v, u64 arg);
 s64 evtchn_unmask(struct vcpu *v, u64 arg);
@@ -169,6 +170,7 @@ s64 stop_singleshot(struct vcpu *v);
 void change_runstate(struct vcpu *v, u32 state);
 
 /* --- sched.c */
+void hold_while_paused(struct vcpu *v);
 s64 sched_block(struct vcpu *v);
 s64 sched_poll(struct vcpu *v, u64 arg);
 

@@ -4,6 +4,7 @@
 
 enum { PORT_FREE, PORT_UNBOUND, PORT_INTERDOMAIN, PORT_VIRQ, PORT_IPI };
 
+#define NMI_VECTOR 2
 #define SHARED_PENDING 2048 /* offsets in struct shared_info */
 #define SHARED_MASK 2560
 
@@ -105,16 +106,30 @@ int events_deliverable(struct vcpu *v)
     return load(&info->upcall_pending) && !load(&info->upcall_mask);
 }
 
-/* Before the guest goes on: show what has come in, and make the upcall if it may be made. */
+int nmi_deliverable(struct vcpu *v) { return unlikely(load(&v->nmi_pending)) && !v->nmi_masked; }
+
+/* 1: the guest is in its handler. As with Xen, an NMI for which there is no handler is lost. */
+static int deliver_nmi(struct vcpu *v)
+{
+    if (!nmi_deliverable(v))
+        return 0;
+    swap(&v->nmi_pending, 0); /* one that comes from here on is another */
+    if (!v->traps[NMI_VECTOR].address)
+        return 0;
+    v->nmi_masked = 1;
+    inject_exception(v, NMI_VECTOR, 0, 0);
+    return 1;
+}
+
+/* Before the guest goes on, once it is not paused: show what has come in, and make the upcall if it may be made. */
 void deliver_events(struct vcpu *v)
 {
+    hold_while_paused(v);
+    if (unlikely(load(&v->stopped)))
+        return;
     drain_inbox(v->domain);
     check_timers(v);
-    if (unlikely(v->nmi_pending) && !v->nmi_masked && v->nmi_callback) {
-        v->nmi_pending = 0;
-        v->nmi_masked = 1;
-        bounce(v, v->nmi_callback, 0, 0, 1);
-    } else if (events_deliverable(v))
+    if (!deliver_nmi(v) && events_deliverable(v))
         bounce(v, v->event_callback, 0, 0, 1);
 }
 

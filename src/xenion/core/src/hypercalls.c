@@ -29,7 +29,7 @@ int preempted(struct vcpu *v)
     swap(&v->kick, 0); /* before the looks below, on every processor */
     drain_inbox(v->domain);
     check_timers(v);
-    return v->stopped || events_deliverable(v);
+    return v->stopped || load(&v->domain->paused) || nmi_deliverable(v) || events_deliverable(v);
 }
 
 static s64 multicall(struct vcpu *v, u64 *args)

@@ -183,6 +183,42 @@ void core_stop(struct domain *d)
     }
 }
 
+static void wake_all(struct domain *d)
+{
+    for (u32 i = 0; i < d->nr_vcpus; i++)
+        d->platform->wake(&d->vcpus[i]);
+}
+
+/* Any thread: every vCPU is held soon, before its next instruction; Dom0 is notified when one is. */
+void core_pause(struct domain *d)
+{
+    if (!swap(&d->paused, 1))
+        wake_all(d);
+}
+
+/* Any thread: and goes on. */
+void core_unpause(struct domain *d)
+{
+    if (swap(&d->paused, 0))
+        wake_all(d);
+}
+
+/* Any thread: is every vCPU held? One that is stays so until core_unpause or core_stop. */
+int core_parked(struct domain *d)
+{
+    for (u32 i = 0; i < d->nr_vcpus; i++)
+        if (!load(&d->vcpus[i].parked))
+            return 0;
+    return 1;
+}
+
+/* Any thread: one is kept until it can be delivered, however many are sent. */
+void core_send_nmi(struct vcpu *v)
+{
+    if (!swap(&v->nmi_pending, 1))
+        v->domain->platform->wake(v);
+}
+
 void core_fence(void) { fence(); }
 
 /* For the emulation of privileged instructions. */

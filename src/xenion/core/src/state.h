@@ -38,7 +38,8 @@ struct call_record {
 struct vcpu {
     struct domain *domain;
     uint32_t id;
-    uint32_t kick;             /* set by any thread: look for events, timers, a request to stop */
+    uint32_t kick;             /* set by any thread: look for events, timers, a request to stop or to pause */
+    uint32_t parked;           /* held since the domain is paused: touches no guest memory */
     uint64_t *regs;            /* rax rcx rdx rbx rsp rbp rsi rdi r8..r15, owned by the platform */
     void *platform;            /* the platform's own state of this vCPU */
 
@@ -49,7 +50,7 @@ struct vcpu {
     uint8_t stopped;           /* the run loop must return */
     uint8_t task_switched;     /* fpu_taskswitch: the next FPU use raises #NM */
     uint8_t in_multicall;
-    uint8_t nmi_pending;
+    uint8_t nmi_pending;       /* set by any thread */
     uint8_t nmi_masked;        /* until the handler's iret */
 
     uint64_t cr3;              /* machine address of the guest kernel's L4 */
@@ -65,7 +66,6 @@ struct vcpu {
     uint64_t syscall_callback;
     uint64_t sysenter_callback;
     uint64_t syscall32_callback;
-    uint64_t nmi_callback;
     uint8_t failsafe_masks;
     uint8_t syscall_masks;
     uint8_t syscall32_masks;
@@ -139,6 +139,7 @@ struct domain {
     uint32_t nr_vcpus;
     uint32_t crashed;
     uint32_t stopping;         /* long work gives up: nothing comes after it */
+    uint32_t paused;           /* no vCPU executes another instruction until this is cleared */
     char crash_reason[160];
 
     struct port *ports;        /* MAX_PORTS; never moves */

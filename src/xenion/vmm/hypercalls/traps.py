@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from xenion.abi.arch_x86_64 import TrapInfo
+from xenion.abi.arch_x86_64 import FLAT_KERNEL_CS, TrapInfo
 from xenion.abi.callback import (
     CALLBACKF_mask_events,
     CALLBACKOP_register,
@@ -18,6 +18,7 @@ from xenion.abi.callback import (
 )
 from xenion.abi.errno import Errno
 from xenion.abi.nmi import XENNMI_register_callback, XENNMI_unregister_callback, XennmiCallback
+from xenion.core import lib
 from xenion.vmm.errors import GuestError
 from xenion.vmm.vcpu import Vcpu
 
@@ -30,6 +31,8 @@ PERMANENT = {
     CALLBACKTYPE_sysenter,
 }
 TRAP_VECTORS = 256
+NMI_VECTOR = 2
+TRAP_MASKS_EVENTS = 4
 
 
 def is_canonical(address: int) -> bool:
@@ -71,9 +74,25 @@ def _register(vcpu: Vcpu, kind: int, address: int, flags: int) -> None:
     elif kind == CALLBACKTYPE_sysenter:
         state.sysenter_callback, state.sysenter_masks = address, masks
     elif kind == CALLBACKTYPE_nmi:
-        state.nmi_callback = address
+        _register_nmi(vcpu, address)
     else:
         raise GuestError(Errno.ENOSYS)
+
+
+def _register_nmi(vcpu: Vcpu, address: int) -> None:
+    """An entry of the trap table, as set_trap_table makes it.
+
+    An NMI that came before there was a handler is lost; but one whose reason is still there comes again.
+    """
+    trap = vcpu.state.traps[NMI_VECTOR]
+    trap.address, trap.cs, trap.flags = address, FLAT_KERNEL_CS, TRAP_MASKS_EVENTS
+    if vcpu.id == 0 and vcpu.domain.nmi_reason:
+        lib.core_send_nmi(vcpu.state)
+
+
+def _unregister_nmi(vcpu: Vcpu) -> None:
+    trap = vcpu.state.traps[NMI_VECTOR]
+    trap.address = trap.cs = trap.flags = 0
 
 
 def set_callbacks(vcpu: Vcpu, args: list[int]) -> int:
@@ -95,7 +114,7 @@ def callback_op(vcpu: Vcpu, args: list[int]) -> int:
         if kind in PERMANENT:
             raise GuestError(Errno.EINVAL)  # these can be replaced, never taken away
         if kind == CALLBACKTYPE_nmi:
-            vcpu.state.nmi_callback = 0
+            _unregister_nmi(vcpu)
             return 0
     raise GuestError(Errno.ENOSYS)
 
@@ -107,6 +126,6 @@ def nmi_op(vcpu: Vcpu, args: list[int]) -> int:
         _register(vcpu, CALLBACKTYPE_nmi, vcpu.read_struct(args[1], XennmiCallback).handler_address, 0)
         return 0
     if command == XENNMI_unregister_callback:
-        vcpu.state.nmi_callback = 0
+        _unregister_nmi(vcpu)
         return 0
     raise GuestError(Errno.ENOSYS)

@@ -117,7 +117,7 @@ def _physid(vcpu: Vcpu, address: int) -> int:
 def _send_nmi(vcpu: Vcpu, address: int) -> int:
     if address:
         raise GuestError(Errno.EINVAL)
-    vcpu.state.nmi_pending = 1
+    lib.core_send_nmi(vcpu.state)
     return 0
 
 

@@ -10,6 +10,8 @@ from xenion.abi.features import (
     XENFEAT_pae_pgdir_above_4gb,
 )
 from xenion.abi.version import (
+    MAJOR,
+    MINOR,
     XenCompileInfo,
     XenFeatureInfo,
     XenPlatformParameters,
@@ -40,7 +42,7 @@ from xenion.vmm.errors import GuestError
 from xenion.vmm.memory import M2P_ADDRESS, PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu
 
-MAJOR, MINOR, EXTRA = 4, 17, b".0-xenion"
+EXTRA = b".0-xenion"
 CAPABILITIES = b"xen-3.0-x86_64 "
 FEATURES = (
     1 << XENFEAT_pae_pgdir_above_4gb

@@ -1,35 +1,26 @@
-"""xm destroy: end a domain at once."""
+"""xm destroy: end domains at once."""
 
-import argparse
 from collections.abc import Sequence
+from typing import Any
 
-from xenion.xm.errors import XmError
+from xenion.xm.arguments import Parser, command, domain_argument, parse
 
-SUMMARY = "end a domain at once, as if its power had been cut"
+SUMMARY = "end domains at once, as if their power had been cut"
+
+
+def parser() -> Parser:
+    p = command("destroy", SUMMARY)
+    domain_argument(p, "+")
+    return p
 
 
 def run(argv: Sequence[str]) -> int:
-    from xenion.domain.launch import NotRunningError, destroy
+    from xenion.xm.calls import change, connected, on_each
 
-    parser = argparse.ArgumentParser(prog="xm destroy", description=SUMMARY)
-    parser.add_argument("name", metavar="NAME", help="the domain's name")
-    args = parser.parse_args(argv)
-    try:
-        destroy(_checked(args.name))
-    except NotRunningError as error:
-        raise XmError(str(error)) from error
-    except OSError as error:
-        raise XmError(f"{args.name}: {error.strerror}") from error
-    return 0
+    args = parse(parser(), argv)
+    with connected() as client:
+        return on_each(args.domains, lambda name: change(client, "destroy", name, done=is_gone))
 
 
-def _checked(name: str) -> str:
-    from xenion.config.domain import check_name
-    from xenion.config.errors import ConfigError
-    from xenion.xm.errors import UsageError
-
-    try:
-        check_name(name)
-    except ConfigError as error:
-        raise UsageError(str(error)) from error
-    return name
+def is_gone(domain: Any) -> bool:
+    return domain is None or domain["state"] == "defined"

@@ -1,21 +1,26 @@
 """xm version: the versions of Xenion and of the interface that guests see."""
 
-import argparse
 import platform
 from collections.abc import Sequence
+
+from xenion.xm.arguments import Parser, command, json_option, parse
 
 SUMMARY = "show the versions of Xenion and of the Xen interface it offers"
 
 
+def parser() -> Parser:
+    p = command("version", SUMMARY)
+    json_option(p)
+    return p
+
+
 def run(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="xm version", description=SUMMARY)
-    parser.add_argument("--json", action="store_true", help="for programs")
-    args = parser.parse_args(argv)
+    from xenion.xm.output import print_json
+
+    args = parse(parser(), argv)
     facts = _facts()
     if args.json:
-        import json
-
-        print(json.dumps(facts))
+        print_json(facts)
     else:
         for name, value in facts.items():
             print(f"{name:<10} {value}")

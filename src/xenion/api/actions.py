@@ -1,0 +1,108 @@
+"""The typed list of all actions: what xend serves, docs/api.md and the OpenAPI document describe, and xm calls."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from xenion.api import types as t
+
+CHANGES = frozenset({"POST", "PUT", "DELETE"})
+PREFIX = "/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """`{domain}` in a path is a name, an id or a UUID. `kind` is json, or the protocol of what streams.
+
+    `result` Task: the answer is 202 and the task, which goes on.
+    """
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    result: Any
+    body: Any = None
+    query: Any = None
+    kind: str = "json"
+    logged: bool = False
+    """Enters the event log."""
+
+    @property
+    def status(self) -> int:
+        return 202 if self.result is t.Task and self.method == "POST" else 200
+
+
+def _get(name: str, path: str, summary: str, result: Any, query: Any = None, kind: str = "json") -> Action:
+    return Action(name, "GET", PREFIX + path, summary, result, query=query, kind=kind)
+
+
+def _post(
+    name: str, path: str, summary: str, result: Any, body: Any = None, *, logged: bool = True
+) -> Action:
+    return Action(name, "POST", PREFIX + path, summary, result, body=body, logged=logged)
+
+
+ACTIONS = (
+    _get("info", "/info", "The host, xend and the processor", t.Info),
+    _get("list", "/domains", "All domains, Domain 0 first", t.Domains),
+    _post("create", "/domains", "Start a domain from a configuration", t.Task, t.CreateRequest),
+    _get("domain", "/domains/{domain}", "One domain", t.Domain),
+    _get("vcpus", "/domains/{domain}/vcpus", "A domain's virtual CPUs", t.Vcpus),
+    _post("define", "/managed", "Define a managed domain, or define it anew", t.Domain, t.DefineRequest),
+    Action(
+        "delete", "DELETE", PREFIX + "/managed/{domain}", "Forget a managed domain", t.Nothing, logged=True
+    ),
+    _post("start", "/domains/{domain}/start", "Start a managed domain", t.Task, t.StartRequest),
+    _post("destroy", "/domains/{domain}/destroy", "End a domain at once", t.Nothing),
+    _post(
+        "shutdown",
+        "/domains/{domain}/shutdown",
+        "Ask the guest to power off, halt or reboot; the task is done when it has",
+        t.Task,
+        t.ShutdownRequest,
+    ),
+    _post("pause", "/domains/{domain}/pause", "Stop a domain's virtual CPUs", t.Nothing),
+    _post("unpause", "/domains/{domain}/unpause", "Let a paused domain go on", t.Nothing),
+    _post(
+        "sysrq", "/domains/{domain}/sysrq", "Press a magic SysRq key in the guest", t.Nothing, t.SysrqRequest
+    ),
+    _post(
+        "trigger", "/domains/{domain}/trigger", "Send an event to a virtual CPU", t.Nothing, t.TriggerRequest
+    ),
+    _post("rename", "/domains/{domain}/rename", "Give a domain another name", t.Domain, t.RenameRequest),
+    _post(
+        "dump",
+        "/domains/{domain}/dump",
+        "Write the guest's memory to an ELF core file",
+        t.Task,
+        t.DumpRequest,
+    ),
+    Action(
+        "configure",
+        "PUT",
+        PREFIX + "/domains/{domain}/config",
+        "Replace a domain's configuration; it holds from the next boot on",
+        t.Domain,
+        body=t.ConfigRequest,
+        logged=True,
+    ),
+    _get(
+        "console",
+        "/domains/{domain}/console",
+        "A domain's console: a WebSocket of binary messages",
+        t.Nothing,
+        t.ConsoleQuery,
+        "websocket",
+    ),
+    _get("outcome", "/outcomes/{uuid}", "What became of a domain", t.Outcome, t.WaitQuery),
+    _get("log", "/log", "The event log", t.Log, t.LogQuery),
+    _get("events", "/events", "New entries of the event log as they come", t.LogEntry, t.LogQuery, "events"),
+    _get("dmesg", "/dmesg", "The hypervisor's message ring", t.Text),
+    _post("clear_dmesg", "/dmesg/clear", "Empty the ring; the answer is what was in it", t.Text),
+    _get("tasks", "/tasks", "Tasks that run or have lately ended", t.Tasks),
+    _get("task", "/tasks/{task}", "One task", t.Task, t.TaskQuery),
+    Action("cancel", "DELETE", PREFIX + "/tasks/{task}", "Cancel a task", t.Task, logged=True),
+)
+
+BY_NAME = {action.name: action for action in ACTIONS}
+OPENAPI_PATH = PREFIX + "/openapi.json"

@@ -1,0 +1,237 @@
+"""What goes over the API, as JSON sees it. Times are seconds since the epoch, memory is MiB, durations are seconds."""
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+
+class Limit:
+    """Bounds of a value: of a number itself, of a text's length; `pattern` a text must match whole."""
+
+    def __init__(self, ge: int | None = None, le: int | None = None, pattern: str | None = None) -> None:
+        self.ge = ge
+        self.le = le
+        self.pattern = pattern
+
+
+Name = Annotated[str, Limit(1, 64)]
+Seconds = Annotated[float, Limit(0, 86400)]
+DomainState = Literal["building", "running", "blocked", "paused", "shutdown", "crashed", "dying", "defined"]
+"""`shutdown` and `crashed`: over, and preserved. `defined`: managed and not running."""
+
+
+class Domain(TypedDict):
+    """A domain as it is now; Domain 0 is the host."""
+
+    name: str
+    domid: int | None
+    """None while it is only defined."""
+    uuid: str
+    state: DomainState
+    reason: str
+    """Why it stopped, for shutdown and crashed: poweroff, reboot, suspend, crash, watchdog."""
+    memory_mib: int
+    maxmem_mib: int
+    vcpus: int
+    cpu_seconds: float
+    started_at: float | None
+    """When its present boot began."""
+    uptime_seconds: float | None
+    boots: int
+    managed: bool
+    autostart: bool
+    processor: str
+    pid: int | None
+    folder: str
+    """Console log, crash reports and core dumps."""
+    console: str
+    """The path of its console's socket; empty while it does not run."""
+    config: dict[str, Any]
+    """As `DomainConfig.to_mapping` writes it; empty for Domain 0."""
+
+
+class Domains(TypedDict):
+    domains: list[Domain]
+
+
+class Vcpu(TypedDict):
+    name: str
+    domid: int
+    vcpu: int
+    cpu: int | None
+    """The host CPU that it ran on last."""
+    state: Literal["running", "blocked", "paused", "offline"]
+    cpu_seconds: float
+    affinity: str
+
+
+class Vcpus(TypedDict):
+    vcpus: list[Vcpu]
+
+
+class Info(TypedDict):
+    """The host, and what runs here."""
+
+    host: str
+    release: str
+    version: str
+    machine: str
+    nr_cpus: int
+    cpu_model: str
+    cpu_mhz: float | None
+    total_memory_mib: int
+    free_memory_mib: int
+    """What a new domain may take."""
+    domains: int
+    processor: str
+    processor_notes: list[str]
+    xen_major: int
+    xen_minor: int
+    xen_caps: str
+    xenion_version: str
+    xend_pid: int
+    xend_started_at: float
+    xend_socket: str
+    xenstore_socket: str | None
+    """None: each domain has a store of its own yet."""
+    run_folder: str
+    state_folder: str
+
+
+TaskState = Literal["running", "done", "failed", "cancelled"]
+
+
+class Failure(TypedDict):
+    code: str
+    message: str
+
+
+class Task(TypedDict):
+    """A long operation. `progress` is from 0 to 1, None while it cannot be told."""
+
+    id: str
+    action: str
+    domain: str
+    state: TaskState
+    step: str
+    progress: float | None
+    result: dict[str, Any]
+    error: Failure | None
+    started_at: float
+    seconds: float
+    seen: int
+    """Grows with each change; a client that waits says which one it has seen."""
+
+
+class Tasks(TypedDict):
+    tasks: list[Task]
+
+
+class LogEntry(TypedDict):
+    """An action or a domain's own event; see docs/xend.md."""
+
+    n: int
+    time: float
+    who: str
+    action: str
+    domain: str
+    domid: int | None
+    uuid: str
+    result: str
+    seconds: float | None
+    detail: str
+    begun: NotRequired[int]
+    journal: NotRequired[int | None]
+
+
+class Log(TypedDict):
+    entries: list[LogEntry]
+
+
+class Text(TypedDict):
+    text: str
+
+
+class Outcome(TypedDict):
+    """What became of a domain that was started. `over`: its process has gone or it is preserved."""
+
+    uuid: str
+    over: bool
+    reason: str
+    """poweroff, reboot, suspend, crash, watchdog, destroyed, died (its process ended without a word); empty: runs."""
+    action: str
+    report: str
+    core: str
+    status: str
+    """How the process ended, where that is known and not expected: the name of a signal or `exit status N`."""
+    notes: list[str]
+
+
+class Nothing(TypedDict):
+    """An answer without content."""
+
+
+class CreateRequest(TypedDict):
+    config: dict[str, Any]
+    paused: NotRequired[bool]
+    request: NotRequired[Annotated[str, Limit(0, 64, "[A-Za-z0-9-]*")]]
+    """A word of the client's: a repetition with the same word finds the domain that the first one made."""
+
+
+class DefineRequest(TypedDict):
+    config: dict[str, Any]
+
+
+class StartRequest(TypedDict):
+    paused: NotRequired[bool]
+    request: NotRequired[Annotated[str, Limit(0, 64, "[A-Za-z0-9-]*")]]
+
+
+class ShutdownRequest(TypedDict):
+    mode: NotRequired[Literal["poweroff", "reboot", "halt"]]
+
+
+class SysrqRequest(TypedDict):
+    key: Annotated[str, Limit(1, 1, "[0-9A-Za-z]")]
+
+
+class TriggerRequest(TypedDict):
+    trigger: Literal["nmi", "reset", "init", "power", "sleep", "s3resume"]
+    vcpu: NotRequired[Annotated[int, Limit(0, 63)]]
+
+
+class RenameRequest(TypedDict):
+    name: Name
+
+
+class DumpRequest(TypedDict):
+    path: NotRequired[Annotated[str, Limit(0, 4095)]]
+    """Absolute; empty: a file in the dumps' folder."""
+    live: NotRequired[bool]
+    crash: NotRequired[bool]
+
+
+class ConfigRequest(TypedDict):
+    config: dict[str, Any]
+
+
+class LogQuery(TypedDict):
+    since: NotRequired[Annotated[int, Limit(0, 1 << 53)]]
+    """Entries after this number."""
+    last: NotRequired[Annotated[int, Limit(0, 10000)]]
+    """Only so many, the newest."""
+    uuid: NotRequired[Annotated[str, Limit(0, 64)]]
+
+
+class WaitQuery(TypedDict):
+    wait: NotRequired[Annotated[float, Limit(0, 60)]]
+    """Answer when it is over, or after so many seconds."""
+
+
+class TaskQuery(WaitQuery):
+    seen: NotRequired[Annotated[int, Limit(0, 1 << 53)]]
+    """With `wait`: answer when the task has changed since."""
+
+
+class ConsoleQuery(TypedDict):
+    since: NotRequired[Annotated[int, Limit(-1, 1 << 53)]]
+    """The number of the first byte wanted; -1: only what comes from now on. Left out: all that is kept."""
+    read_only: NotRequired[bool]

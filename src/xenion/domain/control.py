@@ -1,0 +1,207 @@
+"""The control socket of a domain process: requests of xend, and what it is told.
+
+SOCK_SEQPACKET, one JSON object a packet, descriptors beside it. `{"id": N, "do": WORD, ...}` is answered with
+`{"id": N, "done": {...}}` or `{"id": N, "error": SENTENCE}`, after any number of `{"id": N, "progress": [DONE, ALL]}`.
+Unasked come `{"hello": N}` first and `{"journal": N}` at each new entry: N is the number of the journal's last entry.
+"""
+
+import json
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from xenion.domain.loop import READ, WRITE, Loop
+
+PACKET_BYTES = 1 << 16
+DESCRIPTORS = 8
+CONNECTIONS = 8
+QUEUED_PACKETS = 1000
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Refusal(Exception):
+    """A request that cannot be granted; the message is for the user."""
+
+
+class Request:
+    """One request; answered once, at any time, on Dom0's thread."""
+
+    def __init__(
+        self, connection: "Connection", number: int, fields: Mapping[str, Any], fds: list[int]
+    ) -> None:
+        self._connection = connection
+        self._number = number
+        self.fields = fields
+        self._fds = fds
+
+    def text(self, key: str) -> str:
+        """A field that has to be there; Refusal."""
+        value = self.fields.get(key)
+        if not isinstance(value, str):
+            raise Refusal(f"the request has to have a text for {key!r}")
+        return value
+
+    def number(self, key: str) -> int:
+        """As `text`."""
+        value = self.fields.get(key)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Refusal(f"the request has to have a whole number for {key!r}")
+        return value
+
+    def take_fds(self, most: int = 1) -> list[int]:
+        """The descriptors that came with it, one at least; the caller's from now on. Refusal."""
+        if not 1 <= len(self._fds) <= most:
+            raise Refusal(f"{len(self._fds)} descriptors came with the request: from 1 to {most} are wanted")
+        fds, self._fds = self._fds, []
+        return fds
+
+    def done(self, **values: Any) -> None:
+        self._answer({"done": values})
+
+    def refuse(self, why: str) -> None:
+        self._answer({"error": why})
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        fds, self._fds = self._fds, []
+        for fd in fds:
+            os.close(fd)
+        self._connection.send({"id": self._number, **answer})
+
+    def progress(self, done: int, total: int) -> None:
+        self._connection.send({"id": self._number, "progress": [done, total]})
+
+    @property
+    def abandoned(self) -> bool:
+        """Nobody waits for the answer any more."""
+        return not self._connection.open
+
+
+Handler = Callable[[Request], None]
+
+
+class Connection:
+    """One xend; a new one may come while the old one's end has not been noticed."""
+
+    def __init__(
+        self, stream: socket.socket, loop: Loop, serve: Handler, gone: Callable[["Connection"], None]
+    ) -> None:
+        stream.setblocking(False)
+        self._stream = stream
+        self._loop = loop
+        self._serve = serve
+        self._gone = gone
+        self._queue: deque[bytes] = deque()
+        self.open = True
+        self._watch()
+
+    def _watch(self) -> None:
+        self._loop.watch(self._stream.fileno(), READ | (WRITE if self._queue else 0), self._on_ready)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        if not self.open:
+            return
+        self._queue.append(json.dumps(message).encode())
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._queue:
+            try:
+                self._stream.send(self._queue[0])
+            except BlockingIOError:
+                break
+            except OSError:
+                self.close()
+                return
+            self._queue.popleft()
+        if len(self._queue) > QUEUED_PACKETS:
+            self.close()
+        else:
+            self._watch()
+
+    def _on_ready(self, mask: int) -> None:
+        if mask & WRITE:
+            self._flush()
+        if mask & READ and self.open:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            packet, fds, _, _ = socket.recv_fds(self._stream, PACKET_BYTES, DESCRIPTORS)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet, fds = b"", []
+        fields = _fields(packet)
+        if fields is None:
+            for fd in fds:
+                os.close(fd)
+            self.close()
+            return
+        request = Request(self, fields["id"], fields, list(fds))
+        try:
+            self._serve(request)
+        except Refusal as refusal:
+            request.refuse(str(refusal))
+
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            self._loop.watch(self._stream.fileno(), 0, self._on_ready)
+            self._stream.close()
+            self._gone(self)
+
+
+def _fields(packet: bytes) -> dict[str, Any] | None:
+    """Those of a request; None for the end of the connection, or what is no request at all."""
+    try:
+        fields = json.loads(packet.decode())  # decoded here, because json would guess and import a codec
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) and isinstance(fields.get("id"), int) else None
+
+
+class ControlServer:
+    """Serves `handlers` (by the request's word) on `listener`, a bound socket, once `start` was called."""
+
+    def __init__(self, listener: socket.socket, loop: Loop, last_entry: Callable[[], int]) -> None:
+        self._listener = listener
+        self._loop = loop
+        self._last_entry = last_entry
+        self.handlers: dict[str, Handler] = {}
+        self._connections: set[Connection] = set()
+
+    def start(self) -> None:
+        self._listener.setblocking(False)
+        self._listener.listen(CONNECTIONS)
+        self._loop.watch(self._listener.fileno(), READ, self._accept)
+
+    def _accept(self, mask: int) -> None:
+        try:
+            stream, _ = self._listener.accept()
+        except OSError:
+            return
+        _, uid, _ = _CREDENTIALS.unpack(
+            stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        if uid not in (0, os.getuid()) or len(self._connections) >= CONNECTIONS:
+            stream.close()
+            return
+        connection = Connection(stream, self._loop, self._serve, self._connections.discard)
+        self._connections.add(connection)
+        connection.send({"hello": self._last_entry()})
+
+    def _serve(self, request: Request) -> None:
+        handler = self.handlers.get(str(request.fields.get("do")))
+        if handler is None:
+            raise Refusal(
+                f"the domain's process does not know {request.fields.get('do')!r}: it is of another version"
+            )
+        handler(request)
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Every xend."""
+        for connection in list(self._connections):
+            connection.send(message)

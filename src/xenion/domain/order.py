@@ -1,0 +1,64 @@
+"""What a domain process is started with: one JSON document in the first descriptor, and the numbers of the others."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from xenion.config.domain import DomainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Each is open for what it is for, and no more. `lock` is only held.
+
+    control, console   listening soon: bound Unix sockets (SOCK_SEQPACKET, SOCK_STREAM)
+    journal, log       files to append to
+    report, core       spare files to write, empty until there is something to say
+    kernel, ramdisk    files to read; ramdisk may be -1
+    """
+
+    control: int
+    console: int
+    journal: int
+    log: int
+    report: int
+    core: int
+    kernel: int
+    ramdisk: int
+    lock: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(fd for fd in asdict(self).values() if fd >= 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    config: DomainConfig
+    domid: int
+    uuid: str
+    paused: bool
+    fds: Descriptors
+
+    def to_json(self) -> bytes:
+        return json.dumps({**asdict(self), "config": self.config.to_mapping()}).encode()
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> "Order":
+        """From our own parent, who checked it all."""
+        values: dict[str, Any] = json.load(file)
+        return cls(
+            config=DomainConfig.from_mapping(values["config"]),
+            domid=values["domid"],
+            uuid=values["uuid"],
+            paused=values["paused"],
+            fds=Descriptors(**values["fds"]),
+        )
+
+
+def in_memory(data: bytes) -> int:
+    """A descriptor that reads as `data`."""
+    fd = os.memfd_create("order", os.MFD_CLOEXEC)
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

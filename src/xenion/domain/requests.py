@@ -1,0 +1,161 @@
+"""What xend may ask of a domain's process; each is a short method on Dom0's thread."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from xenion.config.domain import ConfigError, DomainConfig
+from xenion.domain.control import Handler, Refusal, Request
+from xenion.domain.machine import Machine, open_files
+
+if TYPE_CHECKING:
+    from xenion.domain.process import DomainProcess
+
+SHUTDOWN_MODES = ("poweroff", "reboot", "halt")
+HOLDER = "xend"
+BUILDING = "the domain is being built: try again in a moment"
+STOPPED = "the guest has stopped: the domain can only be dumped or destroyed now"
+
+
+class Requests:
+    """The handlers of one process."""
+
+    def __init__(self, process: "DomainProcess") -> None:
+        self._process = process
+        self._pauses: list[Request] = []
+
+    def handlers(self) -> Mapping[str, Handler]:
+        process = self._process
+        return {
+            "pause": self._pause,
+            "unpause": self._unpause,
+            "destroy": self._destroy,
+            "shutdown": self._shutdown,
+            "sysrq": self._sysrq,
+            "nmi": self._nmi,
+            "rename": self._rename,
+            "configure": self._configure,
+            "dump": self._dump,
+            "cancel-dump": self._cancel_dump,
+            "log": _replaces(process.log.replace),
+            "report": _replaces(process.report.replace),
+            "core": _replaces(process.core.replace),
+            "trim": self._trim,
+        }
+
+    def _machine(self) -> Machine:
+        """Of a guest that runs; Refusal."""
+        machine = self._process.machine
+        if machine is None:
+            raise Refusal(BUILDING)
+        if not self._process.running:
+            raise Refusal(STOPPED)
+        return machine
+
+    # --- the guest's run
+
+    def _pause(self, request: Request) -> None:
+        machine = self._machine()
+        if not machine.held_by(HOLDER):
+            machine.hold(HOLDER)
+            self._process.journal.add("paused")
+        self._pauses.append(request)
+        self.look()
+
+    def look(self) -> None:
+        """Answers who waits for a pause: the guest executes nothing any more, or need not hold still, or has ended."""
+        machine = self._process.machine
+        runs = machine is not None and self._process.running
+        if machine is not None and runs and machine.held_by(HOLDER) and not machine.domain.parked:
+            return
+        pauses, self._pauses = self._pauses, []
+        for request in pauses:
+            if runs:
+                request.done()
+            else:
+                request.refuse(STOPPED)
+
+    def _unpause(self, request: Request) -> None:
+        machine = self._machine()
+        if machine.held_by(HOLDER):
+            machine.let_go(HOLDER)
+            self._process.journal.add("unpaused")
+            self.look()
+        request.done()
+
+    def _destroy(self, request: Request) -> None:
+        request.done()
+        self._process.destroy()
+
+    def _shutdown(self, request: Request) -> None:
+        """Through xenstore, as Xen's toolstack does; `listens` tells whether the guest has said that it watches."""
+        mode = request.text("mode")
+        if mode not in SHUTDOWN_MODES:
+            raise Refusal(f"{mode!r} is no way to shut down")
+        machine = self._machine()
+        if machine.held_by(HOLDER):
+            raise Refusal("the domain is paused and cannot hear the request: unpause it first")
+        listens = machine.read_node(f"control/feature-{mode}") == b"1"
+        machine.write_node("control/shutdown", mode)
+        request.done(listens=listens)
+
+    def _sysrq(self, request: Request) -> None:
+        key = request.text("key")
+        if len(key) != 1 or not key.isascii() or not key.isprintable():
+            raise Refusal("a SysRq key is one letter or digit")
+        self._machine().write_node("control/sysrq", key)
+        request.done()
+
+    def _nmi(self, request: Request) -> None:
+        vcpu, domain = request.number("vcpu"), self._machine().domain
+        try:
+            domain.send_nmi(vcpu)
+        except ValueError as error:
+            raise Refusal(str(error)) from None
+        request.done()
+
+    # --- what it is
+
+    def _rename(self, request: Request) -> None:
+        process = self._process
+        try:
+            process.config = replace(process.config, name=request.text("name"))
+        except ConfigError as error:
+            raise Refusal(str(error)) from None
+        if process.machine is not None and process.running:
+            process.machine.rename(process.config.name)
+        request.done()
+
+    def _configure(self, request: Request) -> None:
+        """Holds from the next boot on; descriptors: the kernel, and the ramdisk if there is one."""
+        try:
+            config = DomainConfig.from_mapping(request.fields.get("config"))
+        except ConfigError as error:
+            raise Refusal(str(error)) from None
+        kernel, *ramdisk = request.take_fds(most=2)
+        self._process.configure(config, open_files(kernel, ramdisk[0] if ramdisk else -1))
+        request.done()
+
+    # --- files
+
+    def _dump(self, request: Request) -> None:
+        machine = self._process.machine
+        if machine is None:
+            raise Refusal(BUILDING)
+        self._process.dumps.begin(request, machine)
+
+    def _cancel_dump(self, request: Request) -> None:
+        self._process.dumps.cancel()
+        request.done()
+
+    def _trim(self, request: Request) -> None:
+        request.done(trimmed=self._process.journal.trim(request.number("through")))
+
+
+def _replaces(take: Callable[[int], None]) -> Handler:
+    def handler(request: Request) -> None:
+        (fd,) = request.take_fds()
+        take(fd)
+        request.done()
+
+    return handler

@@ -1,0 +1,137 @@
+"""What the journals of domains say, entered into the event log and the message ring, and what follows from it.
+
+An entry counts as entered only when the event log has it, and is entered once, however often xend is killed.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from xenion.config.domain import Action
+from xenion.xend import logs
+from xenion.xend.eventlog import EventLog, Noted
+from xenion.xend.live import Live
+from xenion.xend.record import Record
+from xenion.xend.ring import MessageRing
+
+NOTES_KEPT = 100
+WHO, GONE = "domain", "gone"
+NAME, CONFIGURATION, LOG, SUCCESSOR = "name", "configuration", "log", "successor"
+"""What a record's `wants` may hold, beside the names of spare files."""
+_CRASHES = {"crash", "watchdog"}
+_COMES_BACK = {Action.RESTART, Action.COREDUMP_RESTART}
+"""The process boots the guest again; otherwise it ends, or keeps what has stopped."""
+
+
+class Chronicle:
+    def __init__(self, log: EventLog, ring: MessageRing) -> None:
+        self._log = log
+        self._ring = ring
+        self._takers: dict[str, Callable[[Live, dict[str, Any]], None]] = {
+            "running": self._on_running,
+            "refused": self._on_refused,
+            "paused": self._on_paused,
+            "unpaused": self._on_paused,
+            "note": self._on_note,
+            "ended": self._on_ended,
+            "preserved": self._on_preserved,
+            "log-full": self._on_log_full,
+            "leaving": self._on_leaving,
+        }
+
+    def read(self, live: Live) -> None:
+        """Takes what is new in the domain's journal. EventLogError."""
+        for entry in live.journal.entries(live.condition.n):
+            self._takers[entry["kind"]](live, entry)
+            live.condition.n = entry["n"]
+
+    async def settle(self) -> None:
+        """Returns when all of it is on the disk. EventLogError."""
+        await self._log.sync()
+
+    def gone(self, live: Live, failure: str) -> None:
+        """The last entry about it. `failure`: what was wrong with its end. EventLogError."""
+        if failure:
+            self._ring.add(f"d{live.domid}: {failure}")
+        self._note(live, GONE, detail=failure, result="failed" if failure else "", journal=0)
+
+    def told(self, live: Live, action: str, result: Noted, detail: str) -> None:
+        """What xend does for a domain by itself. EventLogError."""
+        self._note(live, action, result=result, detail=detail)
+
+    def has_told_of_end(self, made: Record) -> bool:
+        """Whether `gone` was the last to be entered about this domain, under its present id."""
+        told = [entry for entry in self._log.entries(last=NOTES_KEPT, uuid=made.uuid) if entry["who"] == WHO]
+        return bool(told) and told[-1]["action"] == GONE and told[-1]["domid"] == made.domid
+
+    # --- entering
+
+    def _enter(
+        self, live: Live, entry: dict[str, Any], detail: str = "", action: str = "", result: Noted = ""
+    ) -> None:
+        journal, when = entry["n"], entry["time"]
+        self._note(live, action or entry["kind"], detail=detail, result=result, journal=journal, when=when)
+
+    def _note(self, live: Live, action: str, **fields: Any) -> None:
+        self._log.note(WHO, action, domain=live.name, domid=live.domid, uuid=live.uuid, **fields)
+
+    def _say(self, live: Live, entry: dict[str, Any], text: str) -> None:
+        """To the message ring, unless an earlier xend has."""
+        if entry["n"] > self._log.journal_position(live.uuid):
+            self._ring.add(text)
+
+    # --- one kind each
+
+    def _on_running(self, live: Live, entry: dict[str, Any]) -> None:
+        condition = live.condition
+        condition.boot, condition.cpu_base = entry["boot"], entry["cpu_base"]
+        condition.started_at = entry["time"]
+        condition.state = "paused" if entry["paused"] else "running"
+        condition.reason = condition.action = ""
+        self._enter(live, entry, f"boot {condition.boot}", "booted")
+
+    def _on_refused(self, live: Live, entry: dict[str, Any]) -> None:
+        live.condition.refusal, live.condition.reason = entry["text"], "refused"
+        self._enter(live, entry, entry["text"], result="refused")
+
+    def _on_paused(self, live: Live, entry: dict[str, Any]) -> None:
+        live.condition.state = "paused" if entry["kind"] == "paused" else "running"
+        self._enter(live, entry)
+
+    def _on_note(self, live: Live, entry: dict[str, Any]) -> None:
+        live.condition.notes = [*live.condition.notes, entry["text"]][-NOTES_KEPT:]
+        self._say(live, entry, f"d{live.domid}: {entry['text']}")
+        self._enter(live, entry, entry["text"])
+
+    def _on_ended(self, live: Live, entry: dict[str, Any]) -> None:
+        condition = live.condition
+        condition.reason, condition.action = entry["reason"], entry["action"]
+        stopped = "crashed" if condition.reason in _CRASHES else "shutdown"
+        condition.state = "building" if condition.action in _COMES_BACK else stopped
+        if entry["cpu_seconds"] is not None:
+            condition.cpu_seconds = entry["cpu_seconds"]
+        kept = [self._keep(live, kind, entry["time"]) for kind in logs.SPARES if entry[kind]]
+        if condition.reason in _CRASHES:
+            self._say(
+                live, entry, f"Domain {live.domid} ({live.name}) {condition.reason}ed: {', '.join(kept)}"
+            )
+        self._enter(live, entry, ", ".join([f"{condition.reason}: {condition.action}", *kept]))
+
+    def _keep(self, live: Live, kind: str, when: float) -> str:
+        """The path of a spare file that is in use now; the process gets another one."""
+        path = logs.keep(live.logs, kind, when)
+        setattr(live.condition, kind, path.name)
+        live.record.want(kind)
+        return str(path)
+
+    def _on_preserved(self, live: Live, entry: dict[str, Any]) -> None:
+        if entry["action"] == Action.RENAME_RESTART:
+            live.record.want(SUCCESSOR)
+        self._enter(live, entry)
+
+    def _on_log_full(self, live: Live, entry: dict[str, Any]) -> None:
+        live.record.want(LOG)
+        self._enter(live, entry)
+
+    def _on_leaving(self, live: Live, entry: dict[str, Any]) -> None:
+        live.condition.state = "dying"
+        self._enter(live, entry)

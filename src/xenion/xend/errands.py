@@ -1,0 +1,147 @@
+"""What is wanted for a domain and may take several steps: done when it is linked, by this xend or by the next one."""
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+from typing import Protocol
+from uuid import uuid4
+
+from xenion.api.errors import ApiError
+from xenion.config.domain import NAME_CHARACTERS, DomainConfig
+from xenion.xend import launch, logs
+from xenion.xend.chronicle import CONFIGURATION, LOG, NAME, SUCCESSOR, Chronicle
+from xenion.xend.live import Live
+from xenion.xend.managed import Managed
+from xenion.xend.outcomes import Outcomes
+from xenion.xend.registry import Registry
+from xenion.xend.renaming import Renaming
+
+
+class Restart(Protocol):
+    def __call__(self, config: DomainConfig, *, managed: bool) -> Awaitable[object]:
+        """Starts a domain. ApiError."""
+        ...
+
+
+class Errands:
+    """`restart` starts the successor of a domain that rename-restart has preserved."""
+
+    def __init__(
+        self, registry: Registry, chronicle: Chronicle, outcomes: Outcomes, renaming: Renaming
+    ) -> None:
+        self._registry = registry
+        self._chronicle = chronicle
+        self._outcomes = outcomes
+        self._renaming = renaming
+        self.restart: Restart
+        self._deeds: dict[str, Callable[[Live], Awaitable[None]]] = {
+            NAME: self._send_name,
+            CONFIGURATION: self._send_configuration,
+            LOG: self._change_log,
+            SUCCESSOR: self._start_successor,
+        }
+
+    async def do(self, live: Live, what: str) -> None:
+        """One of the record's `wants`. ApiError, OSError: it is wanted still."""
+        if what in logs.SPARES:
+            await self._send_file(live, what, logs.new_spare(live.logs, what))
+        elif what in self._deeds:
+            await self._deeds[what](live)
+        _forget(live, what)
+        live.save()
+
+    # --- what a process cannot open or know by itself
+
+    async def _send_name(self, live: Live) -> None:
+        await live.ask("rename", name=live.name)
+
+    async def _change_log(self, live: Live) -> None:
+        await self._send_file(live, "log", logs.next_console(live.logs))
+        logs.change_console(live.logs)
+
+    async def _send_file(self, live: Live, what: str, fd: int) -> None:
+        try:
+            await live.ask(what, fds=[fd])
+        finally:
+            os.close(fd)
+
+    # --- configurations
+
+    async def configure(self, live: Live, config: DomainConfig) -> None:
+        """For the next boot. ApiError: everything is as before."""
+        if CONFIGURATION in live.busy:
+            raise ApiError("wrong-state", f"{live.name} is being configured by somebody else: try again")
+        before, live.record.config = live.record.config, config
+        live.record.want(CONFIGURATION)
+        live.busy.add(CONFIGURATION)
+        try:
+            live.save()
+            await self.do(live, CONFIGURATION)
+        except ApiError:
+            live.record.config = replace(before, name=live.name)
+            _forget(live, CONFIGURATION)
+            with suppress(ApiError):
+                live.save()
+            raise
+        finally:
+            live.busy.discard(CONFIGURATION)
+            live.change()
+
+    async def _send_configuration(self, live: Live) -> None:
+        with launch.boot_files(live.record.config) as (kernel, ramdisk):
+            fds = [kernel] if ramdisk < 0 else [kernel, ramdisk]
+            await live.ask("configure", config=live.record.config.to_mapping(), fds=fds)
+        managed = self._registry.managed.get(live.uuid) if live.record.managed else None
+        if managed is not None:
+            self._registry.managed.put(Managed(live.record.config, managed.logs))
+
+    # --- rename-restart
+
+    async def _start_successor(self, live: Live) -> None:
+        """The one that has stopped keeps its state under another name; a new one takes its place."""
+        if not live.record.successor:
+            self._give_name_away(live)
+        name, uuid = live.record.successor, live.record.successor_uuid
+        definitions = self._registry.managed
+        managed = definitions.get(live.uuid)
+        if managed is not None:
+            definitions.put(Managed(replace(managed.config, name=name, uuid=uuid), name))
+            definitions.forget(managed)
+        if uuid in self._registry.live or self._outcomes.get(uuid) is not None:
+            return
+        try:
+            config = replace(live.record.config, name=name, uuid=uuid)
+            await self.restart(config, managed=definitions.get(uuid) is not None)
+        except ApiError as error:
+            self._chronicle.told(live, "restart", "refused", f"{name}: {error.message}")
+
+    def _give_name_away(self, live: Live) -> None:
+        made = live.record
+        made.successor, made.successor_uuid, managed = live.name, str(uuid4()), made.managed
+        made.managed = False
+        try:
+            self._renaming.rename(live, self._aside(live.name))
+        except ApiError:
+            made.successor, made.successor_uuid, made.managed = "", "", managed
+            raise
+
+    def _aside(self, name: str) -> str:
+        """A free name for what keeps the state of `name`."""
+        stamp = time.strftime("-%Y%m%dT%H%M%SZ", time.gmtime())
+        for number in count(2):
+            found = name[: NAME_CHARACTERS - len(stamp)] + stamp
+            try:
+                self._registry.check_name_is_free(found)
+            except ApiError:
+                stamp = f"{stamp.partition('.')[0]}.{number}"
+            else:
+                return found
+        raise AssertionError("there are more numbers than domains")
+
+
+def _forget(live: Live, what: str) -> None:
+    with suppress(ValueError):
+        live.record.wants.remove(what)

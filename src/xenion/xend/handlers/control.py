@@ -1,0 +1,74 @@
+"""sysrq, trigger, rename, configure: what else can be asked of a domain."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from xenion.api import types as t
+from xenion.api.errors import ApiError
+from xenion.config.domain import ConfigError, check_name
+from xenion.xend import host, launch
+from xenion.xend.call import Call, Handler
+from xenion.xend.handlers.creation import config_of
+from xenion.xend.handlers.listing import shown
+from xenion.xend.managed import Managed
+from xenion.xend.services import Services
+
+
+class Control:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "sysrq": self._sysrq,
+            "trigger": self._trigger,
+            "rename": self._rename,
+            "configure": self._configure,
+        }
+
+    async def _sysrq(self, call: Call) -> t.Nothing:
+        live = self._services.registry.need_live(call.parameters["domain"])
+        await live.ask("sysrq", key=call.body["key"])
+        return {}
+
+    async def _trigger(self, call: Call) -> t.Nothing:
+        live = self._services.registry.need_live(call.parameters["domain"])
+        trigger = call.body["trigger"]
+        if trigger != "nmi":
+            raise ApiError(
+                "wrong-state", f"{trigger} is for fully virtualised guests: {live.name} is paravirtualised"
+            )
+        await live.ask("nmi", vcpu=call.body.get("vcpu", 0))
+        return {}
+
+    async def _rename(self, call: Call) -> t.Domain:
+        services, name = self._services, call.body["name"]
+        found = services.registry.find(call.parameters["domain"])
+        try:
+            check_name(name)
+        except ConfigError as error:
+            raise ApiError("bad-request", str(error)) from error
+        services.registry.check_name_is_free(name, found.uuid)
+        if isinstance(found, Managed):
+            services.renaming.rename_managed(found, name)
+        elif name != found.name:
+            services.renaming.rename(found, name)
+            services.supervisor.look_after(found)
+        return shown(services, services.registry.find(found.uuid))
+
+    async def _configure(self, call: Call) -> t.Domain:
+        """Name and UUID stay; everything else holds from the next boot on."""
+        services = self._services
+        found = services.registry.find(call.parameters["domain"])
+        config = replace(config_of(call), name=found.name, uuid=found.uuid)
+        with launch.boot_files(config):
+            pass
+        if isinstance(found, Managed):
+            found = Managed(config, found.logs)
+            services.registry.managed.put(found)
+        else:
+            more = config.memory_mib - found.record.config.memory_mib
+            if more > 0:
+                host.admit(more, services.registry.promised())
+            await services.errands.configure(found, config)
+        return shown(services, found)

@@ -1,0 +1,178 @@
+"""info, list, domain, vcpus, console, outcome: what there is."""
+
+import asyncio
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from xenion.abi.version import MAJOR, MINOR
+from xenion.api import types as t
+from xenion.api.errors import ApiError
+from xenion.xend import host, record
+from xenion.xend.call import Call, Handler
+from xenion.xend.live import Live
+from xenion.xend.managed import Managed
+from xenion.xend.managed import shown as shown_managed
+from xenion.xend.registry import DOMAIN_0
+from xenion.xend.services import Services
+
+XEN_CAPS = "xen-3.0-x86_64"
+HOST_WORDS = ("0", DOMAIN_0)
+
+
+class Listing:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "info": self._info,
+            "list": self._list,
+            "domain": self._domain,
+            "vcpus": self._vcpus,
+            "console": self._console,
+            "outcome": self._outcome,
+        }
+
+    async def _info(self, call: Call) -> t.Info:
+        services, memory = self._services, host.memory()
+        model, mhz = host.cpu()
+        uname = platform.uname()
+        return {
+            "host": uname.node,
+            "release": uname.release,
+            "version": uname.version,
+            "machine": uname.machine,
+            "nr_cpus": os.cpu_count() or 1,
+            "cpu_model": model,
+            "cpu_mhz": mhz,
+            "total_memory_mib": memory.total,
+            "free_memory_mib": host.free_mib(services.registry.promised()),
+            "domains": len(services.registry.live) + 1,
+            "processor": "software",
+            "processor_notes": ["software: the Unicorn engine, which works everywhere"],
+            "xen_major": MAJOR,
+            "xen_minor": MINOR,
+            "xen_caps": XEN_CAPS,
+            "xenion_version": version("xenion"),
+            "xend_pid": os.getpid(),
+            "xend_started_at": services.started_at,
+            "xend_socket": str(services.where.socket),
+            "xenstore_socket": None,
+            "run_folder": str(services.where.run),
+            "state_folder": str(services.where.state),
+        }
+
+    async def _list(self, call: Call) -> t.Domains:
+        registry = self._services.registry
+        running = [live.shown() for live in sorted(registry.live.values(), key=lambda live: live.domid)]
+        defined = [
+            shown_managed(managed, registry.where)
+            for managed in registry.managed
+            if managed.uuid not in registry.live
+        ]
+        defined.sort(key=lambda domain: domain["name"])
+        return {"domains": [domain_0(running), *running, *defined]}
+
+    async def _domain(self, call: Call) -> t.Domain:
+        word = call.parameters["domain"]
+        if word in HOST_WORDS:
+            return domain_0([live.shown() for live in self._services.registry.live.values()])
+        return shown(self._services, self._services.registry.find(word))
+
+    async def _vcpus(self, call: Call) -> t.Vcpus:
+        word = call.parameters["domain"]
+        if word in HOST_WORDS:
+            return {"vcpus": [_host_cpu(cpu) for cpu in range(os.cpu_count() or 1)]}
+        live = self._services.registry.need_live(word)
+        domain, times = live.shown(), host.main_thread(live.pid)
+        state = domain["state"] if domain["state"] in ("running", "blocked", "paused") else "offline"
+        return {
+            "vcpus": [
+                {
+                    "name": live.name,
+                    "domid": live.domid,
+                    "vcpu": 0,
+                    "cpu": times.cpu if state != "offline" else None,
+                    "state": state,
+                    "cpu_seconds": domain["cpu_seconds"],
+                    "affinity": "any",
+                }
+            ]
+        }
+
+    async def _console(self, call: Call) -> Path:
+        return self._services.registry.need_live(call.parameters["domain"]).folder / record.CONSOLE
+
+    async def _outcome(self, call: Call) -> t.Outcome:
+        uuid = call.parameters["uuid"]
+        live = self._services.registry.live.get(uuid)
+        if live is not None:
+            wait = call.query.get("wait", 0)
+            if wait:
+                await _within(wait, live.until(lambda: bool(live.outcome()["over"])))
+            if not live.gone.is_set():
+                return outcome(live.outcome())
+        ended = self._services.outcomes.get(uuid)
+        if ended is None:
+            raise ApiError(
+                "no-such-domain", f"there is and was no domain of the UUID {uuid}, or it ended long ago"
+            )
+        return outcome(ended)
+
+
+async def _within(seconds: float, work: Any) -> None:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        return
+
+
+def outcome(values: Mapping[str, Any]) -> t.Outcome:
+    return {key: values[key] for key in t.Outcome.__annotations__}  # type: ignore[return-value]
+
+
+def shown(services: Services, found: Live | Managed) -> t.Domain:
+    """Either kind of domain, as the API tells it."""
+    return found.shown() if isinstance(found, Live) else shown_managed(found, services.where)
+
+
+def domain_0(others: list[t.Domain]) -> t.Domain:
+    """The host: what it uses for itself is what domains do not."""
+    memory = host.memory()
+    return {
+        "name": DOMAIN_0,
+        "domid": 0,
+        "uuid": "00000000-0000-0000-0000-000000000000",
+        "state": "running",
+        "reason": "",
+        "memory_mib": memory.total,
+        "maxmem_mib": memory.total,
+        "vcpus": os.cpu_count() or 1,
+        "cpu_seconds": max(host.busy_seconds() - sum(domain["cpu_seconds"] for domain in others), 0.0),
+        "started_at": host.boot_time(),
+        "uptime_seconds": max(host.now() - host.boot_time(), 0.0),
+        "boots": 1,
+        "managed": False,
+        "autostart": False,
+        "processor": "host",
+        "pid": None,
+        "folder": "",
+        "console": "",
+        "config": {},
+    }
+
+
+def _host_cpu(number: int) -> t.Vcpu:
+    return {
+        "name": DOMAIN_0,
+        "domid": 0,
+        "vcpu": number,
+        "cpu": number,
+        "state": "running",
+        "cpu_seconds": host.cpu_busy_seconds(number),
+        "affinity": "any",
+    }

@@ -1,0 +1,54 @@
+"""shutdown, destroy, pause, unpause: whether the guest runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xenion.api import types as t
+from xenion.xend.call import Call, Handler
+from xenion.xend.live import Live
+from xenion.xend.services import Services
+from xenion.xend.tasks import RunningTask
+
+
+class Power:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "shutdown": self._shutdown,
+            "destroy": self._destroy,
+            "pause": self._pause,
+            "unpause": self._unpause,
+        }
+
+    def _live(self, call: Call) -> Live:
+        return self._services.registry.need_live(call.parameters["domain"])
+
+    async def _shutdown(self, call: Call) -> RunningTask:
+        """The request is placed before the answer; the task waits for the guest."""
+        live, mode = self._live(call), call.body.get("mode", "poweroff")
+        boot = live.condition.boot
+        listens = (await live.ask("shutdown", mode=mode)).get("listens")
+
+        async def work(task: RunningTask) -> dict[str, Any]:
+            said = (
+                "waiting for the guest" if listens else "the guest has not said that it hears such requests"
+            )
+            task.step(said)
+            await live.until(lambda: live.condition.boot > boot or not live.alive)
+            return {"reason": live.condition.reason or "reboot"}
+
+        return self._services.tasks.start("shutdown" if mode != "reboot" else "reboot", live.name, work)
+
+    async def _destroy(self, call: Call) -> t.Nothing:
+        await self._live(call).stop()
+        return {}
+
+    async def _pause(self, call: Call) -> t.Nothing:
+        await self._live(call).ask("pause")
+        return {}
+
+    async def _unpause(self, call: Call) -> t.Nothing:
+        await self._live(call).ask("unpause")
+        return {}

@@ -1,0 +1,109 @@
+"""Starts a domain process: opens all that it will ever read or write, and hands it over."""
+
+import os
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from xenion.api.addresses import bind
+from xenion.api.errors import ApiError
+from xenion.api.folders import Folders
+from xenion.config.domain import DomainConfig
+from xenion.domain.order import Descriptors, Order, in_memory
+from xenion.xend import logs, process, record
+from xenion.xend.record import Record
+
+
+@contextmanager
+def boot_files(config: DomainConfig) -> Iterator[tuple[int, int]]:
+    """Descriptors of kernel and ramdisk (-1 if there is none), closed behind the block. ApiError (refused)."""
+    with ExitStack() as opened:
+        kernel = _open_file("kernel", config.kernel, opened)
+        ramdisk = -1 if config.ramdisk is None else _open_file("ramdisk", config.ramdisk, opened)
+        yield kernel, ramdisk
+
+
+def _open_file(key: str, path: Path, opened: ExitStack) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        raise ApiError("refused", f"{key} {path} does not exist: correct the path") from None
+    except OSError as error:
+        raise ApiError("refused", f"{path}: {error.strerror}") from error
+    opened.callback(os.close, fd)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise ApiError("refused", f"{key} {path} is not a file: correct the path")
+    return fd
+
+
+def spawn(where: Folders, made: Record, *, paused: bool) -> tuple[Path, "subprocess.Popen[bytes]"]:
+    """The domain's folder and its process, which builds the domain from now on. ApiError: nothing is left of it."""
+    with boot_files(made.config) as boot, ExitStack() as opened:
+        try:
+            folder = record.unfinished(where.domains, made.uuid)
+            with _discarded_on_failure(where, made):
+                made.write(folder)
+                fds, said = _open_all(where, made, folder, boot, opened)
+                order = in_memory(Order(made.config, made.domid, made.uuid, paused, fds).to_json())
+                opened.callback(os.close, order)
+                folder = record.finish(folder)
+                child = _run(order, made, fds, said)
+        except OSError as error:
+            at = f" ({error.filename})" if error.filename else ""
+            raise ApiError("failed", f"{made.name} cannot be started: {error.strerror}{at}") from error
+    return folder, child
+
+
+def _open_all(
+    where: Folders, made: Record, folder: Path, boot: tuple[int, int], opened: ExitStack
+) -> tuple[Descriptors, int]:
+    """What the process gets, and its standard error; `opened` closes all of it here. ApiError, OSError."""
+    files = logs.open_all(where.logs(made.logs))
+    for fd in files.descriptors():
+        opened.callback(os.close, fd)
+    lock = record.lock(folder)
+    if lock is None:
+        raise ApiError("failed", f"{folder}: somebody holds the lock of a domain that does not exist yet")
+    opened.callback(os.close, lock)
+    control = opened.enter_context(bind(folder / record.CONTROL, socket.SOCK_SEQPACKET))
+    console = opened.enter_context(bind(folder / record.CONSOLE))
+    journal = os.open(folder / record.JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    opened.callback(os.close, journal)
+    fds = Descriptors(
+        control=control.fileno(),
+        console=console.fileno(),
+        journal=journal,
+        log=files.console,
+        report=files.report,
+        core=files.core,
+        kernel=boot[0],
+        ramdisk=boot[1],
+        lock=lock,
+    )
+    return fds, files.process
+
+
+def _run(order: int, made: Record, fds: Descriptors, said: int) -> "subprocess.Popen[bytes]":
+    child = subprocess.Popen(
+        process.command(order, made.uuid),
+        pass_fds=(order, *fds.numbers()),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+        start_new_session=True,
+    )
+    record.write_holder(fds.lock, child.pid)
+    return child
+
+
+@contextmanager
+def _discarded_on_failure(where: Folders, made: Record) -> Iterator[None]:
+    try:
+        yield
+    except (ApiError, OSError):
+        record.discard(where.domains / made.uuid)
+        logs.tidy(where.logs(made.logs))
+        raise

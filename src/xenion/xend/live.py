@@ -1,0 +1,222 @@
+"""A domain that has a process: what its journal tells, and the link to it."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from xenion.api import types as t
+from xenion.api.errors import ApiError
+from xenion.api.folders import Folders
+from xenion.config.domain import Action
+from xenion.xend import host, process, record
+from xenion.xend.journal_reader import Journal
+from xenion.xend.link import Link, LinkLostError
+from xenion.xend.record import Condition, Record
+
+SOON_S, PAUSE_S, LONG_PAUSE_S = 10.0, 0.01, 0.5
+"""A process that does not listen after so long is tried less often."""
+STOP_S = 2.0
+"""A process that does not end itself in this time is killed."""
+GONE_S = 10.0
+
+
+class Live:
+    """`gone` is set when the process has gone and everything about it is settled."""
+
+    def __init__(
+        self, where: Folders, made: Record, folder: Path, child: "subprocess.Popen[bytes] | None" = None
+    ) -> None:
+        self.where = where
+        self.record = made
+        self.folder = folder
+        self.journal = Journal(folder / record.JOURNAL)
+        self._child = child
+        """None for one that an earlier xend had started."""
+        self._link: Link | None = None
+        self.busy: set[str] = set()
+        """What is being done for it, words as in the record's `wants`."""
+        self.gone = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    # --- what it is
+
+    @property
+    def condition(self) -> Condition:
+        return self.record.condition
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def uuid(self) -> str:
+        return self.record.uuid
+
+    @property
+    def domid(self) -> int:
+        return self.record.domid
+
+    @property
+    def logs(self) -> Path:
+        return self.where.logs(self.record.logs)
+
+    @property
+    def pid(self) -> int | None:
+        if self._child is not None:
+            return self._child.pid
+        return record.holder(self.folder) or process.find(self.uuid)
+
+    @property
+    def alive(self) -> bool:
+        """Its guest may run, now or after a boot that is under way."""
+        return self.condition.state in ("building", "running", "paused")
+
+    def save(self) -> None:
+        """Writes the record. ApiError (failed)."""
+        try:
+            self.record.write(self.folder)
+        except OSError as error:
+            raise ApiError("failed", f"{self.folder}: {error.strerror}") from error
+
+    def shown(self) -> t.Domain:
+        """As the API tells it."""
+        condition, config, pid = self.condition, self.record.config, self.pid
+        times = host.main_thread(pid)
+        runs = condition.state in ("running", "paused")
+        state = condition.state
+        if state == "running" and not times.running:
+            state = "blocked"
+        started = condition.started_at if runs else None
+        return {
+            "name": self.name,
+            "domid": self.domid,
+            "uuid": self.uuid,
+            "state": state,  # type: ignore[typeddict-item]
+            "reason": condition.reason,
+            "memory_mib": config.memory_mib,
+            "maxmem_mib": config.memory_mib,
+            "vcpus": config.vcpus,
+            "cpu_seconds": max(times.cpu_seconds - condition.cpu_base, 0) if runs else condition.cpu_seconds,
+            "started_at": started,
+            "uptime_seconds": None if started is None else max(host.now() - started, 0),
+            "boots": condition.boot,
+            "managed": self.record.managed,
+            "autostart": config.on_xend_start == "start",
+            "processor": config.processor,
+            "pid": pid,
+            "folder": str(self.logs),
+            "console": str(self.folder / record.CONSOLE),
+            "config": config.to_mapping(),
+        }
+
+    def outcome(self) -> dict[str, Any]:
+        """What became of it, as far as it is known."""
+        condition = self.condition
+        return {
+            "uuid": self.uuid,
+            "over": condition.state in ("shutdown", "crashed") or self.gone.is_set(),
+            "reason": condition.reason,
+            "action": condition.action,
+            "report": str(self.logs / condition.report) if condition.report else "",
+            "core": str(self.logs / condition.core) if condition.core else "",
+            "status": "",
+            "notes": list(condition.notes),
+        }
+
+    # --- waiting
+
+    def change(self) -> None:
+        """Wakes everybody who waits for something to change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Until it holds, or the domain is gone."""
+        while not condition() and not self.gone.is_set():
+            await self._changed.wait()
+
+    # --- the link
+
+    @property
+    def linked(self) -> bool:
+        return self._link is not None and self._link.open
+
+    async def connect(self, told: Callable[[], None]) -> bool:
+        """`told` is called when the journal has grown. False when the process has gone and nobody listens."""
+        loop = asyncio.get_running_loop()
+        soon = loop.time() + SOON_S
+        while True:
+            try:
+                self._lost.clear()
+                self._link = Link.connect(self.folder / record.CONTROL, told, self._lost.set)
+                return True
+            except OSError:
+                if self.is_gone():
+                    return False
+            await process.wait(self.pid, PAUSE_S if loop.time() < soon else LONG_PAUSE_S)
+
+    async def lost(self) -> None:
+        """Until the link is gone, with the process as a rule; one that only drops its links keeps nobody busy."""
+        await self._lost.wait()
+        await process.wait(self.pid, PAUSE_S)
+
+    def disconnect(self) -> None:
+        if self._link is not None:
+            self._link.close()
+
+    async def ask(self, what: str, **fields: Any) -> dict[str, Any]:
+        """ApiError."""
+        if self._link is None:
+            raise ApiError("wrong-state", f"{self.name} is being built: try again in a moment")
+        try:
+            return await self._link.ask(what, **fields)
+        except LinkLostError:
+            if not self.linked:
+                raise ApiError("wrong-state", f"{self.name} has just ended") from None
+            raise ApiError(
+                "failed", f"the process of {self.name} does not answer: `xm destroy` ends it"
+            ) from None
+
+    # --- the process
+
+    def is_gone(self) -> bool:
+        """Nobody holds the lock any more."""
+        try:
+            fd = record.lock(self.folder)
+        except OSError:
+            return True
+        if fd is None:
+            return False
+        os.close(fd)
+        return True
+
+    async def stop(self) -> None:
+        """Ends the process, in good order if it listens. ApiError (failed) when it cannot be ended."""
+        if not await self._ends_itself() and process.kill(self.pid, self.uuid):
+            self.condition.reason, self.condition.action = "destroyed", Action.DESTROY.value
+        try:
+            await asyncio.wait_for(self.gone.wait(), GONE_S)
+        except TimeoutError:
+            raise ApiError("failed", f"process {self.pid} of {self.name} cannot be ended") from None
+
+    async def _ends_itself(self) -> bool:
+        if self._link is None:
+            return False
+        try:
+            await self._link.ask("destroy", timeout=STOP_S)
+            await asyncio.wait_for(self.gone.wait(), STOP_S)
+        except (LinkLostError, ApiError, TimeoutError):
+            return False
+        return True
+
+    async def process_end(self) -> str:
+        """Waits for the process's end and tells how it was, where that is known and not the usual way."""
+        while not self.is_gone():
+            await process.wait(self.pid, LONG_PAUSE_S)
+        if self._child is None:
+            return ""
+        return process.status_text(await asyncio.to_thread(self._child.wait))

@@ -1,0 +1,146 @@
+"""What is written down about a running domain, in RUN/domains/UUID: enough to find it again after any end of xend.
+
+    record.json    a Record
+    lock           held by the domain's process for life; its process id is in it
+    control.sock, console.sock, journal    see xenion.domain
+
+A folder comes and goes in one step (rename), so half a domain is never seen.
+"""
+
+import fcntl
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xenion.config.domain import DomainConfig
+from xenion.xend.storage import read_json, write_json
+
+RECORD, LOCK, JOURNAL, CONTROL, CONSOLE = "record.json", "lock", "journal", "control.sock", "console.sock"
+_UNFINISHED, _GONE = ".new-", ".gone-"
+
+
+@dataclass(slots=True)
+class Condition:
+    """What the journal has told so far, through entry `n`."""
+
+    n: int = 0
+    state: str = "building"
+    """building, running, paused, shutdown, crashed, dying"""
+    reason: str = ""
+    """Why the guest stopped last; empty while it runs."""
+    action: str = ""
+    boot: int = 0
+    started_at: float | None = None
+    cpu_base: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of a guest that has stopped."""
+    report: str = ""
+    core: str = ""
+    """The names of the files in its logs' folder."""
+    refusal: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Record:
+    """`name` is the domain's, `logs` the name of its logs' folder, which follows a rename a step later.
+
+    `wants`: what is still to be done for it, words of the supervisor's; they and `condition` are as of the same entry
+    of the journal. `successor`: the name that rename-restart gave away, with the UUID of who gets it. `parts`: files
+    that are being written for it, which nobody finishes when xend is killed.
+    """
+
+    uuid: str
+    domid: int
+    name: str
+    logs: str
+    config: DomainConfig
+    managed: bool = False
+    request: str = ""
+    successor: str = ""
+    successor_uuid: str = ""
+    wants: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    condition: Condition = field(default_factory=Condition)
+
+    def want(self, what: str) -> None:
+        """Wanted again while it is being done, it is done again."""
+        if self.wants.count(what) < 2:
+            self.wants.append(what)
+
+    def write(self, folder: Path) -> None:
+        """OSError."""
+        values = {**asdict(self), "config": self.config.to_mapping()}
+        write_json(folder / RECORD, values)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record":
+        """OSError, ValueError."""
+        values: dict[str, Any] = read_json(folder / RECORD)
+        try:
+            config = DomainConfig.from_mapping(values.pop("config"))
+            condition = Condition(**values.pop("condition"))
+            return cls(config=config, condition=condition, **values)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{folder / RECORD} is of another version of Xenion") from error
+
+
+def lock(folder: Path) -> int | None:
+    """The lock's descriptor if nobody else holds it. OSError."""
+    fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def write_holder(fd: int, pid: int) -> None:
+    """Into the lock's file, which may fail: the process is found without it."""
+    with suppress(OSError):
+        os.pwrite(fd, f"{pid}\n".encode(), 0)
+
+
+def holder(folder: Path) -> int | None:
+    """The process that holds the lock, or held it, as it was written down."""
+    try:
+        text = (folder / LOCK).read_bytes().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def unfinished(domains: Path, uuid: str) -> Path:
+    """A new folder that `finish` puts in place. OSError."""
+    path = domains / f"{_UNFINISHED}{uuid}"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o700)
+    return path
+
+
+def finish(path: Path) -> Path:
+    return path.rename(path.with_name(path.name.removeprefix(_UNFINISHED)))
+
+
+def discard(path: Path) -> None:
+    """Takes a domain's folder away, finished or not; one that is gone is fine. OSError."""
+    gone = path.with_name(f"{_GONE}{path.name}")
+    for folder in (path, path.with_name(f"{_UNFINISHED}{path.name}")):
+        shutil.rmtree(gone, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def folders(domains: Path) -> list[Path]:
+    """Those of domains."""
+    return [path for path in sorted(domains.iterdir()) if not path.name.startswith(".") and path.is_dir()]
+
+
+def remnants(domains: Path) -> list[Path]:
+    """What a killed xend has left half-made or half-removed."""
+    return sorted(path for path in domains.iterdir() if path.name.startswith((_UNFINISHED, _GONE)))

@@ -1,0 +1,95 @@
+"""All domains by name, id and UUID: those that have a process, and those that are defined."""
+
+from pathlib import Path
+
+from xenion.api.errors import ApiError
+from xenion.api.folders import Folders
+from xenion.xend.chronicle import SUCCESSOR
+from xenion.xend.live import Live
+from xenion.xend.managed import Managed, ManagedDomains
+from xenion.xend.storage import read_json, write_json
+
+DOMAIN_0 = "Domain-0"
+DOMID_FIRST, DOMID_END = 1, 0x7FF0
+"""public/xen.h: DOMID_FIRST_RESERVED."""
+
+
+class Registry:
+    def __init__(self, where: Folders) -> None:
+        self.where = where
+        self.live: dict[str, Live] = {}
+        self.managed = ManagedDomains(where)
+
+    # --- finding
+
+    def find(self, word: str) -> Live | Managed:
+        """By name, id or UUID. ApiError (no-such-domain)."""
+        found = self.find_live(word) or self.managed.get(word) or self.managed.named(word)
+        if found is None:
+            if word in ("0", DOMAIN_0):
+                raise ApiError("wrong-state", f"{DOMAIN_0} is the host itself: this cannot be done to it")
+            what = f"id {word}" if word.isdecimal() else f'name "{word}"'
+            raise ApiError("no-such-domain", f"there is no domain of the {what}")
+        return found
+
+    def find_live(self, word: str) -> Live | None:
+        """Digits only are always an id: no name is."""
+        if word in self.live:
+            return self.live[word]
+        if word.isdecimal():
+            return next((live for live in self.live.values() if str(live.domid) == word), None)
+        return next((live for live in self.live.values() if live.name == word), None)
+
+    def need_live(self, word: str) -> Live:
+        """One that has a process. ApiError."""
+        found = self.find(word)
+        if isinstance(found, Managed):
+            raise ApiError("wrong-state", f"{found.name} is not running: `xm start {found.name}` starts it")
+        return found
+
+    def check_name_is_free(self, name: str, uuid: str = "") -> None:
+        """For the domain of this UUID. ApiError (already-exists)."""
+        others = [live for live in self.live.values() if live.uuid != uuid]
+        if any(live.name == name or _gives(live, name, uuid) for live in others):
+            raise ApiError(
+                "already-exists",
+                f'a domain "{name}" is running already: end it first, or give this one another name',
+            )
+        managed = self.managed.named(name)
+        if managed is not None and managed.uuid != uuid:
+            raise ApiError(
+                "already-exists",
+                f'a managed domain "{name}" is defined: `xm start {name}` starts it, or give this one another name',
+            )
+
+    # --- memory
+
+    def promised(self) -> list[tuple[int, int | None]]:
+        """Of each domain with a process: what memory it was promised, and the process."""
+        return [(live.record.config.memory_mib, live.pid) for live in self.live.values()]
+
+    # --- ids
+
+    def next_domid(self) -> int:
+        """Each id once, until there are no more of them; OSError."""
+        path = self._counter
+        try:
+            domid = int(read_json(path))
+        except (OSError, ValueError, TypeError):
+            domid = DOMID_FIRST
+        taken = {live.domid for live in self.live.values()}
+        domid = max(domid, DOMID_FIRST)
+        while domid in taken or domid >= DOMID_END:
+            domid = DOMID_FIRST if domid + 1 >= DOMID_END else domid + 1
+        write_json(path, domid + 1)
+        return domid
+
+    @property
+    def _counter(self) -> Path:
+        return self.where.run / "next-domid.json"
+
+
+def _gives(live: Live, name: str, uuid: str) -> bool:
+    """Whether its successor, which is not there yet and is not this one, gets this name."""
+    made = live.record
+    return made.successor == name and SUCCESSOR in made.wants and made.successor_uuid != uuid

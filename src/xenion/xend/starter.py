@@ -1,0 +1,126 @@
+"""Starts domains: everything is checked and reserved first, then a process builds the domain."""
+
+import asyncio
+import os
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from xenion.api import types as t
+from xenion.api.errors import ApiError
+from xenion.config.domain import DomainConfig
+from xenion.xend import host, launch
+from xenion.xend.live import Live
+from xenion.xend.outcomes import Outcomes
+from xenion.xend.record import Record
+from xenion.xend.registry import Registry
+from xenion.xend.supervisor import Supervisor
+from xenion.xend.tasks import RunningTask
+
+BUILDING = max(os.cpu_count() or 1, 2)
+"""So many domains are built at a time; the others wait."""
+
+
+class Starter:
+    def __init__(self, registry: Registry, supervisor: Supervisor, outcomes: Outcomes) -> None:
+        self._registry = registry
+        self._supervisor = supervisor
+        self._outcomes = outcomes
+        self._turns = asyncio.Semaphore(BUILDING)
+
+    async def start(
+        self,
+        config: DomainConfig,
+        *,
+        managed: bool = False,
+        paused: bool = False,
+        request: str = "",
+        task: RunningTask | None = None,
+    ) -> t.Domain:
+        """The domain, when its guest runs (or is paused before its first instruction). ApiError.
+
+        A task that is cancelled leaves nothing. What a request with the same word has made before is the answer to
+        this one, too. `managed`: its definition as it is at that time is what counts.
+        """
+        earlier = self.earlier(request)
+        if earlier is not None:
+            return await self._answer(earlier, task)
+        _step(task, "waiting for its turn")
+        async with self._turns:
+            live = self.earlier(request) or self._launch(config, managed, paused, request)
+            _step(task, "building the domain")
+            return await self._answer(live, task)
+
+    def earlier(self, request: str) -> Live | dict[str, Any] | None:
+        """What a request with this word has made: a domain, or what became of it."""
+        if not request:
+            return None
+        found = (live for live in self._registry.live.values() if live.record.request == request)
+        return next(found, None) or self._outcomes.of_request(request)
+
+    def check(self, config: DomainConfig, *, managed: bool = False) -> DomainConfig:
+        """The configuration with its UUID, if such a domain may start now. ApiError."""
+        uuid = config.uuid or str(uuid4())
+        registry = self._registry
+        registry.check_name_is_free(config.name, uuid)
+        if uuid in registry.live:
+            raise ApiError("already-exists", f"a domain of the UUID {uuid} is running already")
+        if not managed and registry.managed.get(uuid) is not None:
+            raise ApiError(
+                "already-exists", f"the UUID {uuid} is that of a managed domain: `xm start` starts it"
+            )
+        with launch.boot_files(config):
+            host.admit(config.memory_mib, registry.promised())
+        return replace(config, uuid=uuid)
+
+    def _launch(self, config: DomainConfig, managed: bool, paused: bool, request: str) -> Live:
+        registry = self._registry
+        if managed:
+            config = self._definition(config)
+        config = self.check(config, managed=managed)
+        try:
+            domid = registry.next_domid()
+        except OSError as error:
+            raise ApiError("failed", f"{registry.where.run}: {error.strerror}") from error
+        made = Record(config.uuid, domid, config.name, config.name, config, managed, request)
+        folder, child = launch.spawn(registry.where, made, paused=paused)
+        live = Live(registry.where, made, folder, child)
+        self._supervisor.follow(live)
+        return live
+
+    def _definition(self, config: DomainConfig) -> DomainConfig:
+        """As it is now: it may have been changed, or deleted, while the start waited for its turn."""
+        found = self._registry.managed.get(config.uuid)
+        if found is None:
+            raise ApiError("no-such-domain", f"{config.name} was deleted before it could start")
+        return found.config
+
+    async def _answer(self, made: Live | dict[str, Any], task: RunningTask | None) -> t.Domain:
+        """The domain, once its guest has run. ApiError."""
+        if isinstance(made, Live):
+            await self._built(made, task)
+            domain, refusal, reason = made.shown(), made.condition.refusal, made.condition.reason
+        else:
+            domain, refusal, reason = made["domain"], made["refusal"], made["reason"]
+        if refusal:
+            raise ApiError("refused", refusal)
+        if not domain["boots"] and reason == "destroyed":
+            raise ApiError("wrong-state", f"{domain['name']} was destroyed while it was built")
+        if not domain["boots"]:
+            why = f"the process of {domain['name']} ended while it was built; see {domain['folder']}/process.log"
+            raise ApiError("failed", why)
+        return domain
+
+    async def _built(self, live: Live, task: RunningTask | None) -> None:
+        """Returns when the guest has run, or there is nothing left of it."""
+        try:
+            await live.until(lambda: live.condition.boot > 0)
+        except asyncio.CancelledError:
+            if task is not None and task.cancelled:
+                await asyncio.shield(live.stop())
+            raise
+
+
+def _step(task: RunningTask | None, text: str) -> None:
+    if task is not None:
+        task.step(text)

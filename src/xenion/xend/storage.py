@@ -1,0 +1,63 @@
+"""Small JSON files that are there whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+_FRESH = ".new"
+
+
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Replaces the file in one step. `durable`: it is on the disk when this returns. OSError."""
+    fresh = path.with_name(f".{path.name}{_FRESH}")
+    try:
+        _write(fresh, json.dumps(value).encode(), durable=durable)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def _write(path: Path, data: bytes, *, durable: bool) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_json(path: Path) -> Any:
+    """OSError, ValueError."""
+    return json.loads(path.read_bytes())
+
+
+def remove(path: Path, *, durable: bool = False) -> None:
+    """A file that may be gone already."""
+    path.unlink(missing_ok=True)
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def private_folder(path: Path) -> Path:
+    """The folder, made with mode 0700 if it is missing. OSError."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def folder_of_files(path: Path) -> Path:
+    """A private folder for what `write_json` writes; what a kill kept from becoming whole is gone. OSError."""
+    for fresh in private_folder(path).glob(f".*{_FRESH}"):
+        fresh.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,63 @@
+"""Calls of xend's API as commands make them: one after the other, and again where the connection broke."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from xenion.api.client import REPETITIONS, BrokenError, Client
+from xenion.api.errors import ApiError
+from xenion.xm.errors import EXPECTED, XmError
+from xenion.xm.output import complain
+
+Done = Callable[[Any], bool]
+"""Whether what was asked for is done, as the domain looks now; it gets None for one that is not there."""
+
+
+@contextmanager
+def connected(*, start: bool = True) -> Iterator[Client]:
+    """`start`: a xend that does not run is started, when it is called for the first time."""
+    client = Client(start=start)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def look(client: Client, domain: str) -> Any:
+    """The domain, or None."""
+    try:
+        return client.call("domain", domain=domain)
+    except ApiError as error:
+        if error.code != "no-such-domain":
+            raise
+        return None
+
+
+def change(
+    client: Client, action: str, domain: str, body: Mapping[str, Any] | None = None, *, done: Done
+) -> Any:
+    """The answer, or None: the connection broke, and the domain shows that it is done. Asked again if it is not."""
+    for attempt in range(REPETITIONS):
+        try:
+            return client.call(action, body, domain=domain)
+        except BrokenError:
+            if done(look(client, domain)):
+                return None
+            if attempt == REPETITIONS - 1:
+                raise
+    raise AssertionError("no attempt was made")
+
+
+def on_each(domains: Sequence[str], act: Callable[[str], object]) -> int:
+    """The exit status. One domain's failure is raised; of several, each is told and the others are tried too."""
+    if len(domains) == 1:
+        act(domains[0])
+        return 0
+    status = 0
+    for domain in domains:
+        try:
+            act(domain)
+        except EXPECTED as error:
+            complain(str(error))
+            status = XmError.status
+    return status

@@ -1,0 +1,100 @@
+"""Tasks of xend: waited for, shown on a terminal, cancelled by ctrl-C."""
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from xenion.api.actions import BY_NAME
+from xenion.api.client import REPEATABLE, REPETITIONS, Client, path_of
+from xenion.api.errors import ApiError
+from xenion.xm.errors import CancelledError
+from xenion.xm.output import escaped
+
+BAR = 24
+ERASE = "\r\x1b[K"
+
+
+class ProgressLine:
+    """One line of standard error that is drawn over and over, on a terminal only."""
+
+    def __init__(self) -> None:
+        self._shows = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._drawn = False
+
+    def show(self, task: Any) -> None:
+        if self._shows:
+            sys.stderr.write(ERASE + line_of(task)[: _columns() - 1])
+            sys.stderr.flush()
+            self._drawn = True
+
+    def clear(self) -> None:
+        if self._drawn:
+            sys.stderr.write(ERASE)
+            sys.stderr.flush()
+            self._drawn = False
+
+
+def line_of(task: Any) -> str:
+    """What is shown of a task."""
+    text = escaped(f"{task['action']} {task['domain']}: {task['step'] or 'begins'}")
+    if task["progress"] is None:
+        return text
+    part = min(max(float(task["progress"]), 0.0), 1.0)
+    return f"{text} [{'#' * round(part * BAR):<{BAR}}] {part:4.0%}"
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
+@contextmanager
+def shown() -> Iterator[ProgressLine]:
+    """A line that is gone afterwards."""
+    line = ProgressLine()
+    try:
+        yield line
+    finally:
+        line.clear()
+
+
+def follow(client: Client, task: Any) -> Any:
+    """The task as it ended; ApiError. An interruption leaves it alone."""
+    with shown() as line:
+        return client.follow(task, line.show)
+
+
+def accomplish(
+    client: Client, action: str, body: Mapping[str, Any] | None = None, **parameters: str
+) -> dict[str, Any]:
+    """The result of an action that is a task, done to its end. ApiError; CancelledError: ctrl-C cancelled it.
+
+    A xend that was restarted meanwhile knows the task no more: what has a `request` word is asked for again.
+    """
+    word = {"request": secrets.token_hex(16)} if action in REPEATABLE else {}
+    path = path_of(BY_NAME[action], parameters)
+    for attempt in range(REPETITIONS):
+        task = client.request("POST", path, {**(body or {}), **word}, repeat=bool(word))
+        try:
+            return dict(_followed(client, task)["result"])
+        except ApiError as error:
+            if error.code != "no-such-task" or not word or attempt == REPETITIONS - 1:
+                raise
+    raise AssertionError("no attempt was made")
+
+
+def _followed(client: Client, task: Any) -> Any:
+    try:
+        return follow(client, task)
+    except KeyboardInterrupt:
+        client.close()  # an answer may be half read
+        ended = client.call("cancel", task=task["id"])
+        what = f"{task['action']} of {task['domain']}"
+        if ended["state"] == "done":
+            raise CancelledError(f"{what} was done before it could be cancelled") from None
+        raise CancelledError(f"{what} was cancelled") from None

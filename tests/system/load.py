@@ -1,0 +1,145 @@
+"""What runs while xend is killed again and again: domains come and go, consoles are read, nothing may be lost."""
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xenion.api.client import BrokenError, Client
+from xenion.api.console import ConsoleError, attach
+from xenion.api.errors import ApiError, UnreachableError
+from xenion.api.folders import Folders
+from xenion.xm.progress import accomplish
+
+LINE = re.compile(rb"line (\d+)\r?\n")
+ATTEMPTS = 50
+
+
+def persistently(do: Callable[[], Any]) -> Any:
+    """`do` again and again while xend ends under it; UnreachableError when that does not stop."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return do()
+        except UnreachableError:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("no attempt was made")
+
+
+class Reader:
+    """Reads a domain's console straight from its process, and checks that its numbered lines are all there."""
+
+    def __init__(self, console: Path, stop: threading.Event) -> None:
+        self.lines = 0
+        self.wrong: list[str] = []
+        self._console = console
+        self._stop = stop
+
+    def run(self) -> None:
+        at, rest = 0, b""
+        while not self._stop.is_set():
+            try:
+                attached = attach(self._console, at)
+            except (OSError, ConsoleError) as error:
+                self.wrong.append(f"the console cannot be attached to: {error}")
+                return
+            if attached.lost or attached.first != at:
+                self.wrong.append(f"{attached.lost} bytes before {attached.first} are lost")
+            attached.stream.settimeout(0.2)
+            with attached.stream:
+                for _ in range(random.randrange(1, 20)):  # then it comes back to its byte
+                    try:
+                        data = attached.stream.recv(4096)
+                    except TimeoutError:
+                        break
+                    at += len(data)
+                    rest = self._check(rest + data)
+
+    def _check(self, data: bytes) -> bytes:
+        """What is not a whole line yet."""
+        end = data.rfind(b"\n") + 1
+        for number in LINE.findall(data[:end]):
+            if int(number) != self.lines:
+                self.wrong.append(f"line {int(number)} instead of {self.lines}")
+                self.lines = int(number)
+            self.lines += 1
+        return data[end:]
+
+
+class Worker:
+    """Creates and destroys domains of its own; after each step what xend says must be what was done."""
+
+    def __init__(self, where: Folders, config: dict[str, Any], name: str, stop: threading.Event) -> None:
+        self.wrong: list[str] = []
+        self.rounds = 0
+        self._client = Client(where)
+        self._config = config
+        self._name = name
+        self._stop = stop
+
+    def run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._round(f"{self._name}-{self.rounds}")
+                self.rounds += 1
+        except (ApiError, UnreachableError, AssertionError) as error:
+            self.wrong.append(f"{self._name}, round {self.rounds}: {error}")
+        finally:
+            self._client.close()
+
+    def _round(self, name: str) -> None:
+        config = {**self._config, "name": name}
+        result = persistently(lambda: accomplish(self._client, "create", {"config": config}))
+        uuid = result["domain"]["uuid"]
+        found = persistently(lambda: self._client.call("domain", domain=name))
+        assert found["uuid"] == uuid, f"{name} was created twice"
+        with attach(Path(found["console"])).stream as stream:
+            assert stream.recv(6) == b"hello\n"
+        if self.rounds % 2:
+            name = self._renamed(name, uuid)
+        self._destroy(uuid)
+        names = {domain["name"] for domain in persistently(lambda: self._client.call("list"))["domains"]}
+        assert name not in names, f"{name} is there after its end"
+
+    def _renamed(self, name: str, uuid: str) -> str:
+        """Before or after: never in between."""
+        try:
+            self._client.call("rename", {"name": f"{name}-new"}, domain=uuid)
+        except BrokenError:
+            now = str(persistently(lambda: self._client.call("domain", domain=uuid))["name"])
+            assert now in (name, f"{name}-new")
+            return now
+        return f"{name}-new"
+
+    def _destroy(self, uuid: str) -> None:
+        try:
+            self._client.call("destroy", domain=uuid)
+        except BrokenError:
+            persistently(lambda: self._gone_or_destroyed(uuid))
+
+    def _gone_or_destroyed(self, uuid: str) -> None:
+        try:
+            self._client.call("destroy", domain=uuid)
+        except ApiError as error:
+            if error.code not in ("no-such-domain", "wrong-state"):
+                raise
+            outcome = self._client.call("outcome", uuid=uuid, query={"wait": 20})
+            assert outcome["over"], f"{uuid} goes on after it was destroyed"
+
+
+@contextmanager
+def running(*jobs: "Reader | Worker") -> Iterator[None]:
+    threads = [threading.Thread(target=job.run) for job in jobs]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        deadline = time.monotonic() + 120
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+        assert not [thread for thread in threads if thread.is_alive()], "the load does not end"

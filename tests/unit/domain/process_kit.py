@@ -1,0 +1,261 @@
+"""A real domain process, started as xend starts one, and a xend that is nothing but its end of the control socket."""
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import build
+from xenion.api import console
+from xenion.api.addresses import bind, connect
+from xenion.config.domain import DomainConfig
+from xenion.domain.order import Descriptors, Order, in_memory
+
+UUID = "11111111-2222-3333-4444-555555555555"
+PATIENCE_S = 60.0
+MEMORY_MIB = 16
+PACKET_BYTES = 1 << 16
+
+
+def kernel(end: str, words: str = "", *, times: int = 1) -> Path:
+    """Of a few instructions: prints `words`, `times` over, and does `end`, a label of kernels/tiny.S."""
+    if build.compiler() is None:
+        pytest.skip("no C compiler to build the kernels with: install gcc, or name one in CC")
+    return build.tiny_kernel(end, words, times=times)
+
+
+class Xend:
+    """One connection to the control socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.stream = connect(path, socket.SOCK_SEQPACKET, timeout=PATIENCE_S)
+        try:
+            self.hello = self.message()
+        except BaseException:
+            self.close()
+            raise
+        self.told: list[dict[str, Any]] = []
+        """What came unasked, and progress."""
+        self._number = 0
+
+    def message(self) -> dict[str, Any]:
+        """The next packet; EOFError at the end."""
+        try:
+            packet = self.stream.recv(PACKET_BYTES)
+        except ConnectionResetError:
+            packet = b""
+        if not packet:
+            raise EOFError
+        return dict(json.loads(packet))
+
+    def begin(self, word: str, *, fds: Sequence[int] = (), **fields: Any) -> int:
+        """Asks, and does not wait; the request's number."""
+        self._number += 1
+        packet = json.dumps({"id": self._number, "do": word, **fields}).encode()
+        socket.send_fds(self.stream, [packet], list(fds))
+        return self._number
+
+    def answer(self, number: int) -> dict[str, Any]:
+        while True:
+            message = self.message()
+            if message.get("id") == number and "progress" not in message:
+                return message
+            self.told.append(message)
+
+    def ask(self, word: str, *, fds: Sequence[int] = (), **fields: Any) -> dict[str, Any]:
+        return self.answer(self.begin(word, fds=fds, **fields))
+
+    def done(self, word: str, *, fds: Sequence[int] = (), **fields: Any) -> dict[str, Any]:
+        """An answer that has to be no error."""
+        answer = self.ask(word, fds=fds, **fields)
+        assert "done" in answer, answer
+        return dict(answer["done"])
+
+    def refused(self, word: str, *, fds: Sequence[int] = (), **fields: Any) -> str:
+        answer = self.ask(word, fds=fds, **fields)
+        assert "error" in answer, answer
+        return str(answer["error"])
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class Started:
+    """A domain process in `folder`: its files there are control.sock, console.sock, journal, log, report, core."""
+
+    def __init__(self, folder: Path, process: "subprocess.Popen[bytes]") -> None:
+        self.folder = folder
+        self.process = process
+        self.xend = Xend(folder / "control.sock")
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    @property
+    def report(self) -> str:
+        return (self.folder / "report").read_text()
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The journal as far as whole lines go."""
+        lines = (self.folder / "journal").read_bytes().split(b"\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def kinds(self) -> list[str]:
+        return [entry["kind"] for entry in self.entries() if entry["kind"] != "note"]
+
+    def notes(self) -> str:
+        return "\n".join(entry["text"] for entry in self.entries() if entry["kind"] == "note")
+
+    def entry(self, kind: str) -> dict[str, Any]:
+        """The last one of its kind."""
+        return [entry for entry in self.entries() if entry["kind"] == kind][-1]
+
+    def until(self, kind: str, count: int = 1) -> dict[str, Any]:
+        """Waits for the journal's `count`th entry of the kind: xend is told of each."""
+        while [entry["kind"] for entry in self.entries()].count(kind) < count:
+            self.xend.told.append(self.xend.message())
+        return self.entry(kind)
+
+    def end(self) -> int:
+        """Waits for the process's end: the exit status."""
+        return self.process.wait(PATIENCE_S)
+
+    def attach(self, since: int | None = None, *, read_only: bool = False) -> console.Attached:
+        attached = console.attach(self.folder / "console.sock", since, read_only=read_only)
+        attached.stream.settimeout(PATIENCE_S)
+        return attached
+
+    def new_file(self, name: str) -> int:
+        return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def memories(self) -> int:
+        """Guest memories that the process has mapped."""
+        return Path(f"/proc/{self.process.pid}/maps").read_text().count("/memfd:xenion-guest")
+
+    def descriptors(self) -> list[str]:
+        """What is open in it, by what it leads to."""
+        return sorted(_targets(Path(f"/proc/{self.process.pid}/fd")))
+
+    def until_armed(self) -> None:
+        """Its guest runs, and it has no rights any more."""
+        pytest.importorskip("pyseccomp", exc_type=ImportError)
+        self.until("running")
+        status = Path(f"/proc/{self.process.pid}/status")
+        self.wait_for(lambda: "Seccomp:\t2" in status.read_text())
+
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        """For what is only to be seen from outside; the control socket's turns pass the time."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not what():
+            assert time.monotonic() < deadline
+            self.xend.ask("trim", through=0)
+
+    def close(self) -> None:
+        self.xend.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE_S)
+
+
+def _targets(links: Path) -> Iterator[str]:
+    for link in links.iterdir():
+        with suppress(FileNotFoundError):
+            yield str(link.readlink())
+
+
+def configuration(kernel: Path, **values: Any) -> DomainConfig:
+    return DomainConfig(
+        **{"name": "guest", "kernel": kernel, "uuid": UUID, "memory_mib": MEMORY_MIB, **values}
+    )
+
+
+@contextmanager
+def start(
+    folder: Path, config: DomainConfig, *, paused: bool = False, constants: str = ""
+) -> Iterator[Started]:
+    """`constants`: statements that are run in the process before its main, such as "process.STUCK_S = 0"."""
+    with ExitStack() as opened:
+        kernel = os.open(config.kernel, os.O_RDONLY | os.O_CLOEXEC)
+        opened.callback(os.close, kernel)
+        control = opened.enter_context(bind(folder / "control.sock", socket.SOCK_SEQPACKET))
+        console_socket = opened.enter_context(bind(folder / "console.sock"))
+        files = {}
+        for name in ("journal", "log", "report", "core", "lock"):
+            append = 0 if name == "core" else os.O_APPEND
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | append
+            files[name] = os.open(folder / name, flags, 0o600)
+            opened.callback(os.close, files[name])
+        fds = Descriptors(
+            control=control.fileno(), console=console_socket.fileno(), kernel=kernel, ramdisk=-1, **files
+        )
+        order = in_memory(Order(config, 7, UUID, paused, fds).to_json())
+        opened.callback(os.close, order)
+        program = ["-m", "xenion.domain"]
+        if constants:
+            names = "console_log, console_server, dumps, journal, machine, process"
+            text = f"import sys; from xenion.domain import {names}\n{constants}\n"
+            program = ["-c", f"{text}from xenion.domain.main import run; run(sys.argv)"]
+        stderr = opened.enter_context((folder / "process.log").open("wb"))
+        process = subprocess.Popen(
+            [sys.executable, *program, str(order)],
+            pass_fds=(order, *fds.numbers()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    try:
+        _listens(folder / "control.sock", process)
+        started = Started(folder, process)
+    except BaseException:
+        process.kill()
+        process.wait(PATIENCE_S)
+        raise
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def _listens(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            connect(path, socket.SOCK_SEQPACKET, timeout=PATIENCE_S).close()
+            return
+        except ConnectionRefusedError:
+            assert process.poll() is None, (path.parent / "process.log").read_text()
+            assert time.monotonic() < deadline
+            select.select([], [], [], 0.005)
+
+
+def read_all(stream: socket.socket) -> bytes:
+    """Until the far end closes."""
+    data = b""
+    while True:
+        try:
+            more = stream.recv(1 << 16)
+        except ConnectionResetError:
+            return data
+        if not more:
+            return data
+        data += more
+
+
+def read_until(stream: socket.socket, end: bytes) -> bytes:
+    data = b""
+    while not data.endswith(end):
+        more = stream.recv(1 << 16)
+        assert more, f"only {data!r} came"
+        data += more
+    return data

@@ -1,0 +1,157 @@
+"""A machine's Dom0 side, with a guest that is built and has not run: the test is the guest, and a hostile one."""
+
+import os
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.unit.domain.process_kit import configuration, kernel
+from xenion.dom0.console import ConsoleHub
+from xenion.domain.loop import Loop
+from xenion.domain.machine import EMERGENCY_BYTES, PULLS, Files, Identity, Machine, open_files
+from xenion.processor.software import SoftwareProcessor
+
+IN_PROD, OUT_CONS, OUT_PROD = 769, 770, 771
+"""Words of the console's page."""
+
+
+class Bench:
+    def __init__(self, image: Path) -> None:
+        self.loop = Loop()
+        self.output = bytearray()
+        self.hub = ConsoleHub(log=self.output.extend)
+        self.errors: list[str] = []
+        files = Files(BytesIO(image.read_bytes()))
+        self.machine = Machine(
+            configuration(image), Identity(7, uuid4()), files, SoftwareProcessor(), self.loop, self.hub
+        )
+        self.machine.log_error = self.errors.append
+        self.loop.start(lambda: None)
+        self.machine.start()
+        pfn, domain = self.machine.boot_state.console_pfn, self.machine.domain
+        self.page = domain.memory.page(domain.space.mfn(pfn)).cast("I")
+
+    def settle(self) -> None:
+        """Dom0's thread has seen what the guest has notified of."""
+        for _ in range(3):
+            self.machine.domain.wake_dom0()
+            assert self.loop.call_and_wait(lambda: None)
+
+    def close(self) -> None:
+        self.loop.stop()
+        self.loop.close()
+        self.machine.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench(kernel("poweroff", "hello\n"))
+    yield made
+    made.close()
+
+
+def test_input_for_a_guest_that_broke_its_ring_is_its_own_fault(bench: Bench) -> None:
+    bench.page[IN_PROD] = 0xDEADBEEF
+    taken: list[int] = []
+    for _ in range(2):
+        assert bench.loop.call_and_wait(lambda: taken.append(bench.machine.feed(b"typed")))
+    assert taken == [5, 5]
+    assert len(bench.errors) == 1
+    assert "broke its in ring" in bench.errors[0]
+    assert bench.machine.run() == "poweroff"
+
+
+def test_output_of_a_ring_that_is_broken(bench: Bench) -> None:
+    bench.page[OUT_PROD] = 0xDEADBEEF
+    bench.settle()
+    assert len(bench.errors) == 1
+    assert bench.machine.run() == "poweroff"
+    assert bench.output == b"hello\n"
+
+
+def test_much_output_is_moved_in_turns(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[int] = []
+
+    def pull() -> int:
+        turns.append(len(turns))
+        return 1 if len(turns) < 3 * PULLS else 0
+
+    monkeypatch.setattr(bench.hub, "pull", pull)
+    first: list[int] = []
+
+    def serve() -> None:
+        bench.machine.serve_console()
+        first.append(len(turns))
+
+    assert bench.loop.call_and_wait(serve)
+    assert first == [PULLS]
+    while len(turns) < 3 * PULLS:
+        bench.loop.call_and_wait(lambda: None)
+    assert bench.errors == []
+
+
+def test_a_watchdog_sets_one_clock_however_often_the_guest_notifies(bench: Bench) -> None:
+    watchdogs = bench.machine.domain.watchdogs
+    watchdogs.operate(0, 3600, 0)
+    for _ in range(100):
+        bench.settle()
+    assert len(bench.loop._timers) == 1
+    watchdogs.operate(1, 1800, 0)
+    bench.settle()
+    watchdogs.operate(1, 0, 0)
+    watchdogs.operate(0, 2400, 0)
+    bench.settle()
+    assert (
+        len(bench.loop._timers) == 2
+    )  # the first one was cancelled, and the second looks again when it is due
+
+
+def test_held_until_all_have_let_go(bench: Bench) -> None:
+    machine = bench.machine
+    for who in ("xend", "dump"):
+        machine.hold(who)
+        assert machine.held_by(who)
+    machine.let_go("dump")
+    assert machine.domain.paused
+    machine.let_go("xend")
+    machine.let_go("xend")
+    assert not machine.domain.paused
+
+
+def test_a_full_emergency_console_gives_way_to_a_pause(bench: Bench) -> None:
+    """Else the vCPU could not come to hold still before a reader makes room."""
+    reader = bench.hub.attach()
+    while bench.hub.room:
+        bench.hub.publish(b"x" * bench.hub.room)
+    bench.machine.hold("xend")
+    bench.machine._write_emergency(b"y" * (EMERGENCY_BYTES + 1))
+    bench.machine._write_emergency(b"z")
+    bench.machine.let_go("xend")
+    taken = bytearray()
+    while b"z" not in taken:
+        bench.loop.call_and_wait(lambda: taken.extend(reader.take()))
+        bench.settle()
+    assert taken.count(b"y") == EMERGENCY_BYTES + 1
+
+
+def test_its_store_tells_the_name(bench: Bench) -> None:
+    bench.loop.call_and_wait(lambda: bench.machine.rename("other"))
+    assert bench.machine.read_node("name") == b"other"
+    assert bench.machine.read_node("nothing") == b""
+
+
+def test_files_are_read_again_at_each_boot(tmp_path: Path) -> None:
+    image = kernel("poweroff")
+    (tmp_path / "ramdisk").write_bytes(b"ramdisk")
+    fds = os.open(image, os.O_RDONLY), os.open(tmp_path / "ramdisk", os.O_RDONLY)
+    files = open_files(*fds)
+    for _ in range(2):
+        assert files.read_kernel()
+        assert files.read_ramdisk() == b"ramdisk"
+    files.close()
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)

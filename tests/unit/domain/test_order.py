@@ -1,0 +1,19 @@
+"""What a domain process is told at its start."""
+
+import os
+from pathlib import Path
+
+from xenion.config.domain import Action, DomainConfig
+from xenion.domain.order import Descriptors, Order, in_memory
+
+
+def test_an_order_survives_the_way_to_the_process() -> None:
+    config = DomainConfig(name="guest", kernel=Path("/kernel"), on_crash=Action.PRESERVE, memory_mib=77)
+    fds = Descriptors(3, 4, 5, 6, 7, 8, 9, -1, 10)
+    order = Order(config, 12, "11111111-2222-3333-4444-555555555555", True, fds)
+    with os.fdopen(in_memory(order.to_json()), "rb") as file:
+        assert Order.read(file) == order
+
+
+def test_only_what_is_open_is_passed_on() -> None:
+    assert Descriptors(3, 4, 5, 6, 7, 8, 9, -1, 10).numbers() == (3, 4, 5, 6, 7, 8, 9, 10)

@@ -1,0 +1,211 @@
+"""What is wanted for a domain is done, and done again when it could not be."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.xend.kit import World, add, asked, config, ended, run, within
+from xenion.api.errors import ApiError
+from xenion.config.domain import Action
+from xenion.xend import errands
+
+PRESERVED = ended("crash", "rename-restart"), {"kind": "preserved", "action": "rename-restart"}
+
+
+def sent(world: World, what: str) -> list[dict[str, object]]:
+    return [request for request in asked(world.live()) if request["do"] == what]
+
+
+def test_spare_files_are_replaced(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            (live.logs / ".report").write_text("why")
+            add(live, ended("crash", "preserve", report=True, time=1e9))
+            await world.until(lambda: live.condition.state == "crashed")
+            await world.settled()
+            assert (live.logs / "crash-20010909-014640.000.txt").read_text() == "why"
+            assert live.outcome()["report"] == str(live.logs / "crash-20010909-014640.000.txt")
+            assert [request["fds"] for request in sent(world, "report")] == [[str(live.logs / ".report")]]
+            assert (live.logs / ".report").read_text() == ""
+
+    run(work)
+
+
+def test_a_log_that_is_full_is_set_aside(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            (live.logs / "console.log").write_text("much")
+            add(live, {"kind": "log-full"})
+            await world.until((live.logs / "console.log.1").exists)
+            await world.settled()
+            assert (live.logs / "console.log.1").read_text() == "much"
+            assert (live.logs / "console.log").read_text() == ""
+            assert len(sent(world, "log")) == 1
+
+    run(work)
+
+
+def test_wanted_again_while_it_is_done_it_is_done_again(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            await world.create(config(world.at))
+            for name in ("a1", "a2", "a3"):
+                await world.call("rename", {"name": name}, domain="1")
+            live = world.live("a3")
+            await world.settled()
+            assert [request["name"] for request in asked(live)][-1] == "a3"
+
+    run(work)
+
+
+def test_what_cannot_be_done_now_is_done_by_the_next_xend(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def first() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            live.logs.chmod(0o700)
+            monkeypatch.setattr(errands.logs, "new_spare", full)
+            add(live, ended("crash", "preserve", report=True))
+            await world.until(lambda: bool(caplog.records))
+            assert "No space left" in caplog.text
+            assert live.record.wants == ["report"]
+            monkeypatch.undo()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    async def second() -> None:
+        async with world:
+            await world.until(lambda: not world.live().record.wants and bool(sent(world, "report")))
+
+    run(first)
+    run(second)
+
+
+def test_a_successor_takes_the_name(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at, on_crash=Action.RENAME_RESTART))
+            add(live, *PRESERVED)
+            await world.until(lambda: "web" in world.names and len(world.names) == 2)
+            web = world.live()
+            assert web.uuid == live.record.successor_uuid
+            assert (web.domid, live.domid) == (2, 1)
+            assert live.name.startswith("web-2")
+            assert live.logs.exists()
+            await world.until(lambda: web.condition.boot == 1 and not live.busy)
+            assert live.record.wants == []
+
+    run(work)
+
+
+def test_names_of_those_that_stay_are_free_and_short_enough(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errands.time, "strftime", lambda *_: "-20260101T000000Z")
+
+    async def work() -> None:
+        async with world:
+            for end in ("a", "b", "c"):
+                await world.create(config(world.at, "x" * 63 + end))
+            for live in list(world.services.registry.live.values()):
+                add(live, *PRESERVED)
+            await world.until(lambda: len(world.names) == 6)
+            lives = world.services.registry.live.values()
+            await world.until(lambda: all(not live.busy for live in lives))
+            assert len(set(world.names)) == 6
+            assert all(len(name) <= 64 for name in world.names)
+
+    run(work)
+
+
+def test_the_name_is_kept_for_the_successor(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            world.services.starter._turns._value = 0  # nothing is built now
+            add(live, *PRESERVED)
+            await world.until(lambda: live.name != "web")
+            error = await world.refusal(world.call("create", {"config": config(world.at).to_mapping()}))
+            assert error.code == "already-exists"
+            world.services.starter._turns.release()
+            await world.until(lambda: "web" in world.names)
+
+    run(work)
+
+
+def test_a_successor_that_is_refused_is_told_of_once(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            (world.at / "kernel").unlink()
+            add(live, *PRESERVED)
+            await world.until(lambda: "restart" in world.told())
+            await world.settled()
+            (entry,) = [e for e in world.services.log.entries() if e["action"] == "restart"]
+            assert entry["result"] == "refused"
+            assert "web: kernel" in entry["detail"]
+            assert len(world.names) == 1
+
+    async def again() -> None:
+        async with world:
+            await world.until(lambda: all(live.linked for live in world.services.registry.live.values()))
+            assert world.told().count("restart") == 1
+
+    run(work)
+    run(again)
+
+
+def test_a_configuration_that_the_process_refuses_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            before = live.record.config
+            changed = replace(before, memory_mib=17)
+
+            async def refuse(*_: object, **__: object) -> dict[str, object]:
+                raise ApiError("wrong-state", "no")
+
+            monkeypatch.setattr(live, "ask", refuse)
+            with pytest.raises(ApiError, match="no"):
+                await within(world.services.errands.configure(live, changed))
+            assert live.record.config == before
+            assert live.record.wants == []
+            live.busy.add("configuration")
+            with pytest.raises(ApiError, match="by somebody else"):
+                await within(world.services.errands.configure(live, changed))
+            live.busy.clear()
+
+    run(work)
+
+
+def test_a_configuration_that_is_too_large_does_no_harm(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            changed = replace(live.record.config, notes=("x" * 70_000,))
+            error = await world.refusal(world.call("configure", {"config": changed.to_mapping()}, domain="web"))
+            assert error.code == "too-large"
+            await world.call("pause", domain="web")
+
+    run(work)
+
+
+def test_the_process_gets_the_files_of_the_configuration(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            ramdisk = world.at / "ramdisk"
+            ramdisk.touch()
+            changed = replace(live.record.config, ramdisk=ramdisk)
+            await world.call("configure", {"config": changed.to_mapping()}, domain="web")
+            (request,) = sent(world, "configure")
+            assert request["fds"] == [str(world.at / "kernel"), str(ramdisk)]
+
+    run(work)

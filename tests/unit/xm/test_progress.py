@@ -1,0 +1,77 @@
+"""Tasks are shown on a terminal, and nowhere else."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.unit.xm.conftest import Xm
+from tests.unit.xm.fake_xend import Asked, FakeXend, domain, task
+from tests.unit.xm.process import terminal
+from xenion.api.errors import ApiError
+from xenion.xm.calls import connected
+from xenion.xm.progress import accomplish, line_of
+
+
+@pytest.mark.parametrize(
+    ("progress", "shown"),
+    [
+        (None, "create web: building the domain"),
+        (0.5, "create web: building the domain [############            ]  50%"),
+        (7, "create web: building the domain [########################] 100%"),
+    ],
+)
+def test_the_line(progress: float | None, shown: str) -> None:
+    assert line_of(task("running", progress=progress)) == shown
+
+
+def test_a_hostile_step_is_harmless() -> None:
+    assert line_of(task(step="\x1b[2J")) == "create web: \\x1b[2J"
+
+
+def test_at_a_terminal(xend: FakeXend, config: Path) -> None:
+    xend.answers["create"] = task("running", progress=0.25)
+    xend.answers["task"] = task(result={"domain": domain()})
+    user = terminal("create", "-q", config)
+    try:
+        user.expect(rb"create web: building the domain \[######                  \]  25%")
+        assert user.wait() == 0
+    finally:
+        user.close()
+    assert user.seen.endswith(b"\r\x1b[K")
+
+
+def test_ctrl_c_cancels(xend: FakeXend, config: Path) -> None:
+    """The key, while xend is slow to answer."""
+    xend.answers["create"] = task("running")
+    cancelled: list[Asked] = []
+
+    def slow(asked: Asked) -> object:
+        os.kill(user.process.pid, signal.SIGINT)
+        while not cancelled and not xend.asked_for("cancel"):
+            os.sched_yield()
+        return task("cancelled")
+
+    xend.answers["task"] = slow
+    xend.answers["cancel"] = task("cancelled")
+    user = terminal("create", "-q", config)
+    try:
+        user.expect(b"xm: create of web was cancelled")
+        assert user.wait() == 130
+    finally:
+        cancelled.append(xend.asked[-1])
+        user.close()
+    assert xend.asked_for("cancel")[0].parameters == {"task": "t1"}
+
+
+def test_nothing_elsewhere(xm: Xm, xend: FakeXend, config: Path) -> None:
+    xend.answers.update(create=task("running"), task=task(result={"domain": domain()}))
+    assert xm("create", "-q", config).err == ""
+
+
+def test_what_has_no_word_is_not_asked_for_again(xend: FakeXend) -> None:
+    xend.answers.update(dump=task("running"), task=ApiError("no-such-task", "there is no task t1"))
+    with connected() as client, pytest.raises(ApiError, match="there is no task t1"):
+        accomplish(client, "dump", domain="web")
+    assert xend.actions() == ["dump", "task"]
