@@ -1,13 +1,17 @@
 """What runs while xend is killed again and again: domains come and go, consoles are read, nothing may be lost."""
 
+import json
 import random
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import unix_connect
 
 from xenion.api.client import BrokenError, Client
 from xenion.api.console import ConsoleError, attach
@@ -38,26 +42,28 @@ class Reader:
         self.wrong: list[str] = []
         self._console = console
         self._stop = stop
+        self._at, self._rest = 0, b""
 
     def run(self) -> None:
-        at, rest = 0, b""
         while not self._stop.is_set():
             try:
-                attached = attach(self._console, at)
+                attached = attach(self._console, self._at)
             except (OSError, ConsoleError) as error:
                 self.wrong.append(f"the console cannot be attached to: {error}")
                 return
-            if attached.lost or attached.first != at:
-                self.wrong.append(f"{attached.lost} bytes before {attached.first} are lost")
+            self._begin(attached.first, attached.lost)
             attached.stream.settimeout(0.2)
-            with attached.stream:
+            with attached.stream, suppress(TimeoutError):
                 for _ in range(random.randrange(1, 20)):  # then it comes back to its byte
-                    try:
-                        data = attached.stream.recv(4096)
-                    except TimeoutError:
-                        break
-                    at += len(data)
-                    rest = self._check(rest + data)
+                    self._take(attached.stream.recv(4096))
+
+    def _begin(self, first: int, lost: int) -> None:
+        if lost or first != self._at:
+            self.wrong.append(f"{lost} bytes before {first} are lost")
+
+    def _take(self, data: bytes) -> None:
+        self._at += len(data)
+        self._rest = self._check(self._rest + data)
 
     def _check(self, data: bytes) -> bytes:
         """What is not a whole line yet."""
@@ -68,6 +74,29 @@ class Reader:
                 self.lines = int(number)
             self.lines += 1
         return data[end:]
+
+
+class RelayReader(Reader):
+    """The same through xend's WebSocket, which goes with every xend: it comes back to its byte."""
+
+    def __init__(self, where: Folders, uuid: str, stop: threading.Event) -> None:
+        super().__init__(where.socket, stop)
+        self._uuid = uuid
+        self.visits = 0
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            with suppress(OSError, WebSocketException, TimeoutError):
+                self._visit()
+
+    def _visit(self) -> None:
+        uri = f"ws://xend/v1/domains/{self._uuid}/console?since={self._at}&read_only=true"
+        with unix_connect(str(self._console), uri, open_timeout=5, close_timeout=1) as relay:
+            self._begin(**json.loads(relay.recv(timeout=5)))
+            self.visits += 1
+            while not self._stop.is_set():
+                data = relay.recv(timeout=1)
+                self._take(data if isinstance(data, bytes) else data.encode())
 
 
 class Worker:
@@ -99,11 +128,21 @@ class Worker:
         assert found["uuid"] == uuid, f"{name} was created twice"
         with attach(Path(found["console"])).stream as stream:
             assert stream.recv(6) == b"hello\n"
+        self._hold(uuid)
         if self.rounds % 2:
             name = self._renamed(name, uuid)
         self._destroy(uuid)
         names = {domain["name"] for domain in persistently(lambda: self._client.call("list"))["domains"]}
         assert name not in names, f"{name} is there after its end"
+
+    def _hold(self, uuid: str) -> None:
+        """Paused and let go, dumped in between: whatever the answer of a xend that dies, the domain is in one piece."""
+        for action in ("pause", "dump", "unpause"):
+            with suppress(BrokenError):
+                self._client.call(action, domain=uuid)
+        persistently(lambda: self._client.call("unpause", domain=uuid))
+        state = persistently(lambda: self._client.call("domain", domain=uuid))["state"]
+        assert state in ("running", "blocked"), f"{uuid} is {state} after unpause"
 
     def _renamed(self, name: str, uuid: str) -> str:
         """Before or after: never in between."""

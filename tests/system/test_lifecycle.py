@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,6 +194,26 @@ class Test_a_linux_guest:
         wait_for(lambda: not exists(xm, "alive"))
 
 
+def test_gdb_opens_a_core(xm: "Xm", tiny_kernel: "Kernel", start: Start) -> None:
+    gdb = shutil.which("gdb")
+    if gdb is None:
+        pytest.skip("gdb is not here: install gdb")
+    kernel = tiny_kernel("wait", "hello\n")
+    domain = start(xm.config("alive", kernel=kernel, memory=16))
+    domain.says("hello\n")
+    core = xm.folder / "alive.core"
+    assert xm.run("dump-core", "alive", core).status == 0
+    shown = subprocess.run(
+        [gdb, "-nx", "-batch", "-ex", "x/6cb &words", "-ex", "info registers rip", str(kernel), str(core)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "104 'h'" in shown.stdout, shown.stdout + shown.stderr
+    assert re.search(r"rip +0xffffffff8", shown.stdout), shown.stdout
+
+
 class Test_an_end:
     def test_that_is_preserved(self, xm: "Xm", tiny_kernel: "Kernel", start: Start) -> None:
         domain = start(
@@ -301,7 +324,7 @@ class Test_a_managed_domain:
         config = xm.config("first", kernel=kernel, memory=16, on_xend_start="start", on_xend_stop="destroy")
         assert xm.run("new", config).status == 0
         xm.stop_xend()
-        (xm.run_folder / "xenion" / "autostarted").unlink()  # as if the host had been started anew
+        (xm.run_folder / "xenion" / "autostarted.json").unlink()  # as if the host had been started anew
         domain = Domain(xm, "first")
         wait_for(lambda: domain.state in ("running", "blocked"))
         assert xm.run("destroy", "first").status == 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.load import Reader, Worker, persistently, running
+from tests.system.load import Reader, RelayReader, Worker, persistently, running
 from xenion.api.client import Client
 from xenion.api.folders import Folders
 from xenion.config.domain import DomainConfig
@@ -35,7 +35,7 @@ def stale(where: Folders) -> list[str]:
     """Files that no domain needs any more: beside logs, which are kept, and xend's own."""
     return [
         str(path)
-        for folder in (where.domains, where.managed, where.state / "domains")
+        for folder in (where.domains, where.managed, where.dumps, where.state / "domains")
         for path in folder.rglob("*")
         if path.name.startswith(".") or path.suffix in (".part", ".new", ".sock") or path.name == "journal"
     ]
@@ -51,19 +51,19 @@ def test_kills_under_load(
     client = Client(where)
     steady = client.call("domain", domain="steady")
     stop = threading.Event()
-    reader = Reader(Path(steady["console"]), stop)
+    readers = [Reader(Path(steady["console"]), stop), RelayReader(where, steady["uuid"], stop)]
     workers = [Worker(where, config, f"load{number}", stop) for number in range(WORKERS)]
     for key in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(key, xm.environment[key])  # for the xend that the clients start
-    with running(reader, *workers):
+    with running(*readers, *workers):
         try:
             for _ in range(kills):
                 kill(client)
         finally:
             stop.set()
-    assert reader.wrong == []
+    assert [wrong for reader in readers for wrong in reader.wrong] == []
     assert [wrong for worker in workers for wrong in worker.wrong] == []
-    assert reader.lines > kills
+    assert all(reader.lines > kills for reader in readers)
     assert all(worker.rounds for worker in workers)
 
     listed = xm.json("list")

@@ -96,7 +96,9 @@ ACTIONS = (
     ),
     _get("outcome", "/outcomes/{uuid}", "What became of a domain", t.Outcome, t.WaitQuery),
     _get("log", "/log", "The event log", t.Log, t.LogQuery),
-    _get("events", "/events", "New entries of the event log as they come", t.LogEntry, t.LogQuery, "events"),
+    _get(
+        "events", "/events", "New entries of the event log as they come", t.LogEntry, t.EventsQuery, "events"
+    ),
     _get("dmesg", "/dmesg", "The hypervisor's message ring", t.Text),
     _post("clear_dmesg", "/dmesg/clear", "Empty the ring; the answer is what was in it", t.Text),
     _get("tasks", "/tasks", "Tasks that run or have lately ended", t.Tasks),

@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import select
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -94,11 +95,9 @@ class Client:
         return _decoded(response, content)
 
     def _send(self, method: str, path: str, data: bytes | None) -> http.client.HTTPResponse:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", **_token()}
         if data is not None:
             headers["Content-Type"] = "application/json"
-        if token := os.environ.get("XEND_TOKEN"):
-            headers["Authorization"] = f"Bearer {token}"
         connection = self._connected()
         try:
             connection.request(method, path, body=data, headers=headers)
@@ -152,6 +151,12 @@ class Client:
                 f"xend cannot be reached at {self.url}: {error.strerror or error}"
             ) from error
         return made
+
+    def stream(self) -> tuple[socket.socket, str, dict[str, str]]:
+        """A connection of its own to a remote xend, for another protocol than HTTP: the caller's; its host; headers."""
+        made = self._remote()
+        made.sock.settimeout(None)
+        return made.sock, made.host, _token()
 
     # --- what takes long
 
@@ -215,6 +220,11 @@ def _is_closed(connection: http.client.HTTPConnection) -> bool:
     look = select.poll()
     look.register(connection.sock, select.POLLIN)
     return bool(look.poll(0))
+
+
+def _token() -> dict[str, str]:
+    token = os.environ.get("XEND_TOKEN")
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def path_of(action: Action, parameters: Mapping[str, str], query: Mapping[str, Any] | None = None) -> str:

@@ -13,10 +13,10 @@ LOG_BYTES = 4 << 20
 READY = b"ready\n"
 
 
-def start_xend(where: Folders, *arguments: str) -> None:
+def start_xend(where: Folders, *, stays: bool = False) -> None:
     """Returns when xend listens, this one or one that somebody else started at the same time. UnreachableError.
 
-    It goes on by itself, and ends when it has had nothing to do for a while, unless `arguments` say otherwise.
+    It goes on by itself, and ends when it has had nothing to do for a while, unless it `stays`.
     """
     try:
         where.state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -25,7 +25,7 @@ def start_xend(where: Folders, *arguments: str) -> None:
         raise UnreachableError(f"{error.filename}: {error.strerror}") from error
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     try:
-        _spawn(log, theirs, arguments or ("--on-demand",))
+        _spawn(log, theirs, () if stays else ("--on-demand",))
     except OSError as error:
         os.close(ours)
         raise UnreachableError(f"xend cannot be started: {error.strerror}") from error
@@ -57,6 +57,7 @@ def _spawn(log: int, ready: int, arguments: tuple[str, ...]) -> None:
         stderr=log,
         start_new_session=True,
         cwd="/",
+        env={name: value for name, value in os.environ.items() if not name.startswith("XEND_")},
     )
     first.wait()
 

@@ -213,12 +213,16 @@ class ConfigRequest(TypedDict):
     config: dict[str, Any]
 
 
-class LogQuery(TypedDict):
+class EventsQuery(TypedDict):
     since: NotRequired[Annotated[int, Limit(0, 1 << 53)]]
     """Entries after this number."""
-    last: NotRequired[Annotated[int, Limit(0, 10000)]]
-    """Only so many, the newest."""
     uuid: NotRequired[Annotated[str, Limit(0, 64)]]
+    """Only those of the domain of this UUID."""
+
+
+class LogQuery(EventsQuery):
+    last: NotRequired[Annotated[int, Limit(0, 10000)]]
+    """Only so many, the newest; 10000 if left out."""
 
 
 class WaitQuery(TypedDict):

@@ -1,6 +1,7 @@
 """Runs one guest in this process, to its end: for tests and tools."""
 
 import threading
+import traceback
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -41,7 +42,7 @@ def run_guest(
     files = Files(BytesIO(data), BytesIO(ramdisk) if ramdisk else None)
     loop = Loop()
     machine = Machine(config, Identity(1, uuid4()), files, chosen, loop, ConsoleHub(log=output.extend))
-    loop.start(lambda: machine.domain.fail("a bug of ours on Dom0's thread"))
+    loop.start(lambda: machine.domain.fail(traceback.format_exc()))
     late = threading.Event()
 
     def expire() -> None:

@@ -44,6 +44,7 @@ REFUSED_QUIETLY = (
 PR_SET_NAME, PR_SET_NO_NEW_PRIVS = 15, 38
 CLONE_THREAD = 0x10000
 FIONBIO = 0x5421
+BESIDE_MEMORY = 1 << 30
 
 
 class SandboxError(Exception):
@@ -51,8 +52,10 @@ class SandboxError(Exception):
 
 
 def limit_resources() -> None:
-    """No core of a guest's memory lands on disk, no file is grown without end."""
+    """No core of our own lands on disk; no file grows beyond what a guest of all of the host's memory would need."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    longest = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") + BESIDE_MEMORY
+    resource.setrlimit(resource.RLIMIT_FSIZE, (longest, longest))
 
 
 def arm() -> None:

@@ -2,16 +2,21 @@
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from xenion.api.errors import ApiError
 from xenion.config.domain import XendStart, XendStop
+from xenion.xend import host
 from xenion.xend.call import Call, Handler, Peer
 from xenion.xend.live import Live
 from xenion.xend.managed import Managed
 from xenion.xend.services import Services
+from xenion.xend.storage import read_json, write_json
 
 STOP_S = 60.0
 XEND = Peer("xend")
+MARK = "autostarted.json"
 
 
 async def start_all(services: Services, start: Handler) -> None:
@@ -19,27 +24,38 @@ async def start_all(services: Services, start: Handler) -> None:
 
     An xend that is killed meanwhile leaves the rest to the next one. OSError.
     """
-    mark = services.where.run / "autostarted"
-    if mark.exists():
+    path = services.where.run / MARK
+    mark = _mark(path)
+    if mark["complete"]:
         return
-    due = [managed for managed in services.registry.managed if _is_due(services, managed)]
-    await asyncio.gather(*(_start(services, start, managed) for managed in due))
-    mark.touch(mode=0o600)
+    due = [managed for managed in services.registry.managed if _is_due(services, managed, mark)]
+    for begun in asyncio.as_completed([_start(services, start, managed) for managed in due]):
+        mark["started"].append(await begun)
+        write_json(path, mark)
+    write_json(path, {**mark, "complete": True})
 
 
-def _is_due(services: Services, managed: Managed) -> bool:
-    """It has not run yet since the host was started."""
+def _mark(path: Path) -> dict[str, Any]:
+    """What has been started since the host was: the file may be from before."""
+    fresh = {"host": host.boot_id(), "started": [], "complete": False}
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return fresh
+    return dict(found) if isinstance(found, dict) and found.get("host") == fresh["host"] else fresh
+
+
+def _is_due(services: Services, managed: Managed, mark: dict[str, Any]) -> bool:
     starts = managed.config.on_xend_start == XendStart.START
-    return (
-        starts and managed.uuid not in services.registry.live and services.outcomes.get(managed.uuid) is None
-    )
+    return starts and managed.uuid not in services.registry.live and managed.uuid not in mark["started"]
 
 
-async def _start(services: Services, start: Handler, managed: Managed) -> None:
-    """Returns when it runs or was refused, which is in the event log."""
+async def _start(services: Services, start: Handler, managed: Managed) -> str:
+    """Its UUID, when it runs or was refused, which is in the event log."""
     with suppress(ApiError):
         task = await start(Call(XEND, {"domain": managed.uuid}))
         await services.tasks.get(task["id"]).over()
+    return managed.uuid
 
 
 async def stop_all(services: Services) -> None:

@@ -13,11 +13,11 @@ from xenion.xend.live import Live
 from xenion.xend.record import Record
 from xenion.xend.ring import MessageRing
 
-NOTES_KEPT = 100
+NOTES_KEPT, NOTE_CHARACTERS = 100, 1000
 WHO, GONE = "domain", "gone"
 NAME, CONFIGURATION, LOG, SUCCESSOR = "name", "configuration", "log", "successor"
 """What a record's `wants` may hold, beside the names of spare files."""
-_CRASHES = {"crash", "watchdog"}
+_CRASHES = {"crash": "crashed", "watchdog": "was ended by its watchdog"}
 _COMES_BACK = {Action.RESTART, Action.COREDUMP_RESTART}
 """The process boots the guest again; otherwise it ends, or keeps what has stopped."""
 
@@ -38,11 +38,13 @@ class Chronicle:
             "leaving": self._on_leaving,
         }
 
-    def read(self, live: Live) -> None:
-        """Takes what is new in the domain's journal. EventLogError."""
+    def read(self, live: Live) -> bool:
+        """Takes a part of what is new in the domain's journal; whether there was something. EventLogError."""
+        before = live.journal.read_to
         for entry in live.journal.entries(live.condition.n):
             self._takers[entry["kind"]](live, entry)
             live.condition.n = entry["n"]
+        return live.journal.read_to != before
 
     async def settle(self) -> None:
         """Returns when all of it is on the disk. EventLogError."""
@@ -72,7 +74,15 @@ class Chronicle:
         self._note(live, action or entry["kind"], detail=detail, result=result, journal=journal, when=when)
 
     def _note(self, live: Live, action: str, **fields: Any) -> None:
-        self._log.note(WHO, action, domain=live.name, domid=live.domid, uuid=live.uuid, **fields)
+        """No domain can push others' entries out of the log: what comes too fast is counted and left out."""
+        if action != GONE and not live.allowance.take():
+            return
+        about: dict[str, Any] = {"domain": live.name, "domid": live.domid, "uuid": live.uuid}
+        if left_out := live.allowance.left_out():
+            self._log.note(
+                WHO, "note", detail=f"{left_out} entries were left out: they came too fast", **about
+            )
+        self._log.note(WHO, action, **about, **fields)
 
     def _say(self, live: Live, entry: dict[str, Any], text: str) -> None:
         """To the message ring, unless an earlier xend has."""
@@ -98,29 +108,32 @@ class Chronicle:
         self._enter(live, entry)
 
     def _on_note(self, live: Live, entry: dict[str, Any]) -> None:
-        live.condition.notes = [*live.condition.notes, entry["text"]][-NOTES_KEPT:]
+        live.condition.notes = [*live.condition.notes, entry["text"][:NOTE_CHARACTERS]][-NOTES_KEPT:]
         self._say(live, entry, f"d{live.domid}: {entry['text']}")
         self._enter(live, entry, entry["text"])
 
     def _on_ended(self, live: Live, entry: dict[str, Any]) -> None:
         condition = live.condition
         condition.reason, condition.action = entry["reason"], entry["action"]
+        condition.report = condition.core = ""
         stopped = "crashed" if condition.reason in _CRASHES else "shutdown"
         condition.state = "building" if condition.action in _COMES_BACK else stopped
         if entry["cpu_seconds"] is not None:
             condition.cpu_seconds = entry["cpu_seconds"]
         kept = [self._keep(live, kind, entry["time"]) for kind in logs.SPARES if entry[kind]]
         if condition.reason in _CRASHES:
-            self._say(
-                live, entry, f"Domain {live.domid} ({live.name}) {condition.reason}ed: {', '.join(kept)}"
-            )
+            said = f"Domain {live.domid} ({live.name}) {_CRASHES[condition.reason]}: {', '.join(kept)}"
+            self._say(live, entry, said)
         self._enter(live, entry, ", ".join([f"{condition.reason}: {condition.action}", *kept]))
 
     def _keep(self, live: Live, kind: str, when: float) -> str:
-        """The path of a spare file that is in use now; the process gets another one."""
-        path = logs.keep(live.logs, kind, when)
-        setattr(live.condition, kind, path.name)
+        """The path of a spare file that is in use now, or why it has none; the process gets another one."""
         live.record.want(kind)
+        try:
+            path = logs.keep(live.logs, kind, when)
+        except OSError as error:
+            return f"the {kind} is lost: {error.strerror}"
+        setattr(live.condition, kind, path.name)
         return str(path)
 
     def _on_preserved(self, live: Live, entry: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def _start(where: Folders) -> int:
     from xenion.api.start import start_xend
 
     if pid_of(where) is None:
-        start_xend(where, "--idle-exit", "0")
+        start_xend(where, stays=True)
     return 0
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,11 +163,12 @@ class Daemon:
             starting.cancel()
             await autostart.stop_all(services)
         finally:
-            self._where.socket.unlink(missing_ok=True)
-            await server.close()
-            services.supervisor.close()
-            services.log.note("xend", "stop")
-            services.log.close()
+            with ExitStack() as last:  # each step, whatever becomes of the others
+                last.callback(services.log.close)
+                last.callback(services.log.note, "xend", "stop")
+                last.callback(services.supervisor.close)
+                self._where.socket.unlink(missing_ok=True)
+                await server.close()
 
     async def _listen(self, server: WebServer) -> None:
         """StartError, OSError."""

@@ -84,6 +84,11 @@ def _busy(name: str) -> float:
     return 0.0
 
 
+def boot_id() -> str:
+    """Another one after each start of the host."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def boot_time() -> float:
     """Seconds since the epoch."""
     for line in Path("/proc/stat").read_text().splitlines():

@@ -12,8 +12,8 @@ from typing import Any
 from xenion.config.domain import Action
 
 LINE_BYTES = 1 << 16
-READ_BYTES = 1 << 22
-"""At a time; more of a journal is read at the next time."""
+READ_BYTES = 1 << 17
+"""At a time, so that no domain keeps the others waiting."""
 TEXT_CHARACTERS = 8000
 _BIGGEST = 1 << 53
 _REASONS = frozenset({"poweroff", "reboot", "suspend", "crash", "watchdog", "destroyed"})
@@ -25,7 +25,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read_to = 0
+        self.read_to = 0
+        """So many bytes have been given out."""
 
     @property
     def size(self) -> int:
@@ -33,6 +34,11 @@ class Journal:
             return self._path.stat().st_size
         except OSError:
             return 0
+
+    @property
+    def more(self) -> bool:
+        """There is something that was not read yet, if only a line that is not whole."""
+        return self.size != self.read_to
 
     def entries(self, after: int) -> Iterator[dict[str, Any]]:
         """Those behind number `after` that were not given yet; a line that is not whole is left for later."""
@@ -45,19 +51,19 @@ class Journal:
 
     def emptied(self) -> None:
         """The process has emptied the file."""
-        self._read_to = 0
+        self.read_to = 0
 
     def _lines(self) -> list[bytes]:
-        if self.size < self._read_to:
+        if self.size < self.read_to:
             self.emptied()
         try:
             with self._path.open("rb") as file:
-                file.seek(self._read_to)
+                file.seek(self.read_to)
                 data = file.read(READ_BYTES)
         except OSError:
             return []
         whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == READ_BYTES else 0)
-        self._read_to += whole
+        self.read_to += whole
         return data[:whole].split(b"\n")
 
 

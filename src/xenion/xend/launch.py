@@ -16,6 +16,8 @@ from xenion.domain.order import Descriptors, Order, in_memory
 from xenion.xend import logs, process, record
 from xenion.xend.record import Record
 
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_", "TZ", "TMPDIR", "PYTHON", "LD_", "XDG_", "XENION_")
+
 
 @contextmanager
 def boot_files(config: DomainConfig) -> Iterator[tuple[int, int]]:
@@ -86,17 +88,21 @@ def _open_all(
     return fds, files.process
 
 
+def environment() -> dict[str, str]:
+    """What a domain's process needs of ours to start: no token or other secret of the user's."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+
+
 def _run(order: int, made: Record, fds: Descriptors, said: int) -> "subprocess.Popen[bytes]":
-    child = subprocess.Popen(
+    return subprocess.Popen(
         process.command(order, made.uuid),
         pass_fds=(order, *fds.numbers()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=said,
         start_new_session=True,
+        env=environment(),
     )
-    record.write_holder(fds.lock, child.pid)
-    return child
 
 
 @contextmanager

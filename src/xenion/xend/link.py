@@ -9,6 +9,7 @@ from typing import Any
 
 from xenion.api.addresses import connect
 from xenion.api.errors import ApiError
+from xenion.xend.logstate import clean
 
 PACKET_BYTES = 1 << 16
 ANSWER_S = 10.0
@@ -75,7 +76,7 @@ class Link:
                     raise LinkLostError from None
                 await asyncio.sleep(0.01)
             except OSError:
-                raise LinkLostError from None
+                self.close()
         raise LinkLostError
 
     def _on_ready(self) -> None:
@@ -119,7 +120,7 @@ class Link:
         if answer is None or answer.done():
             return
         if "error" in message:
-            answer.set_exception(ApiError("wrong-state", str(message["error"])))
+            answer.set_exception(ApiError("wrong-state", clean(str(message["error"]))))
         else:
             answer.set_result(done if isinstance(done, dict) else {})
 

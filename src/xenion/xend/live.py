@@ -11,9 +11,11 @@ from xenion.api import types as t
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
 from xenion.config.domain import Action
-from xenion.xend import host, process, record
+from xenion.xend import host, record
+from xenion.xend.allowance import Allowance
 from xenion.xend.journal_reader import Journal
 from xenion.xend.link import Link, LinkLostError
+from xenion.xend.process import Process, find, moment, status_text
 from xenion.xend.record import Condition, Record
 
 SOON_S, PAUSE_S, LONG_PAUSE_S = 10.0, 0.01, 0.5
@@ -35,7 +37,10 @@ class Live:
         self.journal = Journal(folder / record.JOURNAL)
         self._child = child
         """None for one that an earlier xend had started."""
+        if child is not None and (started := Process.of(child.pid)) is not None:
+            made.pid, made.began = started.pid, started.began
         self._link: Link | None = None
+        self.allowance = Allowance()
         self.busy: set[str] = set()
         """What is being done for it, words as in the record's `wants`."""
         self.gone = asyncio.Event()
@@ -65,10 +70,17 @@ class Live:
         return self.where.logs(self.record.logs)
 
     @property
+    def process(self) -> Process | None:
+        """None: it never came, or it was never written down and has gone."""
+        made = self.record
+        if not made.pid and (found := find(self.uuid)) is not None:
+            made.pid, made.began = found.pid, found.began
+        return Process(made.pid, made.began) if made.pid else None
+
+    @property
     def pid(self) -> int | None:
-        if self._child is not None:
-            return self._child.pid
-        return record.holder(self.folder) or process.find(self.uuid)
+        """Of a process that is there."""
+        return self.record.pid if self.process is not None and not self.is_gone() else None
 
     @property
     def alive(self) -> bool:
@@ -157,12 +169,12 @@ class Live:
             except OSError:
                 if self.is_gone():
                     return False
-            await process.wait(self.pid, PAUSE_S if loop.time() < soon else LONG_PAUSE_S)
+            await self._process_wait(PAUSE_S if loop.time() < soon else LONG_PAUSE_S)
 
     async def lost(self) -> None:
         """Until the link is gone, with the process as a rule; one that only drops its links keeps nobody busy."""
         await self._lost.wait()
-        await process.wait(self.pid, PAUSE_S)
+        await self._process_wait(PAUSE_S)
 
     def disconnect(self) -> None:
         if self._link is not None:
@@ -184,7 +196,11 @@ class Live:
     # --- the process
 
     def is_gone(self) -> bool:
-        """Nobody holds the lock any more."""
+        """Its process has ended; one that was never written down has if nobody holds the lock."""
+        if self._child is not None:
+            return self._child.poll() is not None
+        if (known := self.process) is not None:
+            return not known.alive
         try:
             fd = record.lock(self.folder)
         except OSError:
@@ -196,7 +212,7 @@ class Live:
 
     async def stop(self) -> None:
         """Ends the process, in good order if it listens. ApiError (failed) when it cannot be ended."""
-        if not await self._ends_itself() and process.kill(self.pid, self.uuid):
+        if not await self._ends_itself() and (known := self.process) is not None and known.kill():
             self.condition.reason, self.condition.action = "destroyed", Action.DESTROY.value
         try:
             await asyncio.wait_for(self.gone.wait(), GONE_S)
@@ -216,7 +232,9 @@ class Live:
     async def process_end(self) -> str:
         """Waits for the process's end and tells how it was, where that is known and not the usual way."""
         while not self.is_gone():
-            await process.wait(self.pid, LONG_PAUSE_S)
-        if self._child is None:
-            return ""
-        return process.status_text(await asyncio.to_thread(self._child.wait))
+            await self._process_wait(LONG_PAUSE_S)
+        return "" if self._child is None else status_text(self._child.wait())
+
+    async def _process_wait(self, seconds: float) -> None:
+        known = self.process
+        await (moment(seconds) if known is None else known.wait(seconds))

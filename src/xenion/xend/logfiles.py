@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from xenion.xend.storage import sync_folder
+
 BLOCK = 64 * 1024
 
 
@@ -39,7 +41,7 @@ class LogFiles:
             self.cut = found - self.size
             if self.cut:
                 os.ftruncate(self._fd, self.size)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError:
             os.close(self._fd)
             raise
@@ -93,7 +95,7 @@ class LogFiles:
         self.size = self._synced = self._head = 0
         self._full_at = self._limit
         self._mend = b""
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
         self.append(head)
         self._head = self.size
 
@@ -192,15 +194,3 @@ def _whole(fd: int, size: int) -> int:
             return size - step + newline + 1
         size -= step
     return 0
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes created and renamed names last; some file systems cannot do this, and say so with EINVAL."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(fd)

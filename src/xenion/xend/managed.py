@@ -66,7 +66,7 @@ class ManagedDomains:
 
     def forget(self, managed: Managed) -> None:
         try:
-            remove(self._path(managed.uuid), durable=True)
+            remove(self._path(managed.uuid))
         except OSError as error:
             raise ApiError("failed", f"{self._path(managed.uuid)}: {error.strerror}") from error
         self._all.pop(managed.uuid, None)

@@ -1,7 +1,7 @@
 """What is written down about a running domain, in RUN/domains/UUID: enough to find it again after any end of xend.
 
     record.json    a Record
-    lock           held by the domain's process for life; its process id is in it
+    lock           held by the domain's process for life
     control.sock, console.sock, journal    see xenion.domain
 
 A folder comes and goes in one step (rename), so half a domain is never seen.
@@ -50,7 +50,8 @@ class Record:
 
     `wants`: what is still to be done for it, words of the supervisor's; they and `condition` are as of the same entry
     of the journal. `successor`: the name that rename-restart gave away, with the UUID of who gets it. `parts`: files
-    that are being written for it, which nobody finishes when xend is killed.
+    that are being written for it, which nobody finishes when xend is killed. `pid` and `began`: its process, see
+    xenion.xend.process; 0 until it is started.
     """
 
     uuid: str
@@ -60,6 +61,8 @@ class Record:
     config: DomainConfig
     managed: bool = False
     request: str = ""
+    pid: int = 0
+    began: int = 0
     successor: str = ""
     successor_uuid: str = ""
     wants: list[str] = field(default_factory=list)
@@ -97,21 +100,6 @@ def lock(folder: Path) -> int | None:
         os.close(fd)
         return None
     return fd
-
-
-def write_holder(fd: int, pid: int) -> None:
-    """Into the lock's file, which may fail: the process is found without it."""
-    with suppress(OSError):
-        os.pwrite(fd, f"{pid}\n".encode(), 0)
-
-
-def holder(folder: Path) -> int | None:
-    """The process that holds the lock, or held it, as it was written down."""
-    try:
-        text = (folder / LOCK).read_bytes().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
 
 
 def unfinished(domains: Path, uuid: str) -> Path:

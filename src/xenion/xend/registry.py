@@ -9,7 +9,10 @@ from xenion.xend.live import Live
 from xenion.xend.managed import Managed, ManagedDomains
 from xenion.xend.storage import read_json, write_json
 
-DOMAIN_0 = "Domain-0"
+DOMAIN_0, UUID_0 = "Domain-0", "00000000-0000-0000-0000-000000000000"
+HOST_WORDS = ("0", DOMAIN_0, UUID_0)
+"""What means the host."""
+
 DOMID_FIRST, DOMID_END = 1, 0x7FF0
 """public/xen.h: DOMID_FIRST_RESERVED."""
 
@@ -26,7 +29,7 @@ class Registry:
         """By name, id or UUID. ApiError (no-such-domain)."""
         found = self.find_live(word) or self.managed.get(word) or self.managed.named(word)
         if found is None:
-            if word in ("0", DOMAIN_0):
+            if word in HOST_WORDS:
                 raise ApiError("wrong-state", f"{DOMAIN_0} is the host itself: this cannot be done to it")
             what = f"id {word}" if word.isdecimal() else f'name "{word}"'
             raise ApiError("no-such-domain", f"there is no domain of the {what}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -85,6 +86,8 @@ class Starter:
         made = Record(config.uuid, domid, config.name, config.name, config, managed, request)
         folder, child = launch.spawn(registry.where, made, paused=paused)
         live = Live(registry.where, made, folder, child)
+        with suppress(ApiError):  # it is found by its command line then
+            live.save()
         self._supervisor.follow(live)
         return live
 

@@ -1,5 +1,6 @@
 """Small JSON files that are there whole or not at all."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -35,17 +36,20 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
 
-def remove(path: Path, *, durable: bool = False) -> None:
-    """A file that may be gone already."""
+def remove(path: Path) -> None:
+    """A file that may be gone already; it is gone from the disk when this returns. OSError."""
     path.unlink(missing_ok=True)
-    if durable:
-        sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
+    """Makes created and renamed names last; some file systems cannot do this, and say so with EINVAL. OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
     finally:
         os.close(fd)
 

@@ -25,6 +25,8 @@ from xenion.xend.renaming import Renaming
 JOURNAL_BYTES = 1 << 18
 """A longer journal is emptied once all of it is in the event log."""
 TRIM = "trim"
+AGAIN_S = 5.0
+"""After a failure, such as a disk that is full for a while."""
 _logger = logging.getLogger(__name__)
 
 Work = Callable[[], Awaitable[None]]
@@ -71,7 +73,7 @@ class Supervisor:
         """Not if it was already, or if xend was killed before it had a process."""
         if self._outcomes.get(live.uuid) is not None and self._chronicle.has_told_of_end(live.record):
             return False
-        return record.holder(live.folder) is not None or live.journal.size > 0
+        return live.process is not None or live.journal.size > 0
 
     def _clear(self, folder: Path) -> None:
         """The folder, and the files that were ready for its process."""
@@ -115,7 +117,9 @@ class Supervisor:
             self.read_journal(live)
             await live.lost()
         status = await live.process_end()
-        self.read_journal(live)
+        while self._chronicle.read(live):
+            await asyncio.sleep(0)
+        live.change()
         await live.until(lambda: not live.busy)
         await self._bury(live, status)
 
@@ -144,13 +148,17 @@ class Supervisor:
     # --- what goes on
 
     def read_journal(self, live: Live) -> None:
-        """EventLogError."""
-        self._chronicle.read(live)
+        """What has come, a part of it at a time: the rest has its turn after everybody else. EventLogError."""
+        moved = self._chronicle.read(live)
         live.change()
         self.look_after(live)
+        if moved and live.journal.more and not live.gone.is_set():
+            asyncio.get_running_loop().call_soon(self.read_journal, live)
 
     def look_after(self, live: Live) -> None:
         """Begins what is wanted for it."""
+        if live.gone.is_set():
+            return
         for what in set(live.record.wants) - live.busy:
             if live.linked or what == SUCCESSOR:
                 self._begin(live, what, partial(self._errands.do, live, what))
@@ -163,6 +171,7 @@ class Supervisor:
                 await work()
             except (ApiError, OSError, EventLogError) as error:
                 _logger.warning("%s: %s is to be done still: %s", live.name, what, error)
+                asyncio.get_running_loop().call_later(AGAIN_S, self.look_after, live)
                 return
             finally:
                 live.busy.discard(what)

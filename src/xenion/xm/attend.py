@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from xenion.api.client import Client
-from xenion.api.console import ConsoleError, attach
-from xenion.xm.console import STATUS_SIGNALLED, Attendant
+from xenion.api.console import ConsoleError
+from xenion.xm.console import STATUS_SIGNALLED, Attach, Attendant
 from xenion.xm.errors import XmError
 from xenion.xm.outcome import Watch, await_outcome, tell
 
@@ -27,13 +27,9 @@ def attend(
 
     `ready` is called once attached. `since` is the number of the first byte wanted, as in xenion.api.console.
     """
-    if client.url:
-        raise XmError(
-            "xend is on another host (XEND_URL): its consoles can be had by the API's WebSocket only"
-        )
-    path = Path(domain["console"])
+    attach = attacher(client, domain, read_only=read_only)
     try:
-        attached = attach(path, since, read_only=read_only)
+        attached = attach(since)
     except ConsoleError as error:
         raise XmError(str(error)) from error
     except OSError:  # nobody listens: it has ended already
@@ -42,7 +38,7 @@ def attend(
     try:
         with attached.stream:
             ready()
-            attendant = Attendant(path, attached, watch.fd, _input(), read_only=read_only)
+            attendant = Attendant(attach, attached, watch.fd, _input(), read_only=read_only)
             attendant.attend()
     finally:
         watch.close()
@@ -52,6 +48,17 @@ def attend(
         print(f"\nxm: {HINT.format(domain['name'])}", file=sys.stderr)
         return 0
     return tell(await_outcome(client, domain["uuid"]), domain)
+
+
+def attacher(client: Client, domain: Any, *, read_only: bool) -> Attach:
+    """Straight to the domain's socket, or through a xend on another host."""
+    if client.url:
+        from xenion.xm import relay
+
+        return lambda since: relay.attach(client, domain["uuid"], since, read_only=read_only)
+    from xenion.api import console
+
+    return lambda since: console.attach(Path(domain["console"]), since, read_only=read_only)
 
 
 def _input() -> int:

@@ -8,12 +8,11 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 
-from xenion.api.console import Attached, ConsoleError, attach
+from xenion.api.console import Attached, ConsoleError
 from xenion.xm.terminal import raw_terminal
 
 ESCAPE = b"\x1d"
@@ -25,6 +24,10 @@ QUIET_S = 0.5
 RETURNS = 3
 """So often we come back to a console that closes before it has given a byte."""
 STATUS_SIGNALLED = 128
+
+
+Attach = Callable[[int | None], Attached]
+"""Attaches from that byte on, or from the first one that is kept. ConsoleError, OSError."""
 
 
 class Terminated(Exception):
@@ -77,9 +80,9 @@ class Attendant:
     """
 
     def __init__(
-        self, path: Path, attached: Attached, over: int, input_fd: int, *, read_only: bool = False
+        self, attach: Attach, attached: Attached, over: int, input_fd: int, *, read_only: bool = False
     ) -> None:
-        self._path = path
+        self._attach = attach
         self._stream = attached.stream
         self._next = attached.first
         self._over = over
@@ -175,7 +178,7 @@ class Attendant:
         if self._returns > RETURNS:
             return False
         try:
-            attached = attach(self._path, self._next, read_only=self._read_only)
+            attached = self._attach(self._next)
         except (OSError, ConsoleError):
             return False
         self._stream, self._next = attached.stream, attached.first

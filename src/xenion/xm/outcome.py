@@ -84,10 +84,9 @@ def sentence_of(outcome: Any, domain: Any) -> str:
         return f'the domain has stopped and is preserved: "xm destroy {name}" ends it' if kept else ""
     if reason == "died":
         status = f" ({outcome['status']})" if outcome["status"] else ""
-        return (
-            f"the domain's process ended unexpectedly{status} and the guest with it; "
-            f"see {domain['folder']}/{PROCESS_LOG}"
-        )
+        log = f"{domain['folder']}/{PROCESS_LOG}"
+        hint = f"; see {log}" if os.path.exists(log) else ""  # noqa: PTH110  it has said nothing if it is gone
+        return f"the domain's process ended unexpectedly{status} and the guest with it{hint}"
     parts = [f"the domain {ENDINGS.get(reason, f'ended ({reason})')}"]
     if outcome["report"]:
         parts.append(f"the report is in {outcome['report']}")

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,16 +12,17 @@ from tests.unit.domain.descriptors import open_descriptors
 from xenion.api.console import request
 from xenion.dom0.console import FROM_NOW_ON, ConsoleHub
 from xenion.domain import console_server
-from xenion.domain.console_server import ConsoleServer
+from xenion.domain.console_server import GREETING_S, STUCK_S, ConsoleServer
 from xenion.domain.loop import Loop
 
 LINE = b"0123456789abcde\n"
 
 
 class Console:
-    """The server, and a guest that takes as much input as it has room for."""
+    """The server, a guest that takes as much input as it has room for, and the time of `now`."""
 
     def __init__(self) -> None:
+        self.now = 0.0
         self.loop = Loop()
         self.hub = ConsoleHub(scrollback=1 << 16)
         self.listener = socket.socket(socket.AF_UNIX)
@@ -67,9 +69,10 @@ class Console:
 
 
 @pytest.fixture
-def console() -> Iterator[Console]:
+def console(monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
     before = open_descriptors()
     made = Console()
+    monkeypatch.setattr(console_server, "time", SimpleNamespace(monotonic=lambda: made.now))
     yield made
     made.settle()
     made.server.let_go()
@@ -214,21 +217,21 @@ def test_one_who_goes_while_the_guest_has_no_room_for_its_input_is_noticed(conso
     assert not console.hub._readers
 
 
-def test_one_that_holds_the_guest_back_too_long_is_let_go(
-    console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_holds_the_guest_back_too_long_is_let_go(console: Console) -> None:
     stuck, _ = console.attach()
     idle, _ = console.attach(FROM_NOW_ON)
+    console.now += 2 * STUCK_S  # nobody has waited yet
     while console.hub.room:
         console.prints(LINE * 16)
         console.loop.turn(0)
         idle.setblocking(False)
         assert idle.recv(1 << 16)
-    monkeypatch.setattr(console_server, "STUCK_S", 3600)
+    console.now += STUCK_S
     console.server.let_go()
     assert not console.hub.room
-    assert console.server.laggards(3600)
-    monkeypatch.setattr(console_server, "STUCK_S", 0)
+    assert console.server.laggards(STUCK_S + 1)
+    assert not console.server.laggards(STUCK_S)
+    console.now += 1
     console.server.let_go()
     assert console.hub.room
     console.prints(b"to those who read")
@@ -242,26 +245,24 @@ def test_one_that_holds_the_guest_back_too_long_is_let_go(
     idle.close()
 
 
-def test_one_that_lags_while_the_guest_has_room_stays(
-    console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(console_server, "STUCK_S", 0)
+def test_one_that_lags_while_the_guest_has_room_stays(console: Console) -> None:
     client, _ = console.attach()
     with client:
-        console.prints(b"x" * 1000)
+        while not console.server.laggards(1):
+            console.prints(b"x" * 1000)
+        assert console.hub.room
+        console.now += 2 * STUCK_S
         console.server.let_go()
-        assert client.recv(2000) == b"x" * 1000
+        assert len(read(client, console.hub.end, console)) == console.hub.end
 
 
-def test_one_that_never_says_what_it_wants_is_let_go(
-    console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_never_says_what_it_wants_is_let_go(console: Console) -> None:
     with console.connect() as client:
-        client.sendall(b"{")
-        console.prints(LINE)
-        console.server.let_go()
-        client.sendall(b"}")
-        monkeypatch.setattr(console_server, "GREETING_S", 0)
+        for _ in range(2):
+            console.type(client, b" ")
+            console.prints(LINE)
+            console.server.let_go()
+            console.now += 0.6 * GREETING_S
         console.prints(LINE)
         console.server.let_go()
         with pytest.raises(ConnectionError):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.xend.kit import MARK, STANDIN, World, kill_standins
+from tests.unit.xend.running import Xend
 from xenion.xend import process
 
 
@@ -20,3 +21,10 @@ def standins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def world(tmp_path: Path, standins: None) -> World:
     return World(tmp_path)
+
+
+@pytest.fixture
+def xend(tmp_path: Path) -> Iterator[Xend]:
+    made = Xend(tmp_path)
+    yield made
+    made.close()

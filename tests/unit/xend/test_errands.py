@@ -1,14 +1,14 @@
 """What is wanted for a domain is done, and done again when it could not be."""
 
+import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.unit.xend.kit import World, add, asked, config, ended, run, within
 from xenion.api.errors import ApiError
 from xenion.config.domain import Action
-from xenion.xend import errands
+from xenion.xend import logs
 
 PRESERVED = ended("crash", "rename-restart"), {"kind": "preserved", "action": "rename-restart"}
 
@@ -67,13 +67,12 @@ def test_what_cannot_be_done_now_is_done_by_the_next_xend(
     async def first() -> None:
         async with world:
             live = await world.create(config(world.at))
-            live.logs.chmod(0o700)
-            monkeypatch.setattr(errands.logs, "new_spare", full)
-            add(live, ended("crash", "preserve", report=True))
-            await world.until(lambda: bool(caplog.records))
+            with monkeypatch.context() as patch:
+                patch.setattr(logs, "new_spare", full)
+                add(live, ended("crash", "preserve", report=True))
+                await world.until(lambda: bool(caplog.records))
             assert "No space left" in caplog.text
             assert live.record.wants == ["report"]
-            monkeypatch.undo()
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
@@ -106,7 +105,7 @@ def test_a_successor_takes_the_name(world: World) -> None:
 def test_names_of_those_that_stay_are_free_and_short_enough(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(errands.time, "strftime", lambda *_: "-20260101T000000Z")
+    monkeypatch.setattr(time, "strftime", lambda *_: "-20260101T000000Z")
 
     async def work() -> None:
         async with world:
@@ -190,7 +189,9 @@ def test_a_configuration_that_is_too_large_does_no_harm(world: World) -> None:
         async with world:
             live = await world.create(config(world.at))
             changed = replace(live.record.config, notes=("x" * 70_000,))
-            error = await world.refusal(world.call("configure", {"config": changed.to_mapping()}, domain="web"))
+            error = await world.refusal(
+                world.call("configure", {"config": changed.to_mapping()}, domain="web")
+            )
             assert error.code == "too-large"
             await world.call("pause", domain="web")
 

@@ -96,7 +96,7 @@ class Test_create:
             (outcome("crash", report="/r"), "the domain crashed; the report is in /r"),
             (
                 outcome("died", status="SIGKILL"),
-                "the domain's process ended unexpectedly (SIGKILL) and the guest with it; see /state/web/process.log",
+                "the domain's process ended unexpectedly (SIGKILL) and the guest with it",
             ),
             (outcome("destroyed"), "the domain was destroyed"),
         ],

@@ -1,6 +1,7 @@
 """What became of a domain, in the words that people know."""
 
 import select
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,17 +30,22 @@ KEPT = {"action": "preserve"}
         (outcome("oddly"), "the domain ended (oddly)"),
         (
             outcome("died"),
-            "the domain's process ended unexpectedly and the guest with it; see /state/web/process.log",
+            "the domain's process ended unexpectedly and the guest with it",
         ),
         (
             outcome("died", status="exit status 3"),
-            "the domain's process ended unexpectedly (exit status 3) and the guest with it; "
-            "see /state/web/process.log",
+            "the domain's process ended unexpectedly (exit status 3) and the guest with it",
         ),
     ],
 )
 def test_sentences(happened: Any, sentence: str) -> None:
     assert sentence_of(happened, domain()) == sentence
+
+
+def test_what_the_process_has_said_is_named(tmp_path: Path) -> None:
+    (tmp_path / "process.log").write_text("a traceback")
+    sentence = sentence_of(outcome("died"), {**domain(), "folder": str(tmp_path)})
+    assert sentence.endswith(f"; see {tmp_path}/process.log")
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from typing import Any
 from xenion.api.errors import ApiError
 from xenion.xend.call import Call, Handler
 from xenion.xend.live import Live
+from xenion.xend.logstate import clean
 from xenion.xend.services import Services
 from xenion.xend.storage import private_folder
 from xenion.xend.tasks import RunningTask
 
 PART = ".part"
+REMARKS = 20
 
 
 class Dump:
@@ -40,7 +42,7 @@ class Dump:
                 part.close()
             if call.body.get("crash"):
                 await live.stop()
-            return {"path": str(path), "size": size, "remarks": answer.get("remarks", [])}
+            return {"path": str(path), "size": size, "remarks": _remarks(answer.get("remarks"))}
 
         try:
             return self._services.tasks.start("dump", live.name, work)
@@ -74,6 +76,11 @@ async def _write(live: Live, fd: int, task: RunningTask, *, live_dump: bool) -> 
         with suppress(ApiError):
             await live.ask("cancel-dump")
         raise
+
+
+def _remarks(said: Any) -> list[str]:
+    """The process may be its guest's: some sentences, or nothing."""
+    return [clean(str(remark)) for remark in said[:REMARKS]] if isinstance(said, list) else []
 
 
 class _Part:

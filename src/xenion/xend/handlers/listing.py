@@ -16,11 +16,10 @@ from xenion.xend.call import Call, Handler
 from xenion.xend.live import Live
 from xenion.xend.managed import Managed
 from xenion.xend.managed import shown as shown_managed
-from xenion.xend.registry import DOMAIN_0
+from xenion.xend.registry import DOMAIN_0, HOST_WORDS, UUID_0
 from xenion.xend.services import Services
 
 XEN_CAPS = "xen-3.0-x86_64"
-HOST_WORDS = ("0", DOMAIN_0)
 
 
 class Listing:
@@ -146,7 +145,7 @@ def domain_0(others: list[t.Domain]) -> t.Domain:
     return {
         "name": DOMAIN_0,
         "domid": 0,
-        "uuid": "00000000-0000-0000-0000-000000000000",
+        "uuid": UUID_0,
         "state": "running",
         "reason": "",
         "memory_mib": memory.total,

@@ -35,13 +35,13 @@ class Messages:
         since, uuid = call.query.get("since"), call.query.get("uuid", "")
         subscription = self._services.log.subscribe()
         try:
-            past = [] if since is None else await self._entries(since, LAST, uuid)
+            past = [] if since is None else await self._entries(since, None, uuid)
         except BaseException:
             subscription.close()
             raise
         return Events(subscription, past, since or 0, uuid)
 
-    async def _entries(self, since: int, last: int, uuid: str) -> list[t.LogEntry]:
+    async def _entries(self, since: int, last: int | None, uuid: str) -> list[t.LogEntry]:
         """In a thread: it may be many, in several files. ApiError (failed)."""
         try:
             entries = await asyncio.to_thread(self._services.log.entries, since, last, uuid)

@@ -13,6 +13,8 @@ from xenion.xend.tasks import RunningTask
 class Power:
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._waiting: dict[tuple[str, str], RunningTask] = {}
+        """By UUID and action: a guest that is asked again is waited for once."""
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
@@ -28,6 +30,7 @@ class Power:
     async def _shutdown(self, call: Call) -> RunningTask:
         """The request is placed before the answer; the task waits for the guest."""
         live, mode = self._live(call), call.body.get("mode", "poweroff")
+        action = "reboot" if mode == "reboot" else "shutdown"
         boot = live.condition.boot
         listens = (await live.ask("shutdown", mode=mode)).get("listens")
 
@@ -39,7 +42,15 @@ class Power:
             await live.until(lambda: live.condition.boot > boot or not live.alive)
             return {"reason": live.condition.reason or "reboot"}
 
-        return self._services.tasks.start("shutdown" if mode != "reboot" else "reboot", live.name, work)
+        waiting = self._waiting.get((live.uuid, action))
+        if waiting is None or waiting.state != "running" or waiting.cancelled:
+            waiting = self._services.tasks.start(action, live.name, work)
+            self._waiting[live.uuid, action] = waiting
+            waiting.ended.append(self._forget)
+        return waiting
+
+    async def _forget(self, task: RunningTask) -> None:
+        self._waiting = {key: other for key, other in self._waiting.items() if other is not task}
 
     async def _destroy(self, call: Call) -> t.Nothing:
         await self._live(call).stop()

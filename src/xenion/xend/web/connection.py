@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from xenion.api.errors import ApiError
 from xenion.xend.web.answers import RequestError, error_answer
 from xenion.xend.web.limits import Limits
-from xenion.xend.web.stuck import Stuck
+from xenion.xend.web.stuck import Stuck, abort
 
 CLOSE = (b"connection", b"close")
 HEAD_TOO_LARGE = 431
@@ -152,7 +152,7 @@ class Connection(H11Protocol):
                 await self._served(scope, receive, answer)
         except asyncio.CancelledError:  # xend closes; uvicorn would log it as an error of ours
             self.cycle.disconnected = True
-            self.transport.abort()
+            abort(self.transport)
 
     async def _linger(self, receive: Receive) -> None:
         with suppress(TimeoutError):
@@ -166,7 +166,10 @@ class Connection(H11Protocol):
         """xend closes: changes under way are answered, whoever only looks on is not kept."""
         with suppress(h11.LocalProtocolError):
             super().shutdown()
-        if self.cycle is not None and self.scope["method"] == "GET":
+        only_looks = self.cycle is not None and self.scope["method"] == "GET"
+        if (
+            only_looks and not self.transport.is_closing()
+        ):  # asyncio's TLS cannot be closed twice, then aborted
             self.transport.close()
 
     def _should_upgrade_to_ws(self) -> bool:

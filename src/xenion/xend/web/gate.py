@@ -9,6 +9,8 @@ from xenion.api.errors import ApiError
 from xenion.xend.web.answers import RequestError, error_answer
 
 BEARER = "bearer"
+UNAUTHORIZED = {"WWW_Authenticate": 'Bearer realm="xend"', "Connection": "close"}
+"""A stranger's connection takes no place for longer than it takes to say so."""
 
 
 class TokenGate:
@@ -29,12 +31,11 @@ class TokenGate:
 
     def _refusal(self, kind: str, headers: Headers) -> ApiError | None:
         if kind == "websocket" and "origin" in headers:
-            return ApiError(
-                "forbidden", "A console is not served to pages of a browser: the request has an Origin."
-            )
+            message = "A console is not served to pages of a browser: the request has an Origin."
+            return RequestError("forbidden", message, 403, Connection="close")
         if not self._has_token(headers.getlist("authorization")):
             message = "This needs xend's token: send it as Authorization: Bearer TOKEN (xm takes it from XEND_TOKEN)."
-            return RequestError("unauthorized", message, 401, WWW_Authenticate='Bearer realm="xend"')
+            return RequestError("unauthorized", message, 401, **UNAUTHORIZED)
         return None
 
     def _has_token(self, given: list[str]) -> bool:

@@ -1,7 +1,5 @@
 """The OpenAPI 3.1 document of the API, made from the typed list of actions; run as a program it prints it."""
 
-import ast
-import inspect
 import json
 import re
 from functools import cache
@@ -10,6 +8,7 @@ from typing import Any, TypedDict
 from xenion.api import types as t
 from xenion.api.actions import ACTIONS, OPENAPI_PATH, PREFIX, Action
 from xenion.api.errors import STATUSES
+from xenion.api.reference import PARAMETERS, docstrings
 from xenion.xend.web.requests import LONGEST_NAME, NAME
 from xenion.xend.web.schema import REF, components, field_schemas
 
@@ -20,11 +19,6 @@ DESCRIPTION = (
     "over TLS, where every request carries the token. Times are seconds since the epoch, memory is MiB, durations "
     "are seconds. A change that takes long answers with a task, which can be followed and cancelled."
 )
-PARAMETERS = {
-    "domain": "A domain's name, id or UUID",
-    "task": "A task's id",
-    "uuid": "The UUID of a domain, which may be over",
-}
 REFUSALS = {
     400: "The request is malformed, or the configuration is",
     401: "The token is missing or wrong",
@@ -148,7 +142,7 @@ def _parameters(action: Action) -> list[dict[str, Any]]:
     found = [_path_parameter(name) for name in re.findall(r"{(\w+)}", action.path)]
     if action.query:
         for name, schema in field_schemas(action.query).items():
-            said = _docstrings()[_name(action.query)].get(name)
+            said = docstrings()[_name(action.query)].get(name)
             described = {"description": said} if said else {}
             found.append({"name": name, "in": "query", "required": False, **described, "schema": schema})
     if action.kind == "events":
@@ -159,40 +153,18 @@ def _parameters(action: Action) -> list[dict[str, Any]]:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
+    description = PARAMETERS[name][0].upper() + PARAMETERS[name][1:]
     schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME, "pattern": f"^{NAME}$"}
-    return {"name": name, "in": "path", "required": True, "description": PARAMETERS[name], "schema": schema}
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
 # --- texts
 
 
-@cache
-def _docstrings() -> dict[str, dict[str, str]]:
-    """Type -> field -> the string below the field, which nothing keeps at run time; "" is the type itself."""
-    found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(t)).body:
-        if isinstance(node, ast.ClassDef):
-            fields = _fields_of(node)
-            for base in node.bases:
-                fields = {**found.get(ast.unparse(base), {}), **fields}
-            found[node.name] = fields
-    return found
-
-
-def _fields_of(node: ast.ClassDef) -> dict[str, str]:
-    texts = {"": ast.get_docstring(node) or ""}
-    for field, below in zip(node.body, node.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            match below:
-                case ast.Expr(ast.Constant(str(text))):
-                    texts[field.target.id] = inspect.cleandoc(text)
-    return texts
-
-
 def _described(schemas: dict[str, Any]) -> dict[str, Any]:
     for name, schema in schemas.items():
         schema.pop("title", None)
-        texts = _docstrings().get(name, {})
+        texts = docstrings().get(name, {})
         if texts.get(""):
             schema["description"] = texts[""]
         for field, property_ in schema.get("properties", {}).items():

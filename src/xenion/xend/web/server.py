@@ -22,6 +22,7 @@ from xenion.xend.web.connection import Connection
 from xenion.xend.web.gate import TokenGate
 from xenion.xend.web.limits import Limits
 from xenion.xend.web.peers import credentials_of
+from xenion.xend.web.stuck import abort
 
 if TYPE_CHECKING:
     import ssl
@@ -205,7 +206,7 @@ class WebServer:
             await asyncio.wait(list(self._state.tasks), timeout=self._limits.grace_s)
         await _ended(_cancelled(self._state.tasks))
         for connection in list(self._state.connections):
-            connection.transport.abort()
+            abort(connection.transport)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.grace_s):
                 while self._state.connections:

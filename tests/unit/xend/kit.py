@@ -1,0 +1,219 @@
+"""A xend without its web server: all of its services and handlers, over folders of a test's own."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from xenion.api.addresses import connect
+from xenion.api.errors import ApiError
+from xenion.api.folders import Folders
+from xenion.config.domain import DomainConfig
+from xenion.xend import process, record
+from xenion.xend.call import Call, Peer
+from xenion.xend.dispatch import logged
+from xenion.xend.handlers import all_handlers
+from xenion.xend.live import Live
+from xenion.xend.services import make_services
+from xenion.xend.storage import private_folder
+
+STANDIN = Path(__file__).with_name("standin.py")
+MARK = "XENION_TEST_FOLDER"
+PATIENCE_S = 20.0
+KERNEL = "kernel"
+
+
+def folders(at: Path) -> Folders:
+    return Folders(at / "run", at / "state")
+
+
+def config(at: Path, name: str = "web", behaviour: str = "", **more: Any) -> DomainConfig:
+    """Of a stand-in's domain."""
+    kernel = at / KERNEL
+    kernel.touch()
+    return DomainConfig(name=name, kernel=kernel, cmdline=behaviour, memory_mib=16, **more)
+
+
+children: list["subprocess.Popen[bytes]"] = []
+"""Stand-ins whose xend has ended; they are this process's to wait for."""
+
+
+async def within(work: Awaitable[Any]) -> Any:
+    return await asyncio.wait_for(work, PATIENCE_S)
+
+
+def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    return asyncio.run(work())
+
+
+class World:
+    """Use it with `async with`: entering adopts what is there, leaving is a xend's orderly end: domains go on."""
+
+    def __init__(self, at: Path) -> None:
+        self.at = at
+        self.where = folders(at)
+        for folder in (self.where.run, self.where.domains, self.where.state):
+            private_folder(folder)
+
+    async def __aenter__(self) -> "World":
+        self.services = make_services(self.where)
+        self.handlers = logged(all_handlers(self.services), self.services.registry, self.services.log)
+        self.services.supervisor.adopt_all()
+        await asyncio.sleep(0)  # their journals are read before a client is heard
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.services.supervisor.close()
+        self.services.log.close()
+        children.extend(
+            live._child for live in self.services.registry.live.values() if live._child is not None
+        )
+
+    # --- acting
+
+    async def call(
+        self,
+        name: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+        **at: str,
+    ) -> Any:
+        return await within(self.handlers[name](Call(Peer("test"), at, body or {}, query or {})))
+
+    async def task(self, name: str, body: Mapping[str, Any] | None = None, **at: str) -> Any:
+        """The result of a task; ApiError."""
+        begun = await self.call(name, body, None, **at)
+        task = self.services.tasks.get(begun["id"])
+        await within(task.over())
+        if task.failure is not None:
+            raise task.failure
+        return task.result
+
+    async def create(self, made: DomainConfig, **more: Any) -> Live:
+        found = await self.task("create", {"config": made.to_mapping(), **more})
+        return self.live(found["domain"]["uuid"])
+
+    async def refusal(self, work: Awaitable[Any]) -> ApiError:
+        """What `work` is refused with."""
+        try:
+            await within(work)
+        except ApiError as error:
+            return error
+        raise AssertionError("it was not refused")
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Polls, for what tells nobody when it changes."""
+
+        async def look() -> None:
+            while not condition():
+                await asyncio.sleep(0.005)
+
+        await within(look())
+
+    async def settled(self) -> None:
+        """Until everything that was wanted is done, for all domains."""
+        await self.until(lambda: all(_is_settled(live) for live in self.services.registry.live.values()))
+
+    # --- looking
+
+    def live(self, word: str = "web") -> Live:
+        return self.services.registry.need_live(word)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(live.name for live in self.services.registry.live.values())
+
+    def told(self, uuid: str = "", who: str = "domain") -> list[str]:
+        """The actions in the event log."""
+        entries = self.services.log.entries(uuid=uuid)
+        return [entry["action"] for entry in entries if who in ("", entry["who"])]
+
+    def files(self, folder: Path) -> list[str]:
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _is_settled(live: Live) -> bool:
+    return live.gone.is_set() or (live.linked and not live.busy and not live.record.wants)
+
+
+class Direct:
+    """A test's own connection to a stand-in."""
+
+    def __init__(self, live: Live) -> None:
+        self._stream = connect(live.folder / record.CONTROL, socket.SOCK_SEQPACKET, timeout=PATIENCE_S)
+
+    def __enter__(self) -> "Direct":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def ask(self, what: str, **fields: Any) -> Any:
+        self._stream.send(json.dumps({"id": 1, "do": what, **fields}).encode())
+        while True:
+            packet = self._stream.recv(1 << 16)
+            if not packet:
+                return None
+            message = json.loads(packet)
+            if message.get("id") == 1:
+                return message["done"]
+
+
+def add(live: Live, *entries: dict[str, Any]) -> None:
+    """Into the stand-in's journal."""
+    with Direct(live) as direct:
+        direct.ask("add", entries=list(entries))
+
+
+def end(live: Live, **how: Any) -> None:
+    """The stand-in without last words: `status`, or `signal`."""
+    with Direct(live) as direct:
+        direct.ask("exit", **how)
+
+
+def asked(live: Live) -> list[dict[str, Any]]:
+    with Direct(live) as direct:
+        return list(direct.ask("asked")["asked"])
+
+
+def ended(reason: str = "poweroff", action: str = "destroy", **more: Any) -> dict[str, Any]:
+    return {"kind": "ended", "reason": reason, "action": action, "report": False, "core": False, **more}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def descriptors() -> list[str]:
+    """What this process has open: any use of it has one more, and always the same."""
+    return os.listdir("/proc/self/fd")  # noqa: PTH208
+
+
+def standins(at: Path) -> list[int]:
+    """The stand-ins that a test in this folder has started and that still run."""
+    mark = f"{MARK}={at}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                marked = mark in (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if marked and process.PROGRAM[-1].encode() in words:
+                found.append(int(entry.name))
+    return found
+
+
+def kill_standins(at: Path) -> list[int]:
+    left = standins(at)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    while children:
+        children.pop().wait(PATIENCE_S)
+    return left

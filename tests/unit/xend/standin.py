@@ -1,0 +1,156 @@
+"""Stands in for a domain process: holds the lock, writes a journal, answers on the control socket, runs no guest.
+
+The words of its domain's `cmdline` say how it behaves: refuse, die, hang, mute, slow, no-dump. It needs nothing but
+the standard library, so that it is there at once. A test asks it for `add` (journal entries), `asked` (all requests so
+far) and `exit` over a control connection of its own.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+Message = dict[str, Any]
+Answer = dict[str, Any] | str | None
+
+
+class Standin:
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.order = order
+        self.fds = order["fds"]
+        self.mode = order["config"]["cmdline"].split()
+        self.control = socket.socket(fileno=self.fds["control"])
+        self.console = socket.socket(fileno=self.fds["console"])
+        self.links: list[socket.socket] = []
+        self.asked: list[Message] = []
+        self.n = 0
+        self.dump: tuple[socket.socket, int] | None = None
+
+    def add(self, kind: str, **fields: Any) -> None:
+        self.n += 1
+        entry = {"n": self.n, "time": time.time(), "kind": kind, **fields}
+        os.write(self.fds["journal"], json.dumps(entry).encode() + b"\n")
+        for link in self.links:
+            self.send(link, {"journal": self.n})
+
+    def send(self, link: socket.socket, message: Message) -> None:
+        try:
+            link.send(json.dumps(message).encode())
+        except OSError:
+            self.links.remove(link)
+
+    def run(self) -> None:
+        if "refuse" in self.mode:
+            self.add("refused", text="it is no kernel")
+            self.leave(2)
+        if "die" in self.mode:
+            os._exit(3)
+        if "hang" in self.mode:
+            signal.pause()
+        self.control.listen(8)
+        self.console.listen(8)
+        if "slow" not in self.mode:
+            self.boot()
+        while True:
+            for ready in select.select([self.control, *self.links], [], [])[0]:
+                self.serve(ready)
+
+    def boot(self) -> None:
+        self.add("running", boot=1, cpu_base=0.0, paused=self.order["paused"])
+
+    def leave(self, status: int) -> None:
+        self.add("leaving")
+        os._exit(status)
+
+    def serve(self, ready: socket.socket) -> None:
+        if ready is self.control:
+            link = self.control.accept()[0]
+            self.links.append(link)
+            self.send(link, {"hello": self.n})
+            return
+        try:
+            packet, fds, _, _ = socket.recv_fds(ready, 1 << 16, 8)
+        except OSError:
+            packet, fds = b"", []
+        if not packet:
+            self.links.remove(ready)
+            ready.close()
+            return
+        self.answer(ready, json.loads(packet), fds)
+        for fd in fds:
+            os.close(fd)
+
+    def answer(self, link: socket.socket, request: Message, fds: list[int]) -> None:
+        what, number = request["do"], request["id"]
+        if what not in ("asked", "add"):
+            files = [os.readlink(f"/proc/self/fd/{fd}") for fd in fds]  # noqa: PTH115  pathlib takes long to import
+            self.asked.append({**request, "fds": files})
+        if "mute" in self.mode and what not in ("asked", "add", "exit"):
+            return
+        done: Answer = getattr(self, "on_" + what.replace("-", "_"), lambda request, fds: {})(request, fds)
+        if done is not None:
+            self.send(link, {"id": number, "error" if isinstance(done, str) else "done": done})
+        if what == "destroy":
+            self.add("ended", reason="destroyed", action="destroy", report=False, core=False)
+            self.leave(0)
+        if what == "dump" and done is None:
+            self.dump = link, number
+
+    def on_asked(self, request: Message, fds: list[int]) -> Answer:
+        return {"asked": self.asked}
+
+    def on_add(self, request: Message, fds: list[int]) -> Answer:
+        for entry in request["entries"]:
+            self.add(**entry)
+        return {}
+
+    def on_exit(self, request: Message, fds: list[int]) -> Answer:
+        if "signal" in request:
+            os.kill(os.getpid(), request["signal"])
+        os._exit(request.get("status", 0))
+
+    def on_pause(self, request: Message, fds: list[int]) -> Answer:
+        self.add("paused")
+        return {}
+
+    def on_unpause(self, request: Message, fds: list[int]) -> Answer:
+        self.add("unpaused")
+        return {}
+
+    def on_shutdown(self, request: Message, fds: list[int]) -> Answer:
+        return {"listens": True}
+
+    def on_nmi(self, request: Message, fds: list[int]) -> Answer:
+        return {} if request["vcpu"] == 0 else f"the domain has no vCPU {request['vcpu']}"
+
+    def on_trim(self, request: Message, fds: list[int]) -> Answer:
+        if request["through"] == self.n:
+            os.ftruncate(self.fds["journal"], 0)
+        return {"trimmed": request["through"] == self.n}
+
+    def on_dump(self, request: Message, fds: list[int]) -> Answer:
+        if "no-dump" in self.mode:
+            return "there is nothing to dump"
+        os.write(fds[0], b"core")
+        if "slow-dump" in self.mode:
+            return None
+        for link in self.links:
+            self.send(link, {"id": request["id"], "progress": [1, 2]})
+        return {"remarks": ["it is a stand-in"]}
+
+    def on_cancel_dump(self, request: Message, fds: list[int]) -> Answer:
+        if self.dump is not None:
+            link, number = self.dump
+            self.send(link, {"id": number, "error": "cancelled"})
+        return {}
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with os.fdopen(int(sys.argv[1]), "rb") as file:
+        order = json.load(file)
+    Standin(order).run()

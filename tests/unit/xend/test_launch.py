@@ -1,0 +1,94 @@
+"""A domain process is started with all that it needs, or nothing is left of the attempt."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.unit.xend.kit import World, config, descriptors, run
+from xenion.api.errors import ApiError
+from xenion.xend import launch, logs, record
+from xenion.xend.record import Record
+
+UUID = "00000000-0000-4000-8000-00000000f00d"
+
+
+def made(world: World) -> Record:
+    return Record(UUID, 5, "web", "web", config(world.at, uuid=UUID))
+
+
+def test_started(world: World) -> None:
+    before = descriptors()
+    folder, child = launch.spawn(world.where, made(world), paused=False)
+    with child:
+        assert folder == world.where.domains / UUID
+        assert record.lock(folder) is None
+        assert os.getsid(child.pid) == child.pid
+        assert Record.read(folder) == made(world)
+        for name in (record.CONTROL, record.CONSOLE, record.JOURNAL, record.RECORD, record.LOCK):
+            assert (folder / name).stat().st_mode & 0o777 == 0o600
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert descriptors() == before
+        child.kill()
+    lock = record.lock(folder)
+    assert lock is not None
+    os.close(lock)
+
+
+def test_boot_files_are_files(tmp_path: Path) -> None:
+    made = config(tmp_path)
+    with launch.boot_files(made) as (kernel, ramdisk):
+        assert (Path(f"/proc/self/fd/{kernel}").readlink(), ramdisk) == (made.kernel, -1)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(kernel)
+    made.kernel.unlink()
+    os.mkfifo(made.kernel)
+    with pytest.raises(ApiError, match="is not a file"), launch.boot_files(made):
+        pass
+    made.kernel.unlink()
+    before = descriptors()
+    with (
+        pytest.raises(ApiError, match=r"ramdisk .* does not exist"),
+        launch.boot_files(config(tmp_path, ramdisk=tmp_path / "missing")),
+    ):
+        pass
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("name", ["logs", "Popen", "record.lock", "in_memory", "record.finish", "bind"])
+def test_what_fails_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    before = descriptors()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    target = {
+        "logs": (logs, "private_folder"),
+        "Popen": (subprocess, "Popen"),
+        "record.lock": (record, "lock"),
+        "in_memory": (launch, "in_memory"),
+        "record.finish": (record, "finish"),
+        "bind": (launch, "bind"),
+    }[name]
+    monkeypatch.setattr(*target, fail)
+    with pytest.raises(ApiError, match="No space left") as caught:
+        launch.spawn(world.where, made(world), paused=False)
+    assert caught.value.code == "failed"
+    assert list(world.where.domains.iterdir()) == []
+    assert [name for name in world.files(world.where.state) if "console.log" not in name] == []
+    assert descriptors() == before
+
+
+def test_a_process_that_ends_at_once(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            error = await world.refusal(
+                world.task("create", {"config": config(world.at, behaviour="die").to_mapping()})
+            )
+            assert error.code == "failed"
+            assert f"see {world.where.logs('web')}/process.log" in error.message
+            (outcome,) = [path.stem for path in (world.where.run / "outcomes").iterdir()]
+            assert (await world.call("outcome", uuid=outcome))["status"] == "exit status 3"
+
+    run(work)

@@ -1,0 +1,125 @@
+"""What the stand-ins stand in for: the same with real domain processes and kernels of a few instructions."""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import build
+from tests.unit.xend.kit import World, config, run, within
+from xenion.config.domain import Action, DomainConfig
+from xenion.xend import process
+
+
+@pytest.fixture
+def real(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    if build.compiler() is None:
+        pytest.skip("no C compiler to build tiny kernels with: install gcc, or name one in CC")
+    monkeypatch.setattr(process, "PROGRAM", (sys.executable, "-m", "xenion.domain"))
+    return world
+
+
+def guest(end: str, words: str = "", **more: Any) -> DomainConfig:
+    return DomainConfig(name="web", kernel=build.tiny_kernel(end, words), memory_mib=16, **more)
+
+
+def test_a_life(real: World) -> None:
+    async def first() -> None:
+        async with real:
+            live = await real.create(guest("wait", "hello\n"))
+            await real.call("pause", domain="web")
+            assert live.shown()["state"] == "paused"
+            await real.call("unpause", domain="web")
+            changed = replace(live.record.config, memory_mib=24)
+            await real.call("configure", {"config": changed.to_mapping()}, domain="web")
+            await real.call("rename", {"name": "new"}, domain="web")
+            await real.settled()
+            result = await real.task("dump", {"path": str(real.at / "core")}, domain="new")
+            assert result["size"] > 16 << 20
+            assert (real.at / "core").read_bytes()[:4] == b"\x7fELF"
+
+    async def second() -> None:
+        async with real:
+            live = real.live("new")
+            assert live.record.config.memory_mib == 24
+            assert real.told(live.uuid) == ["booted", "paused", "unpaused"]
+            await real.call("destroy", domain="new")
+            assert real.told(live.uuid) == ["booted", "paused", "unpaused", "ended", "leaving", "gone"]
+            assert real.files(real.where.state / "domains") == ["new/console.log"]
+            assert (live.logs / "console.log").read_bytes() == b"hello\n"
+
+    run(first)
+    run(second)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "report"),
+    [("poweroff", "poweroff", False), ("crash", "crash", True), ("reboot", "reboot", False)],
+)
+def test_ends(real: World, end: str, reason: str, report: bool) -> None:
+    async def work() -> None:
+        async with real:
+            result = await real.task("create", {"config": guest(end).to_mapping()})
+            outcome = await real.call("outcome", {}, {"wait": 20}, uuid=result["domain"]["uuid"])
+            while real.names:
+                await within(real.live().gone.wait())
+            assert (outcome["over"], outcome["reason"], outcome["status"]) == (True, reason, "")
+            assert bool(outcome["report"]) == report
+            if report:
+                assert "crash" in Path(outcome["report"]).read_text()
+            assert (outcome["notes"] != []) == (end == "reboot"), "it would go on for ever"
+
+    run(work)
+
+
+def test_a_core_of_a_crash(real: World) -> None:
+    async def work() -> None:
+        async with real:
+            made = guest("crash", on_crash=Action.COREDUMP_DESTROY)
+            result = await real.task("create", {"config": made.to_mapping()})
+            outcome = await real.call("outcome", {}, {"wait": 20}, uuid=result["domain"]["uuid"])
+            assert Path(outcome["core"]).read_bytes()[:4] == b"\x7fELF"
+            while real.names:
+                await within(real.live().gone.wait())
+            assert sorted(name.partition("-")[0] for name in real.files(real.where.logs("web"))) == [
+                "console.log", "core", "crash",
+            ]  # fmt: skip
+
+    run(work)
+
+
+def test_what_is_no_kernel(real: World) -> None:
+    async def work() -> None:
+        async with real:
+            error = await real.refusal(real.task("create", {"config": config(real.at).to_mapping()}))
+            assert error.code == "refused"
+            assert error.message.startswith(f"{real.at}/kernel: ")
+            assert real.names == []
+
+    run(work)
+
+
+def test_killed(real: World) -> None:
+    async def work() -> None:
+        async with real:
+            live = await real.create(guest("spin"))
+            os.kill(live.pid or 0, signal.SIGKILL)
+            outcome = await real.call("outcome", {}, {"wait": 20}, uuid=live.uuid)
+            assert (outcome["reason"], outcome["status"]) == ("died", "SIGKILL")
+
+    run(work)
+
+
+def test_destroyed_while_it_hangs(real: World) -> None:
+    async def work() -> None:
+        async with real:
+            live = await real.create(guest("spin"))
+            os.kill(live.pid or 0, signal.SIGSTOP)
+            await real.call("destroy", domain="web")
+            assert (await real.call("outcome", uuid=live.uuid))["reason"] == "destroyed"
+
+    run(work)

@@ -1,0 +1,83 @@
+"""The record of a domain comes back as it was written; its folder comes and goes in one step."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.xend.kit import config, names
+from xenion.xend import record
+from xenion.xend.record import Condition, Record
+
+
+def test_written_and_read(tmp_path: Path) -> None:
+    condition = Condition(n=3, state="crashed", notes=["a"], started_at=1.5)
+    made = Record(
+        "u",
+        7,
+        "web",
+        "old",
+        config(tmp_path),
+        True,
+        "word",
+        8,
+        9,
+        "web",
+        "u2",
+        ["name"],
+        ["/x.part"],
+        condition,
+    )
+    made.write(tmp_path)
+    assert Record.read(tmp_path) == made
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "3", '{"config": {}, "condition": {}}', '{"config": [}'])
+def test_a_record_of_another_version_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / record.RECORD).write_text(text)
+    with pytest.raises(ValueError, match=r"."):
+        Record.read(tmp_path)
+
+
+def test_unknown_fields_are_refused(tmp_path: Path) -> None:
+    made = Record("u", 7, "web", "web", config(tmp_path))
+    made.write(tmp_path)
+    path = tmp_path / record.RECORD
+    path.write_text(path.read_text().replace('"domid"', '"future": 1, "domid"'))
+    with pytest.raises(ValueError, match="of another version of Xenion"):
+        Record.read(tmp_path)
+
+
+def test_wanted_at_most_twice(tmp_path: Path) -> None:
+    made = Record("u", 7, "web", "web", config(tmp_path))
+    for _ in range(5):
+        made.want("core")
+    assert made.wants == ["core", "core"]
+
+
+def test_the_lock_is_held_once(tmp_path: Path) -> None:
+    fd = record.lock(tmp_path)
+    assert fd is not None
+    assert record.lock(tmp_path) is None
+    os.close(fd)
+    again = record.lock(tmp_path)
+    assert again is not None
+    os.close(again)
+
+
+def test_a_folder_comes_and_goes(tmp_path: Path) -> None:
+    fresh = record.unfinished(tmp_path, "u")
+    (fresh / "x").touch()
+    assert record.folders(tmp_path) == []
+    assert record.remnants(tmp_path) == [fresh]
+    fresh = record.unfinished(tmp_path, "u")
+    assert list(fresh.iterdir()) == []
+    folder = record.finish(fresh)
+    assert folder == tmp_path / "u"
+    assert record.folders(tmp_path) == [folder]
+    (tmp_path / ".gone-u").mkdir()
+    (tmp_path / ".gone-u" / "y").touch()
+    record.unfinished(tmp_path, "u")
+    record.discard(folder)
+    record.discard(folder)
+    assert names(tmp_path) == []

@@ -1,0 +1,103 @@
+"""Domains are found by name, id and UUID, and each of these means one domain."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.xend.kit import config, folders
+from xenion.api.errors import ApiError
+from xenion.xend import registry as registry_module
+from xenion.xend.live import Live
+from xenion.xend.managed import Managed
+from xenion.xend.record import Record
+from xenion.xend.registry import Registry
+from xenion.xend.storage import private_folder, read_json
+
+UUID = "00000000-0000-4000-8000-00000000000{}"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """web runs as 1, db as 2 and is managed, idle is managed and does not run."""
+    where = folders(tmp_path)
+    private_folder(where.run)
+    made = Registry(where)
+    for domid, name in ((1, "web"), (2, "db")):
+        record = Record(UUID.format(domid), domid, name, name, config(tmp_path, name), name == "db")
+        made.live[record.uuid] = Live(where, record, tmp_path)
+    for number, name in ((2, "db"), (3, "idle")):
+        made.managed.put(Managed(config(tmp_path, name, uuid=UUID.format(number)), name))
+    return made
+
+
+@pytest.mark.parametrize("word", ["web", "1", UUID.format(1)])
+def test_found(registry: Registry, word: str) -> None:
+    assert registry.find(word).name == "web"
+    assert registry.need_live(word).name == "web"
+
+
+def test_a_managed_one_is_found_as_it_runs(registry: Registry) -> None:
+    assert isinstance(registry.find("db"), Live)
+    for word in ("idle", UUID.format(3)):
+        assert isinstance(registry.find(word), Managed)
+        with pytest.raises(ApiError, match="`xm start idle` starts it") as caught:
+            registry.need_live(word)
+        assert caught.value.code == "wrong-state"
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "says"),
+    [
+        ("x", "no-such-domain", 'no domain of the name "x"'),
+        ("7", "no-such-domain", "no domain of the id 7"),
+        ("01", "no-such-domain", "id 01"),
+        ("0", "wrong-state", "the host itself"),
+        ("Domain-0", "wrong-state", "the host itself"),
+    ],
+)
+def test_not_found(registry: Registry, word: str, code: str, says: str) -> None:
+    with pytest.raises(ApiError, match=says) as caught:
+        registry.find(word)
+    assert caught.value.code == code
+
+
+def test_names_are_unique(registry: Registry) -> None:
+    for name in ("web", "db", "idle"):
+        with pytest.raises(ApiError) as caught:
+            registry.check_name_is_free(name, UUID.format(9))
+        assert caught.value.code == "already-exists"
+    registry.check_name_is_free("web", UUID.format(1))
+    registry.check_name_is_free("idle", UUID.format(3))
+    registry.check_name_is_free("new")
+
+
+def test_a_name_that_was_given_away_is_kept_for_who_gets_it(registry: Registry) -> None:
+    made = registry.find("web")
+    assert isinstance(made, Live)
+    made.record.successor, made.record.successor_uuid = "heir", UUID.format(8)
+    registry.check_name_is_free("heir")
+    made.record.wants = ["successor"]
+    registry.check_name_is_free("heir", UUID.format(8))
+    with pytest.raises(ApiError):
+        registry.check_name_is_free("heir", UUID.format(9))
+
+
+def test_each_id_once(registry: Registry) -> None:
+    assert [registry.next_domid() for _ in range(3)] == [3, 4, 5]
+    assert Registry(registry.where).next_domid() == 6, "over restarts, too"
+    assert read_json(registry.where.run / "next-domid.json") == 7
+
+
+def test_ids_come_round(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "DOMID_END", 6)
+    assert [registry.next_domid() for _ in range(5)] == [3, 4, 5, 3, 4]
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", "{}", '"9"', "-4"])
+def test_a_counter_that_makes_no_sense_begins_anew(registry: Registry, text: str) -> None:
+    (registry.where.run / "next-domid.json").write_text(text)
+    assert registry.next_domid() == (9 if text == '"9"' else 3)
+
+
+def test_what_was_promised(registry: Registry) -> None:
+    assert registry.promised() == [(16, None), (16, None)]

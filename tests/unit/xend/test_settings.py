@@ -1,0 +1,94 @@
+"""xend.toml: every mistake is one sentence that names the file."""
+
+from pathlib import Path
+
+import pytest
+
+from xenion.xend import settings
+from xenion.xend.settings import Settings, SettingsError, Tcp
+
+TCP = '[tcp]\nlisten = "{listen}"\ncertificate = "c.pem"\nkey = "k.pem"\ntoken = "token"\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    for name, text in (("c.pem", ""), ("k.pem", ""), ("token", "kingfisher-87-kingfisher\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    return tmp_path / "xend.toml"
+
+
+def test_no_file_no_tcp(tmp_path: Path) -> None:
+    assert settings.read(tmp_path / "xend.toml") == Settings(None)
+    (tmp_path / "xend.toml").write_text("# nothing\n")
+    assert settings.read(tmp_path / "xend.toml") == Settings(None)
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [("127.0.0.1:8006", "127.0.0.1", 8006), ("[::1]:1", "::1", 1), ("h:65535", "h", 65535)],
+)
+def test_tcp(file: Path, listen: str, host: str, port: int) -> None:
+    file.write_text(TCP.format(listen=listen))
+    at = file.parent
+    assert settings.read(file) == Settings(
+        Tcp(host, port, at / "c.pem", at / "k.pem", "kingfisher-87-kingfisher")
+    )
+
+
+@pytest.mark.parametrize("listen", ["", "h", ":1", "h:", "h:x", "h:0", "h:65536", "h:-1", "h:" + "9" * 5000])
+def test_addresses_that_are_none(file: Path, listen: str) -> None:
+    file.write_text(TCP.format(listen=listen))
+    with pytest.raises(SettingsError, match=r"tcp\.listen") as caught:
+        settings.read(file)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[tcp", "xend.toml: "),
+        ("tcp = 3", "must be a table"),
+        ("[http]", "http is not known: there is tcp"),
+        ("[tcp]\nport = 3", "tcp.port is not known"),
+        ("[tcp]\nlisten = 3", "tcp.listen is missing"),
+        ('[tcp]\nlisten = "h:1"', "tcp.certificate is missing"),
+    ],
+)
+def test_keys_that_are_wrong(file: Path, text: str, says: str) -> None:
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        settings.read(file)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text(file: Path) -> None:
+    file.write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match=r"xend\.toml"):
+        settings.read(file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(SettingsError, match="Is a directory"):
+        settings.read(file)
+
+
+@pytest.mark.parametrize("name", ["k.pem", "token"])
+def test_secrets_are_secret(file: Path, name: str) -> None:
+    file.write_text(TCP.format(listen="h:1"))
+    (file.parent / name).chmod(0o640)
+    with pytest.raises(SettingsError, match="chmod 600"):
+        settings.read(file)
+    (file.parent / name).unlink()
+    with pytest.raises(SettingsError, match="No such file"):
+        settings.read(file)
+
+
+@pytest.mark.parametrize(
+    "word", [b"short", b"two words that are long", b"\xff" * 20, "überall-überall-ü".encode()]
+)
+def test_tokens_that_are_none(file: Path, word: bytes) -> None:
+    file.write_text(TCP.format(listen="h:1"))
+    (file.parent / "token").write_bytes(word)
+    with pytest.raises(SettingsError, match="token"):
+        settings.read(file)
