@@ -21,7 +21,8 @@ TIMEOUT_S = 120.0
 TASK_WAIT_S = 20
 REPEATABLE = frozenset({"create", "start"})
 """Changes that carry a `request` word: xend knows a repetition."""
-REPETITIONS = 5
+REPETITIONS = 20
+"""Even if xend ends again and again, one of them may live for long enough."""
 FINAL = frozenset({"done", "failed", "cancelled"})
 
 
@@ -46,6 +47,10 @@ class Client:
         self._start = start
         self.url = os.environ.get("XEND_URL", "")
         self._connection: http.client.HTTPConnection | None = None
+
+    def reach(self) -> None:
+        """Connects, without asking for anything yet. UnreachableError."""
+        self._connected()
 
     def close(self) -> None:
         if self._connection is not None:

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from xenion.api.errors import UnreachableError
+
 
 @dataclass(frozen=True, slots=True)
 class Folders:
@@ -46,24 +48,35 @@ class Folders:
 
 
 def folders() -> Folders:
-    """This user's."""
+    """This user's. UnreachableError."""
     chosen = _chosen("XDG_STATE_HOME")
     if os.geteuid() == 0 and chosen is None:
         return Folders(Path("/run/xenion"), Path("/var/lib/xenion"))
-    state = (chosen or Path.home() / ".local" / "state") / "xenion"
+    state = (chosen or _home("XDG_STATE_HOME") / ".local" / "state") / "xenion"
     runtime = _chosen("XDG_RUNTIME_DIR")
     return Folders(runtime / "xenion" if runtime is not None else state / "run", state)
 
 
 def configuration_file() -> Path:
-    """xend.toml of this user, or the system's for root."""
+    """xend.toml of this user, or the system's for root. UnreachableError."""
     chosen = _chosen("XDG_CONFIG_HOME")
     if os.geteuid() == 0 and chosen is None:
         return Path("/etc/xenion/xend.toml")
-    return (chosen or Path.home() / ".config") / "xenion" / "xend.toml"
+    return (chosen or _home("XDG_CONFIG_HOME") / ".config") / "xenion" / "xend.toml"
 
 
 def _chosen(name: str) -> Path | None:
     """What the environment says, if it is an absolute path: others are to be ignored."""
     path = Path(os.environ.get(name, ""))
     return path if path.is_absolute() else None
+
+
+def _home(instead: str) -> Path:
+    """UnreachableError: it is not known. `instead` can be set as well."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path()
+    if not home.is_absolute():
+        raise UnreachableError(f"your home directory is not known: set HOME or {instead}")
+    return home

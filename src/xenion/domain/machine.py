@@ -96,6 +96,13 @@ def open_files(kernel: int, ramdisk: int) -> Files:
     return Files(os.fdopen(kernel, "rb"), os.fdopen(ramdisk, "rb") if ramdisk >= 0 else None)
 
 
+def bootable(config: DomainConfig, files: Files) -> tuple[KernelImage, bytes | None]:
+    """What would be booted, if it can be: KernelImageError, DomainBuildError, OSError."""
+    image, ramdisk = files.read_kernel(), files.read_ramdisk()
+    check_memory(image, ramdisk, config.memory_mib * PAGES_PER_MIB)
+    return image, ramdisk
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who the domain is; `name` is the configuration's."""
@@ -120,8 +127,7 @@ class Machine:
         loop: Loop,
         hub: ConsoleHub,
     ) -> None:
-        image, ramdisk = files.read_kernel(), files.read_ramdisk()
-        check_memory(image, ramdisk, config.memory_mib * PAGES_PER_MIB)
+        image, ramdisk = bootable(config, files)
         self._loop = loop
         self._hub = hub
         self._identity = identity

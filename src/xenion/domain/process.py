@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from xenion.domain.dumpcore import DumpError, dump_core
 from xenion.domain.dumps import Dumps
 from xenion.domain.journal import Journal
 from xenion.domain.loop import Loop
-from xenion.domain.machine import Files, Identity, Machine, open_files
+from xenion.domain.machine import Files, Identity, Machine, bootable, open_files
 from xenion.domain.order import Order
 from xenion.domain.report import write_report
 from xenion.domain.requests import HOLDER, Requests
@@ -52,6 +53,26 @@ T = TypeVar("T")
 
 class RefusedError(Exception):
     """The domain cannot start; the message is for the user."""
+
+
+@contextmanager
+def refused(config: DomainConfig) -> Iterator[None]:
+    """What keeps a domain from being built becomes a RefusedError."""
+    try:
+        yield
+    except KernelImageError as error:
+        raise RefusedError(f"{config.kernel}: {error}") from error
+    except (DomainBuildError, ProcessorError) as error:
+        raise RefusedError(str(error)) from error
+    except OSError as error:
+        raise RefusedError(f"the domain cannot be built: {error.strerror}") from error
+    except MemoryError as error:
+        raise RefusedError("the domain cannot be built: the host is short of memory") from error
+    except ImportError as error:  # nothing can be loaded once the process is armed
+        raise RefusedError(
+            f"{config.kernel}: a domain that runs cannot read a kernel that is compressed in another way than its own: "
+            "start the domain anew with it"
+        ) from error
 
 
 class DomainProcess:
@@ -102,6 +123,20 @@ class DomainProcess:
     def _look(self) -> None:
         self.dumps.look()
         self._requests.look()
+
+    def check(self, config: DomainConfig, files: Files, answer: Callable[[str], None]) -> None:
+        """Whether it could be booted: reading a kernel takes a thread some time. `answer(why_not)` on Dom0's thread."""
+
+        def read() -> None:
+            why_not = ""
+            try:
+                with refused(config):
+                    bootable(config, files)
+            except RefusedError as error:
+                why_not = str(error)
+            self.loop.call(lambda: answer(why_not))
+
+        threading.Thread(target=read, name="check", daemon=True).start()
 
     def configure(self, config: DomainConfig, files: Files) -> None:
         """For the next boot."""
@@ -164,17 +199,9 @@ class DomainProcess:
     def _build(self) -> Machine:
         """RefusedError."""
         config, files = self._on_dom0(self._next_boot)
-        try:
+        with refused(config):
             processor = open_processor(config.processor)
             machine = Machine(config, self._identity, files, processor, self.loop, self.hub)
-        except KernelImageError as error:
-            raise RefusedError(f"{config.kernel}: {error}") from error
-        except (DomainBuildError, ProcessorError) as error:
-            raise RefusedError(str(error)) from error
-        except OSError as error:
-            raise RefusedError(f"the domain cannot be built: {error.strerror}") from error
-        except MemoryError as error:
-            raise RefusedError("the domain cannot be built: the host is short of memory") from error
         machine.log_error = self._note
         machine.flush = self.console.flush
         machine.on_notified = self._look

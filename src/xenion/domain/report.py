@@ -20,17 +20,25 @@ KERNEL_TEXT = range(0xFFFFFFFF80000000, 0xFFFFFFFFFF000000)
 def write_report(domain: Domain, boot: BootState, name: str, console_tail: bytes) -> str:
     registers = domain.processor.registers()
     vcpu = domain.vcpus[0]
+    failure = domain.failure or "the guest kernel stopped with a crash"
     sections = [
-        ("Domain", [f"name {name}", f"reason {domain.failure or 'the guest kernel stopped with a crash'}"]),
+        ("Domain", [f"name {name}", *f"reason {failure}".splitlines()]),
         ("Registers", list(_registers(registers, vcpu))),
         ("Guest stack (every word that points into the kernel)", list(_stack(vcpu, registers, boot))),
         ("Last hypercalls, newest last", list(_calls(vcpu))),
         ("Last console output", console_tail.decode(errors="replace").splitlines()[-CONSOLE_LINES:]),
     ]
     return (
-        "\n\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections)
+        "\n\n".join(
+            f"{title}\n" + "\n".join(f"  {_printable(line)}" for line in lines) for title, lines in sections
+        )
         + "\n"
     )
+
+
+def _printable(line: str) -> str:
+    """What the guest has chosen must not drive the terminal of whoever reads the report."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line)
 
 
 def _registers(registers: Registers, vcpu: Vcpu) -> Iterator[str]:

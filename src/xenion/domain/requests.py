@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from xenion.config.domain import ConfigError, DomainConfig
 from xenion.domain.control import Handler, Refusal, Request
-from xenion.domain.machine import Machine, open_files
+from xenion.domain.machine import Files, Machine, open_files
 
 if TYPE_CHECKING:
     from xenion.domain.process import DomainProcess
@@ -133,8 +133,15 @@ class Requests:
         except ConfigError as error:
             raise Refusal(str(error)) from None
         kernel, *ramdisk = request.take_fds(most=2)
-        self._process.configure(config, open_files(kernel, ramdisk[0] if ramdisk else -1))
-        request.done()
+        files = open_files(kernel, ramdisk[0] if ramdisk else -1)
+        self._process.check(config, files, lambda why_not: self._configured(request, config, files, why_not))
+
+    def _configured(self, request: Request, config: DomainConfig, files: Files, why_not: str) -> None:
+        if why_not:
+            request.refuse(why_not)
+        else:
+            self._process.configure(config, files)
+            request.done()
 
     # --- files
 

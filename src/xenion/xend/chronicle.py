@@ -95,6 +95,8 @@ class Chronicle:
         condition = live.condition
         condition.boot, condition.cpu_base = entry["boot"], entry["cpu_base"]
         condition.started_at = entry["time"]
+        if CONFIGURATION not in live.record.wants:
+            condition.memory_mib = live.record.config.memory_mib
         condition.state = "paused" if entry["paused"] else "running"
         condition.reason = condition.action = ""
         self._enter(live, entry, f"boot {condition.boot}", "booted")

@@ -7,19 +7,23 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 from xenion.api.errors import ApiError, UnreachableError
 from xenion.api.folders import Folders, folders
 
-EXIT_FAILURE, EXIT_NOT_RUNNING = 1, 3
+EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_RUNNING = 1, 2, 3
 STOP_S = 90.0
 IDLE_S = 60.0
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="xend", description="the daemon that manages domains; xm starts it as needed"
-    )
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f'xend: {message}; see "{self.prog} -h"\n')
+
+
+def parser() -> Parser:
+    made = Parser(prog="xend", description="the daemon that manages domains; xm starts it as needed")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="be the daemon, in the foreground")
     run.add_argument("--on-demand", action="store_true", help="end after a while without domains and clients")
@@ -41,13 +45,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str]) -> int:
     args = parser().parse_args(words)
-    where = folders()
     try:
+        where = folders()
         match args.command:
             case "run":
-                from xenion.xend.daemon import run
-
-                return run(where, on_demand=args.on_demand, idle_s=args.idle_exit, ready_fd=args.ready_fd)
+                return _run(where, args)
             case "start":
                 return _start(where)
             case "stop":
@@ -62,6 +64,17 @@ def main(words: Sequence[str]) -> int:
         return EXIT_FAILURE
     except KeyboardInterrupt:
         return 130
+
+
+def _run(where: Folders, args: argparse.Namespace) -> int:
+    """That another one runs is as good for who waits to be told when clients can connect."""
+    from xenion.xend.daemon import run
+
+    other = pid_of(where)
+    status = run(where, on_demand=args.on_demand, idle_s=args.idle_exit, ready_fd=args.ready_fd)
+    if args.ready_fd is None and other is not None and pid_of(where) == other:
+        raise UnreachableError(f"another xend runs already (process {other}): `xend stop` ends it")
+    return status
 
 
 def _start(where: Folders) -> int:

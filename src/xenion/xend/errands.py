@@ -19,6 +19,9 @@ from xenion.xend.outcomes import Outcomes
 from xenion.xend.registry import Registry
 from xenion.xend.renaming import Renaming
 
+CHECK_S = 60.0
+"""The process reads the kernel, to see whether it could be booted."""
+
 
 class Restart(Protocol):
     def __call__(self, config: DomainConfig, *, managed: bool) -> Awaitable[object]:
@@ -93,7 +96,7 @@ class Errands:
     async def _send_configuration(self, live: Live) -> None:
         with launch.boot_files(live.record.config) as (kernel, ramdisk):
             fds = [kernel] if ramdisk < 0 else [kernel, ramdisk]
-            await live.ask("configure", config=live.record.config.to_mapping(), fds=fds)
+            await live.ask("configure", config=live.record.config.to_mapping(), fds=fds, timeout=CHECK_S)
         managed = self._registry.managed.get(live.uuid) if live.record.managed else None
         if managed is not None:
             self._registry.managed.put(Managed(live.record.config, managed.logs))

@@ -49,15 +49,15 @@ def free_mib(promised: list[tuple[int, int | None]]) -> int:
     return max(memory().available - untouched - HEADROOM_MIB, 0)
 
 
-def admit(memory_mib: int, promised: list[tuple[int, int | None]]) -> None:
-    """ApiError (does-not-fit), with the figures."""
-    free = free_mib(promised)
-    if memory_mib > free:
+def admit(memory_mib: int, promised: list[tuple[int, int | None]], *, has: int = 0) -> None:
+    """ApiError (does-not-fit), with the figures. `has`: what the domain was promised already."""
+    free = free_mib(promised) if memory_mib > has else 0
+    if memory_mib > has + free:
         total = memory().total
         raise ApiError(
             "does-not-fit",
-            f"memory = {memory_mib} MiB does not fit: the host has {total} MiB of which {free} MiB are free for a "
-            f"domain (each takes {HEADROOM_MIB} MiB beside its memory); lower memory or free some",
+            f"memory = {memory_mib} MiB does not fit: the host has {total} MiB of which {has + free} MiB are free for "
+            f"this domain (each takes {HEADROOM_MIB} MiB beside its memory); lower memory or free some",
         )
 
 

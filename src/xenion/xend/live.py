@@ -83,6 +83,11 @@ class Live:
         return self.record.pid if self.process is not None and not self.is_gone() else None
 
     @property
+    def memory_mib(self) -> int:
+        """What its guest has, or will have when it is built."""
+        return self.condition.memory_mib or self.record.config.memory_mib
+
+    @property
     def alive(self) -> bool:
         """Its guest may run, now or after a boot that is under way."""
         return self.condition.state in ("building", "running", "paused")
@@ -109,8 +114,8 @@ class Live:
             "uuid": self.uuid,
             "state": state,  # type: ignore[typeddict-item]
             "reason": condition.reason,
-            "memory_mib": config.memory_mib,
-            "maxmem_mib": config.memory_mib,
+            "memory_mib": self.memory_mib,
+            "maxmem_mib": self.memory_mib,
             "vcpus": config.vcpus,
             "cpu_seconds": max(times.cpu_seconds - condition.cpu_base, 0) if runs else condition.cpu_seconds,
             "started_at": started,

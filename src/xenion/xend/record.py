@@ -33,6 +33,8 @@ class Condition:
     """Why the guest stopped last; empty while it runs."""
     action: str = ""
     boot: int = 0
+    memory_mib: int = 0
+    """Of the guest that runs, whatever is configured for its next boot."""
     started_at: float | None = None
     cpu_base: float = 0.0
     cpu_seconds: float = 0.0

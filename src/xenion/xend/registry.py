@@ -69,7 +69,9 @@ class Registry:
 
     def promised(self) -> list[tuple[int, int | None]]:
         """Of each domain with a process: what memory it was promised, and the process."""
-        return [(live.record.config.memory_mib, live.pid) for live in self.live.values()]
+        return [
+            (max(live.memory_mib, live.record.config.memory_mib), live.pid) for live in self.live.values()
+        ]
 
     # --- ids
 

@@ -53,6 +53,8 @@ class RunningTask:
                 await hook(self)
             except Exception:
                 _logger.exception("the end of task %s of %s", self.action, self.domain)
+        if self.ending == "done" and self._progress is not None:
+            self._progress = 1.0
         self.state = self.ending
         self.over_at = time.monotonic()
         self._tell()

@@ -4,7 +4,7 @@ The metavar tells what an argument is, for the completion scripts as well: DOM a
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from xenion.xm.errors import UsageError
@@ -59,6 +59,17 @@ def natural(word: str) -> int:
     return int(word)
 
 
+def natural_up_to(most: int) -> Callable[[str], int]:
+    """The type of a whole number from 0 to `most`."""
+
+    def number(word: str) -> int:
+        if not (word.isascii() and word.isdecimal() and len(word) <= 20 and int(word) <= most):
+            raise argparse.ArgumentTypeError(f'"{word}" is not a whole number from 0 to {most}')
+        return int(word)
+
+    return number
+
+
 def seconds(word: str) -> float:
     """A time of at most a day."""
     try:
@@ -72,7 +83,12 @@ def seconds(word: str) -> float:
 
 def configuration_arguments(parser: Parser) -> None:
     """FILE and NAME=VALUE; `configuration` reads them."""
-    parser.add_argument("-q", "--quiet", action="store_true", help="no notes about the configuration")
+    parser.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="no notes about the configuration, and no word of what was done",
+    )
     parser.add_argument(
         "-f", "--defconfig", metavar=FILE, help="the configuration file, instead of the first argument"
     )

@@ -8,9 +8,10 @@ from typing import Any
 
 from xenion.api.client import Client
 from xenion.api.console import ConsoleError
-from xenion.xm.console import STATUS_SIGNALLED, Attach, Attendant
-from xenion.xm.errors import XmError
+from xenion.xm.console import ESCAPE, STATUS_SIGNALLED, Attach, Attendant
+from xenion.xm.errors import CancelledError, XmError
 from xenion.xm.outcome import Watch, await_outcome, tell
+from xenion.xm.terminal import interrupted_by
 
 HINT = 'left the console; the domain goes on; "xm console {0}" comes back to it, "xm destroy {0}" ends it'
 
@@ -27,18 +28,24 @@ def attend(
 
     `ready` is called once attached. `since` is the number of the first byte wanted, as in xenion.api.console.
     """
-    attach = attacher(client, domain, read_only=read_only)
+    attach, typed = attacher(client, domain, read_only=read_only), _input()
     try:
-        attached = attach(since)
+        with interrupted_by(typed, ESCAPE):
+            attached = attach(since)
+    except KeyboardInterrupt:
+        raise CancelledError(HINT.format(domain["name"])) from None
     except ConsoleError as error:
         raise XmError(str(error)) from error
+    except (TimeoutError, BlockingIOError) as error:  # the latter: too many wait for it already
+        name = domain["name"]
+        raise XmError(f"the process of {name} does not answer: `xm destroy {name}` ends it") from error
     except OSError:  # nobody listens: it has ended already
         return tell(await_outcome(client, domain["uuid"]), domain)
     watch = Watch(client.where, domain["uuid"])
     try:
         with attached.stream:
             ready()
-            attendant = Attendant(attach, attached, watch.fd, _input(), read_only=read_only)
+            attendant = Attendant(attach, attached, watch.fd, typed, read_only=read_only)
             attendant.attend()
     finally:
         watch.close()

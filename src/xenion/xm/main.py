@@ -3,10 +3,12 @@
 import gc
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from types import ModuleType
+from typing import Any
 
 from xenion.xm import commands
 from xenion.xm.errors import EXPECTED, UsageError, status_of
@@ -80,11 +82,22 @@ def _status(words: Sequence[str]) -> int:
 
 def run() -> None:
     _open_standard_files()
-    status = main(sys.argv[1:])
+    _turn_interrupts(signal.SIG_DFL, signal.default_int_handler)
+    try:
+        status = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    _turn_interrupts(signal.default_int_handler, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
     os._exit(status)  # the interpreter would tidy up for longer than most commands take
+
+
+def _turn_interrupts(before: Any, now: Any) -> None:
+    """Whoever started us may want them ignored."""
+    if signal.getsignal(signal.SIGINT) == before:
+        signal.signal(signal.SIGINT, now)
 
 
 def _open_standard_files() -> None:

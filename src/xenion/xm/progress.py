@@ -5,10 +5,10 @@ import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from xenion.api.actions import BY_NAME
-from xenion.api.client import REPEATABLE, REPETITIONS, Client, path_of
+from xenion.api.client import REPEATABLE, REPETITIONS, BrokenError, Client, path_of
 from xenion.api.errors import ApiError
 from xenion.xm.errors import CancelledError
 from xenion.xm.output import escaped
@@ -78,23 +78,37 @@ def accomplish(
     """
     word = {"request": secrets.token_hex(16)} if action in REPEATABLE else {}
     path = path_of(BY_NAME[action], parameters)
+    client.reach()  # an interruption until here needs no cancelling
     for attempt in range(REPETITIONS):
-        task = client.request("POST", path, {**(body or {}), **word}, repeat=bool(word))
+        last = not word or attempt == REPETITIONS - 1
         try:
-            return dict(_followed(client, task)["result"])
+            return dict(_ended(client, path, {**(body or {}), **word})["result"])
+        except BrokenError:
+            if last:
+                raise
         except ApiError as error:
-            if error.code != "no-such-task" or not word or attempt == REPETITIONS - 1:
+            if error.code != "no-such-task" or last:
                 raise
     raise AssertionError("no attempt was made")
 
 
-def _followed(client: Client, task: Any) -> Any:
+def _ended(client: Client, path: str, body: Mapping[str, Any]) -> Any:
+    """The task as it ended. ctrl-C cancels it, even before its id is known: its request's repetition finds the same."""
+    task, repeat = None, "request" in body
     try:
+        task = client.request("POST", path, body, repeat=repeat)
         return follow(client, task)
     except KeyboardInterrupt:
         client.close()  # an answer may be half read
-        ended = client.call("cancel", task=task["id"])
-        what = f"{task['action']} of {task['domain']}"
-        if ended["state"] == "done":
-            raise CancelledError(f"{what} was done before it could be cancelled") from None
-        raise CancelledError(f"{what} was cancelled") from None
+        if task is None and not repeat:
+            raise
+        _cancel(client, task or client.request("POST", path, body, repeat=True))
+
+
+def _cancel(client: Client, task: Any) -> NoReturn:
+    """CancelledError, ApiError."""
+    ended = client.call("cancel", task=task["id"])
+    what = f"{task['action']} of {task['domain']}"
+    if ended["state"] == "done":
+        raise CancelledError(f"{what} was done before it could be cancelled") from None
+    raise CancelledError(f"{what} was cancelled") from None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from xenion.xm.usage import HEADER, SORTS, Usage
 
 HELP = (
-    "q  quit",
+    "q Q  quit",
     "n c m t i  sort by name, CPU share, memory, CPU time, id",
     "r  reverse the order",
     "v  show each domain's virtual CPUs, or not",
@@ -43,7 +43,7 @@ class Screen:
                 self._refresh()
             self._draw()
             key = self._key()
-            if key == ord("q"):
+            if key in (ord("q"), ord("Q")):
                 return
             self._on_key(key)
 

@@ -9,7 +9,8 @@ from xenion.api.client import Client
 from xenion.api.errors import ApiError
 from xenion.xm.arguments import Parser, json_option
 from xenion.xm.calls import change
-from xenion.xm.output import print_json
+from xenion.xm.errors import CancelledError
+from xenion.xm.output import complain, print_json
 from xenion.xm.progress import accomplish
 
 EPILOG = """\
@@ -39,6 +40,8 @@ def start(
     paused = args.paused or args.console  # so that whoever attends misses nothing
     domain = accomplish(client, action, {**body, "paused": paused}, **parameters)["domain"]
     if args.console:
+        if args.paused and not quiet:
+            complain(f'{domain["name"]} is paused: "xm unpause {domain["name"]}" starts it')
         return _attended(client, domain, paused=args.paused)
     if args.json:
         print_json(domain)
@@ -73,4 +76,8 @@ def _waited_for(client: Client, domain: Any) -> int:
     from xenion.xm.outcome import await_outcome, tell
 
     sys.stdout.flush()
-    return tell(await_outcome(client, domain["uuid"]), domain)
+    try:
+        return tell(await_outcome(client, domain["uuid"]), domain)
+    except KeyboardInterrupt:
+        name = domain["name"]
+        raise CancelledError(f'no longer waiting; {name} goes on, "xm destroy {name}" ends it') from None

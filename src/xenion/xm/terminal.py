@@ -1,6 +1,7 @@
 """The user's terminal in raw mode, always restored."""
 
 import os
+import signal
 import sys
 import termios
 import tty
@@ -21,3 +22,20 @@ def raw_terminal(fd: int) -> Iterator[bool]:
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
         sys.stdout.flush()
+
+
+@contextmanager
+def interrupted_by(fd: int, key: bytes) -> Iterator[None]:
+    """Within it, KEY at the terminal FD interrupts as ctrl-C does, in the place of the key that quits."""
+    if not os.isatty(fd):
+        yield
+        return
+    before, mode = termios.tcgetattr(fd), termios.tcgetattr(fd)
+    mode[6][termios.VQUIT] = key
+    handler = signal.signal(signal.SIGQUIT, signal.default_int_handler)
+    try:
+        termios.tcsetattr(fd, termios.TCSANOW, mode)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSANOW, before)
+        signal.signal(signal.SIGQUIT, handler)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from xenion.api.errors import UnreachableError
 from xenion.api.folders import Folders, configuration_file, folders
 
 
@@ -57,3 +58,18 @@ def test_what_is_in_them() -> None:
         "/r/xend.sock", "/r/xend.lock", "/r/domains", "/s/managed", "/s/dumps",
     ]  # fmt: skip
     assert str(where.logs("web")) == "/s/domains/web"
+
+
+def test_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whom the host does not know, or whose home is no place."""
+    become(monkeypatch, 54321)
+
+    def unknown() -> Path:
+        raise RuntimeError
+
+    for home in (unknown, lambda: Path("relative")):
+        monkeypatch.setattr(Path, "home", home)
+        with pytest.raises(UnreachableError, match="not known: set HOME or XDG_STATE_HOME"):
+            folders()
+        with pytest.raises(UnreachableError, match="not known: set HOME or XDG_CONFIG_HOME"):
+            configuration_file()

@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -303,11 +304,20 @@ def test_a_new_configuration_holds_from_the_next_boot_on(run: Start) -> None:
     assert domain.kinds() == ["running", "unpaused", "ended", "running", "paused"]
 
 
-def test_a_new_configuration_that_cannot_boot_ends_it(run: Start, tmp_path: Path) -> None:
+def test_a_new_configuration_that_cannot_boot_is_refused(run: Start, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no kernel")
+    domain = run("spin")
+    domain.until_armed()
+    assert "no bzImage" in new_kernel(domain, tmp_path / "text")["error"]
+
+
+def test_a_boot_that_fails_ends_it(run: Start, tmp_path: Path) -> None:
+    """Its kernel has changed since it was looked at."""
+    shutil.copy(kernel("spin"), tmp_path / "kernel")
     domain = run("reboot", paused=True, constants=BRIEF)
     domain.until("running")
-    assert "done" in new_kernel(domain, tmp_path / "text")
+    assert "done" in new_kernel(domain, tmp_path / "kernel")
+    (tmp_path / "kernel").write_text("no kernel")
     domain.xend.done("unpause")
     assert domain.end() == 1
     assert domain.kinds() == ["running", "unpaused", "ended", "ended", "leaving"]

@@ -1,6 +1,9 @@
 """The command xend: start, stop, restart, status."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,12 +46,39 @@ def test_a_start_that_fails(xend: Xend, capsys: pytest.CaptureFixture[str]) -> N
     assert "http is not known" in said
 
 
-@pytest.mark.parametrize("words", [[], ["fly"], ["run", "--idle-exit", "x"]])
-def test_words_that_are_none(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [([], "xend -h"), (["fly"], "xend -h"), (["run", "--idle-exit", "x"], "xend run -h")],
+)
+def test_words_that_are_none(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
-    assert "usage: xend" in capsys.readouterr().err
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("xend: ")
+    assert said.endswith(f'; see "{hint}"')
+
+
+def test_a_second_one(xend: Xend) -> None:
+    """It is as good for who waits until clients can connect, and not for who looks on."""
+    xend.start()
+    assert xend.start().process.wait(30) == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "xenion.xend", "run"], env=xend.environment, capture_output=True, text=True
+    )
+    said = f"xend: another xend runs already (process {xend.pid}): `xend stop` ends it\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_nobodys_home(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def unknown() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    monkeypatch.setattr(Path, "home", unknown)
+    assert main(["status"]) == 1
+    assert capsys.readouterr().err == "xend: your home directory is not known: set HOME or XDG_STATE_HOME\n"
 
 
 @pytest.mark.parametrize("text", ["", "x"])

@@ -284,13 +284,18 @@ class FakeConsole:
         self._listener.settimeout(20)
         self.wishes: list[Any] = []
 
-    def accept(self, first: int = 0, lost: int = 0) -> socket.socket:
+    def hear(self) -> socket.socket:
+        """The next client's stream; it waits for an answer."""
         stream, _ = self._listener.accept()
         stream.settimeout(20)
         line = b""
         while not line.endswith(b"\n"):
             line += stream.recv(1)
         self.wishes.append(json.loads(line))
+        return stream
+
+    def accept(self, first: int = 0, lost: int = 0) -> socket.socket:
+        stream = self.hear()
         stream.sendall(json.dumps({"first": first, "lost": lost}).encode() + b"\n")
         return stream
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.xm.fake_xend import Broken, FakeXend, Series, domain, no_domain
-from xenion.api.client import BrokenError, Client
+from xenion.api.client import REPETITIONS, BrokenError, Client
 from xenion.api.errors import ApiError, UnreachableError
 from xenion.xm.calls import change, connected, look, on_each
 from xenion.xm.errors import XmError
@@ -39,7 +39,7 @@ def test_a_change_that_is_never_done(client: Client, xend: FakeXend) -> None:
     xend.answers.update(pause=Broken(), domain=domain())
     with pytest.raises(BrokenError):
         change(client, "pause", "web", done=lambda seen: False)
-    assert len(xend.asked_for("pause")) == 5
+    assert len(xend.asked_for("pause")) == REPETITIONS
 
 
 def test_a_refusal_is_final(client: Client, xend: FakeXend) -> None:

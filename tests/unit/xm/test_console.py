@@ -5,14 +5,17 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.system.terminal import Terminal
+from tests.unit.xm.conftest import Xm
 from tests.unit.xm.fake_xend import Broken, FakeConsole, FakeXend, Gate, Series, domain, outcome, task
 from tests.unit.xm.process import Process, terminal
+from xenion.api.addresses import connect
 from xenion.api.errors import ApiError
 
 
@@ -74,6 +77,12 @@ class Test_create:
         over(console.accept(), console, ended)
         assert process.finish() == (0, b"", "")
         assert "unpause" not in xend.actions()
+
+    def test_paused_and_told(self, console: FakeConsole, ended: Gate, config: Path) -> None:
+        config.write_text("kernel = '/boot/vmlinuz'\n")
+        process = Process("create", "-c", "-p", config)
+        over(console.accept(), console, ended)
+        assert process.finish() == (0, b"", 'xm: web is paused: "xm unpause web" starts it\n')
 
     def test_of_a_domain_that_is_gone_already(
         self, xend: FakeXend, console: FakeConsole, ended: Gate, config: Path
@@ -274,6 +283,35 @@ class Test_at_a_terminal:
             assert user.wait() == 128 + number
         assert user.modes() == user.before
         assert b"Traceback" not in user.seen
+
+
+class Test_a_process_that_does_not_answer:
+    SAID = "xm: the process of web does not answer: `xm destroy web` ends it\n"
+
+    def test_is_told(self, console: FakeConsole, xm: Xm, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("xenion.api.console.GREETING_S", 0.05)
+        with Path(os.devnull).open() as nobody:
+            monkeypatch.setattr("sys.stdin", nobody)
+            ran = xm("console", "web")
+        assert (ran.status, ran.out, ran.err) == (1, "", self.SAID)
+
+    def test_with_many_waiting_already(self, console: FakeConsole, tmp_path: Path) -> None:
+        with ExitStack() as waiting:
+            with suppress(BlockingIOError):
+                while True:
+                    waiting.enter_context(connect(tmp_path / "console.sock", timeout=20))
+            assert Process("console", "web").finish() == (1, b"", self.SAID)
+
+    @pytest.mark.parametrize("key", [b"\x03", b"\x1d"])
+    def test_can_be_left(
+        self, console: FakeConsole, at_terminal: Callable[..., Terminal], key: bytes
+    ) -> None:
+        user = at_terminal("console", "web")
+        with console.hear():
+            user.type(key)
+            assert user.wait() == 130
+        assert user.modes() == user.before
+        assert b"xm: left the console; the domain goes on" in user.seen
 
 
 class Test_what_has_no_console:

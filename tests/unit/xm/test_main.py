@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +100,36 @@ def test_outputs_that_are_none(redirection: str, status: int, complaint: str) ->
     process = Process("help", shell=f'"$@" {redirection}')
     ended, _, err = process.finish()
     assert (ended, err) == (status, complaint)
+
+
+def test_an_early_ctrl_c_ends_it_in_silence() -> None:
+    """Before `run` there is nobody who could tell it."""
+    code = "import os, sys; sys.argv = ['/bin/xm']; import xenion.xm; os.kill(os.getpid(), 2); input()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, stdin=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (-2, "")
+
+
+@pytest.mark.parametrize(("program", "begun"), [("xm", "default_int_handler"), ("other", "SIG_IGN")])
+def test_ctrl_c_is_told_by_the_command(program: str, begun: str) -> None:
+    """Unless whoever started us wants it to be ignored."""
+    code = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.{begun})
+sys.argv = ["{program}"]
+from xenion.xm import main
+main.main = lambda words: print(signal.getsignal(signal.SIGINT) is signal.{begun}) or 7
+main.run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "True\n", "")
+
+
+def test_nobodys_home(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def unknown() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    monkeypatch.setattr(Path, "home", unknown)
+    assert main.main(["list"]) == 1
+    assert capsys.readouterr().err == "xm: your home directory is not known: set HOME or XDG_STATE_HOME\n"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from tests.unit.xm.conftest import Xm
 from tests.unit.xm.fake_xend import Asked, FakeXend, domain, task
 from tests.unit.xm.process import terminal
+from xenion.api.client import Client
 from xenion.api.errors import ApiError
 from xenion.xm.calls import connected
+from xenion.xm.errors import CancelledError
 from xenion.xm.progress import accomplish, line_of
 
 
@@ -75,3 +78,52 @@ def test_what_has_no_word_is_not_asked_for_again(xend: FakeXend) -> None:
     with connected() as client, pytest.raises(ApiError, match="there is no task t1"):
         accomplish(client, "dump", domain="web")
     assert xend.actions() == ["dump", "task"]
+
+
+class Interrupted(Client):
+    """ctrl-C when the request `at` has been sent, and before its answer."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at = at
+
+    def _send(self, method: str, path: str, data: bytes | None) -> HTTPResponse:
+        response = super()._send(method, path, data)
+        if self.at and path.endswith(self.at):
+            self.at = ""
+            raise KeyboardInterrupt
+        return response
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"), [("cancelled", "was cancelled"), ("done", "was done before it could be cancelled")]
+)
+def test_ctrl_c_before_the_task_is_known(xend: FakeXend, ended: str, said: str) -> None:
+    """The same request finds it."""
+    xend.answers.update(create=task("running"), cancel=task(ended))
+    client = Interrupted("/domains")
+    with pytest.raises(CancelledError, match=f"create of web {said}"):
+        accomplish(client, "create", {"config": {}})
+    client.close()
+    assert xend.actions() == ["create", "create", "cancel"]
+    assert xend.asked[0].body == xend.asked[1].body
+
+
+def test_ctrl_c_of_what_has_no_word(xend: FakeXend) -> None:
+    """It is not asked for again: that would begin another one."""
+    xend.answers["dump"] = task("running")
+    client = Interrupted("/dump")
+    with pytest.raises(KeyboardInterrupt):
+        accomplish(client, "dump", domain="web")
+    client.close()
+    assert xend.actions() == ["dump"]
+
+
+def test_ctrl_c_before_anything_was_asked(xend: FakeXend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Client) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "_connected", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        accomplish(Client(), "create", {"config": {}})
+    assert xend.asked == []

@@ -33,6 +33,11 @@ def test_one_looks_and_leaves(user: Terminal) -> None:
     leave(user)
 
 
+def test_a_capital_letter_leaves_as_well(user: Terminal) -> None:
+    user.type(b"Q")
+    assert user.wait() == 0
+
+
 def test_virtual_cpus(user: Terminal) -> None:
     user.type(b"v")
     user.expect(b"VCPU   0")

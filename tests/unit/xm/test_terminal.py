@@ -2,12 +2,13 @@
 
 import os
 import pty
+import signal
 import termios
 from collections.abc import Iterator
 
 import pytest
 
-from xenion.xm.terminal import raw_terminal
+from xenion.xm.terminal import interrupted_by, raw_terminal
 
 
 @pytest.fixture
@@ -40,3 +41,13 @@ def test_what_is_no_terminal_is_left_alone() -> None:
         assert not is_terminal
     os.close(reader)
     os.close(writer)
+
+
+def test_a_key_interrupts(terminal: int) -> None:
+    """As the terminal does it, which is nobody's here: the signal it would send is ours to send."""
+    before, handler = termios.tcgetattr(terminal), signal.getsignal(signal.SIGQUIT)
+    with interrupted_by(terminal, b"x"):
+        assert termios.tcgetattr(terminal)[6][termios.VQUIT] == b"x"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGQUIT)
+    assert (termios.tcgetattr(terminal), signal.getsignal(signal.SIGQUIT)) == (before, handler)

@@ -67,8 +67,6 @@ class Control:
             found = Managed(config, found.logs)
             services.registry.managed.put(found)
         else:
-            more = config.memory_mib - found.record.config.memory_mib
-            if more > 0:
-                host.admit(more, services.registry.promised())
+            host.admit(config.memory_mib, services.registry.promised(), has=found.memory_mib)
             await services.errands.configure(found, config)
         return shown(services, found)

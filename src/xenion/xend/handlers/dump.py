@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,6 +21,8 @@ from xenion.xend.tasks import RunningTask
 
 PART = ".part"
 REMARKS = 20
+STUCK_S = 60.0
+"""A dump that does not get on for so long is given up."""
 
 
 class Dump:
@@ -66,13 +69,27 @@ class Dump:
 
 
 async def _write(live: Live, fd: int, task: RunningTask, *, live_dump: bool) -> dict[str, Any]:
+    moved = asyncio.Event()
+
     def progress(done: int, total: int) -> None:
         task.step("writing the core", done / total if total else None)
+        moved.set()
 
     task.step("writing the core", 0.0)
+    asked = live.ask("dump", live=live_dump, fds=[fd], progress=progress, timeout=None)
+    answer = asyncio.ensure_future(asked)
     try:
-        return await live.ask("dump", live=live_dump, fds=[fd], progress=progress, timeout=None)
+        while not answer.done():
+            moved.clear()
+            waiting = asyncio.ensure_future(moved.wait())
+            done, _ = await asyncio.wait([answer, waiting], timeout=STUCK_S, return_when="FIRST_COMPLETED")
+            waiting.cancel()
+            if not done:
+                answer.cancel()
+                raise ApiError("failed", f"the process of {live.name} does not answer: `xm destroy` ends it")
+        return answer.result()
     except asyncio.CancelledError:
+        answer.cancel()
         with suppress(ApiError):
             await live.ask("cancel-dump")
         raise
@@ -89,11 +106,11 @@ class _Part:
     def __init__(self, live: Live, path: Path) -> None:
         """ApiError (refused)."""
         self._live = live
-        self._path = path
-        self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+        self._path = self._part = path
         try:
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self._path = Path(os.path.realpath(path))  # a link stays one
+            self._part = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}{PART}")
+            _check_replaceable(self._path)
             self._remember()
             self.fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except (OSError, ValueError) as error:
@@ -103,6 +120,7 @@ class _Part:
     def finish(self) -> int:
         """The size of the file, which has its name now. ApiError (refused)."""
         try:
+            _check_replaceable(self._path)
             self._part.replace(self._path)
         except OSError as error:
             raise _refusal(self._path, error) from error
@@ -123,6 +141,18 @@ class _Part:
         with suppress(ValueError, ApiError):
             self._live.record.parts.remove(str(self._part))
             self._live.save()
+
+
+def _check_replaceable(path: Path) -> None:
+    """No device, pipe or folder gives way to a core. OSError, ValueError."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise ValueError("this is no ordinary file: name another one")
 
 
 def _refusal(path: Path, error: Exception) -> ApiError:

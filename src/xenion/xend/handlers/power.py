@@ -40,7 +40,12 @@ class Power:
             )
             task.step(said)
             await live.until(lambda: live.condition.boot > boot or not live.alive)
-            return {"reason": live.condition.reason or "reboot"}
+            over = not live.alive
+            return {
+                "reason": live.condition.reason if over else "reboot",
+                "boots": live.condition.boot,
+                "over": over,
+            }
 
         waiting = self._waiting.get((live.uuid, action))
         if waiting is None or waiting.state != "running" or waiting.cancelled:

@@ -1,9 +1,10 @@
 """xm console: attach to a domain's console."""
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from xenion.xm.arguments import Parser, command, domain_argument, parse
+from xenion.xm.arguments import Parser, command, domain_argument, natural, parse
 
 SUMMARY = "attach to a domain's console"
 EPILOG = """\
@@ -28,9 +29,12 @@ def parser() -> Parser:
 
 
 def _number(word: str) -> int:
-    from xenion.xm.arguments import natural
-
-    return -1 if word == "-1" else natural(word)
+    if word == "-1":
+        return -1
+    try:
+        return natural(word)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor -1 for only what comes from now on") from None
 
 
 def run(argv: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from xenion.xm.arguments import Parser, command, natural, parse
+from xenion.xm.arguments import Parser, command, natural_up_to, parse
 
 SUMMARY = "show the event log: who did what, how it went, how long it took"
 AGAIN_S = 0.2
@@ -12,7 +12,13 @@ AGAIN_S = 0.2
 def parser() -> Parser:
     p = command("log", SUMMARY)
     p.add_argument("-f", "--follow", action="store_true", help="go on with new entries as they come")
-    p.add_argument("-n", "--last", metavar="N", type=natural, help="only the last N entries")
+    p.add_argument(
+        "-n",
+        "--last",
+        metavar="N",
+        type=natural_up_to(10000),
+        help="only the last N entries, at most 10000; so many if left out",
+    )
     p.add_argument("--json", action="store_true", help="print a JSON object a line, for programs")
     return p
 

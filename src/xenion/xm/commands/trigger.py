@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from xenion.xm.arguments import Parser, command, domain_argument, natural, parse
+from xenion.xm.arguments import Parser, command, domain_argument, natural_up_to, parse
 
 SUMMARY = "send an event to a virtual CPU"
 
@@ -12,7 +12,12 @@ def parser() -> Parser:
     domain_argument(p)
     p.add_argument("trigger", choices=("nmi", "reset", "init", "s3resume"), help="the event")
     p.add_argument(
-        "vcpu", metavar="VCPU", nargs="?", type=natural, default=0, help="its number; 0 if left out"
+        "vcpu",
+        metavar="VCPU",
+        nargs="?",
+        type=natural_up_to(63),
+        default=0,
+        help="its number, at most 63; 0 if left out",
     )
     return p
 

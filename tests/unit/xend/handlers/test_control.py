@@ -34,7 +34,8 @@ def test_configured_while_it_runs(world: World, managed: bool) -> None:
             live = world.live()
             changed = {**config(world.at, "other").to_mapping(), "memory_mib": 24}
             shown = await world.call("configure", {"config": changed}, domain="web")
-            assert (shown["name"], shown["uuid"], shown["memory_mib"]) == ("web", live.uuid, 24)
+            assert (shown["name"], shown["uuid"], shown["config"]["memory_mib"]) == ("web", live.uuid, 24)
+            assert shown["memory_mib"] == 16, "until its next boot"
             (request,) = asked(live)
             assert (request["config"]["memory_mib"], request["config"]["name"]) == (24, "web")
             definitions = [m.config.memory_mib for m in world.services.registry.managed]

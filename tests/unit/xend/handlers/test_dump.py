@@ -1,6 +1,7 @@
 """dump: the core appears whole or not at all."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -32,8 +33,28 @@ def test_progress_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None
             await world.create(config(world.at))
             begun = await world.call("dump", {"path": str(world.at / "c")}, domain="web")
             task = world.services.tasks.get(begun["id"])
+            seen = []
+            monkeypatch.setattr(task, "step", lambda text, progress: seen.append(progress))
             await within(task.over())
-            assert task.shown()["progress"] == 0.5
+            assert seen[-1] == 0.5
+            assert task.shown()["state"] == "done"
+
+    run(work)
+
+
+def test_a_link_stays_one_and_a_pipe_stays_alone(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            await world.create(config(world.at))
+            link, pipe = world.at / "link", world.at / "pipe"
+            link.symlink_to(world.at / "target")
+            os.mkfifo(pipe)
+            await world.task("dump", {"path": str(link)}, domain="web")
+            assert link.is_symlink()
+            assert (world.at / "target").is_file()
+            error = await world.refusal(world.call("dump", {"path": str(pipe)}, domain="web"))
+            assert "no ordinary file" in error.message
+            assert pipe.is_fifo()
 
     run(work)
 
@@ -56,6 +77,8 @@ def test_destroyed_afterwards(world: World) -> None:
         ("/", "bad-request", "absolute"),
         ("/tmp/..", "bad-request", "absolute"),
         ("/tmp", "refused", "Is a directory"),
+        ("/dev/null", "refused", "no ordinary file"),
+        ("/dev/stdin/", "refused", ""),
         ("/missing/x", "refused", "No such file"),
         ("/dev/null/x", "refused", "Not a directory"),
         ("/tmp/" + "x" * 300, "refused", "name too long"),

@@ -9,4 +9,5 @@ from tests.unit.xm.conftest import Xm
 def test_a_byte_has_a_number(xm: Xm, number: str) -> None:
     ran = xm("console", f"--since={number}", "web")
     assert ran.status == 2
-    assert "argument --since: " in ran.err
+    sentence = f'"{number}" is not a whole number from 0 on, nor -1 for only what comes from now on'
+    assert sentence in ran.err

@@ -26,6 +26,9 @@ class Test_a_dry_run:
         assert ran.err == ""
         assert xend.asked == []
 
+    def test_has_its_notes_though_quiet(self, xm: Xm, config: Path) -> None:
+        assert "# cpu_weight: not supported yet\n" in xm("create", "-n", "-q", config).out
+
     def test_as_json(self, xm: Xm, config: Path) -> None:
         assert json.loads(xm("create", "-n", "--json", config).out)["name"] == "web"
 
@@ -124,6 +127,23 @@ class Test_in_the_foreground:
         xend.answers["outcome"] = outcome("crash", report="/r")
         ran = xm("create", "-q", "-F", config)
         assert (ran.status, ran.err) == (1, "xm: the domain crashed; the report is in /r\n")
+
+    def test_one_stops_waiting(
+        self, xm: Xm, xend: FakeXend, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*words: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("xenion.xm.outcome.await_outcome", interrupted)
+        ran = xm("create", "-q", "-F", config)
+        said = 'xm: no longer waiting; web goes on, "xm destroy web" ends it\n'
+        assert (ran.status, ran.out, ran.err) == (130, "", said)
+        assert xend.actions() == ["create"]
+
+    def test_not_at_the_console_as_well(self, xm: Xm, xend: FakeXend, config: Path) -> None:
+        ran = xm("create", "-c", "-F", config)
+        assert (ran.status, ran.err) == (2, "xm: -c waits for the end already: leave -F out\n")
+        assert xend.asked == []
 
 
 def test_an_interruption_cancels(

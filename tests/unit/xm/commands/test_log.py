@@ -62,3 +62,10 @@ def test_only_new_ones(xm: Xm, xend: FakeXend) -> None:
     xend.answers.update(log={"entries": []}, events=ApiError("failed", "enough"))
     xm("log", "-f", "-n", "0")
     assert xend.asked_for("events")[0].query == {}
+
+
+@pytest.mark.parametrize("number", ["10001", "9" * 5000, "-1", "x"])
+def test_a_number_of_entries(xm: Xm, number: str) -> None:
+    ran = xm("log", "-n", number)
+    said = f'xm: argument -n/--last: "{number}" is not a whole number from 0 to 10000; see "xm log -h"\n'
+    assert (ran.status, ran.err) == (2, said)

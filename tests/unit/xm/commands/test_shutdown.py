@@ -1,14 +1,20 @@
 """`xm shutdown`."""
 
+from typing import Any
+
 import pytest
 
 from tests.unit.xm.conftest import Xm
-from tests.unit.xm.fake_xend import Broken, FakeXend, Series, domain, host, no_domain, task
+from tests.unit.xm.fake_xend import Broken, FakeXend, Series, domain, host, no_domain, outcome, task
 from xenion.api.errors import ApiError
 
 
 def asked_of(xend: FakeXend) -> list[str]:
     return [asked.parameters["domain"] for asked in xend.asked_for("shutdown")]
+
+
+def over(reason: str) -> dict[str, Any]:
+    return task(result={"reason": reason, "boots": 1, "over": True})
 
 
 @pytest.mark.parametrize(("words", "mode"), [([], "poweroff"), (["-R"], "reboot"), (["-H"], "halt")])
@@ -24,8 +30,9 @@ def test_and_waited_for(xm: Xm, xend: FakeXend) -> None:
     """All are asked before the first one is waited for."""
     xend.answers["shutdown"] = task("running")
     xend.answers["task"] = Series([task("running"), task(), task()])
+    xend.answers["domain"] = domain()
     assert xm("shutdown", "-w", "web", "mail").status == 0
-    assert xend.actions() == ["shutdown", "shutdown", "task", "task", "task"]
+    assert xend.actions() == ["domain", "shutdown", "domain", "shutdown", "task", "task", "task"]
 
 
 def test_all_that_run(xm: Xm, xend: FakeXend) -> None:
@@ -42,14 +49,15 @@ def test_all_of_none(xm: Xm, xend: FakeXend) -> None:
 
 def test_one_fails(xm: Xm, xend: FakeXend) -> None:
     xend.answers["shutdown"] = Series([no_domain("a"), task("running")])
-    xend.answers["task"] = task()
+    xend.answers.update(task=task(), domain=domain())
     ran = xm("shutdown", "-w", "a", "b")
     assert (ran.status, ran.err) == (1, 'xm: there is no domain of the name "a"\n')
-    assert xend.actions() == ["shutdown", "shutdown", "task"]
+    assert xend.actions() == ["domain", "shutdown", "domain", "shutdown", "task"]
 
 
 def test_a_task_fails(xm: Xm, xend: FakeXend) -> None:
     xend.answers["shutdown"] = task("failed", error={"code": "failed", "message": "it will not"})
+    xend.answers["domain"] = domain()
     ran = xm("shutdown", "-w", "web")
     assert (ran.status, ran.err) == (1, "xm: it will not\n")
 
@@ -59,11 +67,11 @@ def test_xend_is_restarted_meanwhile(xm: Xm, xend: FakeXend) -> None:
     xend.answers["task"] = Series([ApiError("no-such-task", "there is no task t1"), task()])
     xend.answers["domain"] = domain()
     assert xm("shutdown", "-w", "web").status == 0
-    assert xend.actions() == ["shutdown", "task", "domain", "shutdown", "task"]
+    assert xend.actions() == ["domain", "shutdown", "task", "domain", "shutdown", "task"]
 
 
 def test_the_connection_breaks_and_it_is_over(xm: Xm, xend: FakeXend) -> None:
-    xend.answers.update(shutdown=Broken(), domain=no_domain())
+    xend.answers.update(shutdown=Broken(), domain=Series([domain(), no_domain()]), outcome=outcome())
     assert xm("shutdown", "-w", "web").status == 0
 
 
@@ -76,10 +84,27 @@ def test_an_interruption_stops_the_waiting_only(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Client, "follow", interrupted)
-    xend.answers["shutdown"] = task("running")
+    xend.answers.update(shutdown=task("running"), domain=domain())
     ran = xm("shutdown", "-w", "web")
     assert (ran.status, ran.err) == (130, "xm: no longer waiting; what was asked of the guests goes on\n")
-    assert xend.actions() == ["shutdown"]
+    assert xend.actions() == ["domain", "shutdown"]
+
+
+def test_one_is_destroyed_meanwhile(xm: Xm, xend: FakeXend) -> None:
+    xend.answers["list"] = {"domains": [host(), domain(), domain("mail", 2)]}
+    xend.answers["shutdown"] = Series([over("destroyed"), over("poweroff")])
+    xend.answers["outcome"] = outcome("destroyed")
+    ran = xm("shutdown", "-a", "-w")
+    assert (ran.status, ran.err) == (1, "xm: web: the domain was destroyed\n")
+    assert [asked.parameters for asked in xend.asked_for("outcome")] == [{"uuid": "uuid-of-web"}]
+
+
+def test_nobody_knows_that_one_is_destroyed(xm: Xm, xend: FakeXend) -> None:
+    """The task was that of a xend which is no more."""
+    xend.answers.update(shutdown=Broken(), domain=Series([domain(), no_domain()]), outcome=outcome("died"))
+    ran = xm("shutdown", "-w", "web")
+    assert ran.status == 1
+    assert ran.err.startswith("xm: web: the domain's process ended unexpectedly")
 
 
 @pytest.mark.parametrize("words", [[], ["-a", "web"], ["-R", "-H", "web"]])
