@@ -22,7 +22,8 @@ Work = Callable[["RunningTask"], Awaitable[dict[str, Any]]]
 class RunningTask:
     """`ended` holds what has to happen before the task's end is told, such as an entry in the log."""
 
-    def __init__(self, action: str, domain: str) -> None:
+    def __init__(self, action: str, domain: str, request: str = "") -> None:
+        self.request = request
         self.id = secrets.token_hex(8)
         self.action = action
         self.domain = domain
@@ -131,15 +132,20 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: dict[str, RunningTask] = {}
 
-    def start(self, action: str, domain: str, work: Work) -> RunningTask:
-        """ApiError (too-many)."""
+    def start(self, action: str, domain: str, work: Work, request: str = "") -> RunningTask:
+        """`request`: a word by which a repetition of what was asked is known. ApiError (too-many)."""
         self._forget()
         if self.running >= MOST_RUNNING:
             raise ApiError("too-many", f"{MOST_RUNNING} tasks are running: wait until one of them has ended")
-        task = RunningTask(action, domain)
+        task = RunningTask(action, domain, request)
         self._tasks[task.id] = task
         task.run(work)
         return task
+
+    def of_request(self, request: str) -> RunningTask | None:
+        """The one that is doing what was asked with this word."""
+        running = (task for task in self._tasks.values() if task.state == "running" and not task.cancelled)
+        return next((task for task in running if request and task.request == request), None)
 
     def get(self, number: str) -> RunningTask:
         """ApiError (no-such-task)."""

@@ -31,6 +31,7 @@ def test_one_request_many_times_at_once(world: World) -> None:
             world.services.starter._turns._value = 0
             body = {"config": config(world.at).to_mapping(), "request": "word"}
             begun = [await world.call("create", body) for _ in range(3)]
+            assert len({task["id"] for task in begun}) == 1
             world.services.starter._turns._value = 1
             world.services.starter._turns.release()
             tasks = [world.services.tasks.get(task["id"]) for task in begun]

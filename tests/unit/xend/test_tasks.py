@@ -36,6 +36,21 @@ def test_done() -> None:
     run(work)
 
 
+def test_found_by_its_word_while_it_runs() -> None:
+    """Who asks again gets it, and what cancels it cancels what was asked first."""
+
+    async def work() -> None:
+        every = Tasks()
+        task = every.start("create", "web", forever, "word")
+        assert every.of_request("word") is task
+        assert every.of_request("another") is None
+        assert every.of_request("") is None
+        await task.cancel()
+        assert every.of_request("word") is None
+
+    run(work)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [(ApiError("refused", "no"), "refused", "no"), (KeyError("x"), "failed", "a bug of xend's")],

@@ -46,6 +46,8 @@ class Creation:
 
     def _begin(self, action: str, config: DomainConfig, call: Call, request: str) -> RunningTask:
         """What can be told at once is refused at once; a repeated request finds what its first one did."""
+        if (running := self._services.tasks.of_request(request)) is not None:
+            return running
         starter, managed, paused = self._services.starter, action == "start", bool(call.body.get("paused"))
         if starter.earlier(request) is None:
             starter.check(config, managed=managed)
@@ -54,7 +56,7 @@ class Creation:
             domain = await starter.start(config, managed=managed, paused=paused, request=request, task=task)
             return {"domain": domain}
 
-        return self._services.tasks.start(action, config.name, work)
+        return self._services.tasks.start(action, config.name, work, request)
 
     async def _define(self, call: Call) -> t.Domain:
         """Again under the same name: the definition is replaced, a running domain goes on as it is."""
