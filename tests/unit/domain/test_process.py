@@ -112,7 +112,7 @@ def test_xend_is_told_of_each_entry_and_may_come_back(run: Start) -> None:
     assert domain.xend.hello == {"hello": 2}
     domain.xend.done("pause")
     domain.until("paused")
-    assert {"journal": 3} in [*domain.xend.told, domain.xend.message()]
+    assert {"journal": 3} in domain.xend.told or domain.xend.message() == {"journal": 3}
 
 
 def test_a_kept_journal_is_trimmed_and_its_numbers_go_on(run: Start) -> None:

@@ -223,8 +223,9 @@ def test_too_many_over_tls(tls: Serving, client_context: ssl.SSLContext) -> None
 def test_handshakes_that_fail_give_their_places_back(tls: Serving, client_context: ssl.SSLContext) -> None:
     for _ in range(10):
         socket.create_connection(("127.0.0.1", tls.port), timeout=20).close()
-    tls.until(lambda: not tls.server._opening)
-    assert ask_tls(tls, client_context, "GET", "/", Authorization=f"Bearer {TOKEN}").status == 200
+    bearer = f"Bearer {TOKEN}"  # refused as long as the server has not noticed that they are gone
+    answers = (ask_tls(tls, client_context, "GET", "/", Authorization=bearer).status for _ in range(500))
+    assert 200 in answers
 
 
 def test_an_empty_token_is_no_token(server_context: ssl.SSLContext) -> None:
