@@ -134,6 +134,9 @@ class DomainProcess:
                     bootable(config, files)
             except RefusedError as error:
                 why_not = str(error)
+            except Exception:  # noqa: BLE001  a bug of ours must not keep who asks waiting
+                sys.stderr.write(traceback.format_exc())
+                why_not = f"{config.kernel}: it could not be read for a bug of Xenion's: see process.log"
             self.loop.call(lambda: answer(why_not))
 
         threading.Thread(target=read, name="check", daemon=True).start()

@@ -138,6 +138,7 @@ class Requests:
 
     def _configured(self, request: Request, config: DomainConfig, files: Files, why_not: str) -> None:
         if why_not:
+            files.close()
             request.refuse(why_not)
         else:
             self._process.configure(config, files)

@@ -308,7 +308,9 @@ def test_a_new_configuration_that_cannot_boot_is_refused(run: Start, tmp_path: P
     (tmp_path / "text").write_text("no kernel")
     domain = run("spin")
     domain.until_armed()
+    before = len(domain.descriptors())
     assert "no bzImage" in new_kernel(domain, tmp_path / "text")["error"]
+    assert len(domain.descriptors()) == before
 
 
 def test_a_boot_that_fails_ends_it(run: Start, tmp_path: Path) -> None:
