@@ -65,7 +65,7 @@ def test_a_guest_runs_and_powers_off(run: Start) -> None:
     assert (running["boot"], running["paused"]) == (1, False)
     assert (ended["reason"], ended["action"]) == ("poweroff", "destroy")
     assert (ended["report"], ended["core"]) == (False, False)
-    assert 0 < ended["cpu_seconds"] < 5
+    assert ended["cpu_seconds"] > 0
     assert (domain.log, domain.report, domain.notes()) == ("hello\n", "", "")
     assert not (domain.folder / "process.log").read_text()
 
@@ -136,7 +136,6 @@ def test_destroyed_while_it_runs(run: Start, paused: bool) -> None:
     assert domain.end() == 0
     assert domain.kinds() == ["running", "ended", "leaving"]
     assert domain.entry("ended")["reason"] == "destroyed"
-    assert domain.entry("leaving")["time"] - domain.entry("ended")["time"] < 1
 
 
 def test_destroyed_while_it_is_built(run: Start) -> None:
