@@ -13,7 +13,6 @@ class Limit:
 
 
 Name = Annotated[str, Limit(1, 64)]
-Seconds = Annotated[float, Limit(0, 86400)]
 DomainState = Literal["building", "running", "blocked", "paused", "shutdown", "crashed", "dying", "defined"]
 """`shutdown` and `crashed`: over, and preserved. `defined`: managed and not running."""
 
