@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from xenion.dom0.console import FROM_NOW_ON, ConsoleHub, ConsoleReader
-from xenion.domain.loop import READ, WRITE, Loop
+from xenion.dom0.loop import READ, WRITE, Loop
 
 INPUT_CHUNK = 4096
 GREETING_BYTES = 4096

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xenion.domain.loop import READ, WRITE, Loop
+from xenion.dom0.loop import READ, WRITE, Loop
 
 PACKET_BYTES = 1 << 16
 DESCRIPTORS = 8

@@ -27,7 +27,7 @@ from xenion.dom0.xenstore.errors import StoreError
 from xenion.dom0.xenstore.paths import domain_path
 from xenion.dom0.xenstore.ring import XenstoreRing
 from xenion.dom0.xenstore.store import Store
-from xenion.domain.loop import READ, Loop, Timer
+from xenion.dom0.loop import READ, Loop, Timer
 from xenion.processor import Processor, ProcessorError
 from xenion.vmm.domain import Domain
 from xenion.vmm.events import EventChannels

@@ -22,7 +22,7 @@ from xenion.domain.control import ControlServer
 from xenion.domain.dumpcore import DumpError, dump_core
 from xenion.domain.dumps import Dumps
 from xenion.domain.journal import Journal
-from xenion.domain.loop import Loop
+from xenion.dom0.loop import Loop
 from xenion.domain.machine import Files, Identity, Machine, bootable, open_files
 from xenion.domain.order import Order
 from xenion.domain.report import write_report

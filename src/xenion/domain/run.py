@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from xenion.config.domain import DomainConfig
 from xenion.dom0.console import ConsoleHub
-from xenion.domain.loop import Loop
+from xenion.dom0.loop import Loop
 from xenion.domain.machine import Files, Identity, Machine
 from xenion.domain.report import write_report
 from xenion.processor import Processor

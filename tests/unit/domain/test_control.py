@@ -11,7 +11,7 @@ import pytest
 from tests.unit.domain.descriptors import open_descriptors
 from xenion.domain import control
 from xenion.domain.control import ControlServer, Refusal, Request
-from xenion.domain.loop import Loop
+from xenion.dom0.loop import Loop
 
 
 class Process:

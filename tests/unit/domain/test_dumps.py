@@ -13,7 +13,7 @@ from xenion.domain import dumps
 from xenion.domain.control import Refusal, Request
 from xenion.domain.dumpcore import DumpError
 from xenion.domain.dumps import Dumps
-from xenion.domain.loop import Loop
+from xenion.dom0.loop import Loop
 from xenion.domain.machine import Machine
 
 

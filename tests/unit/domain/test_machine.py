@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.domain.process_kit import configuration, kernel
 from xenion.dom0.console import ConsoleHub
-from xenion.domain.loop import Loop
+from xenion.dom0.loop import Loop
 from xenion.domain.machine import EMERGENCY_BYTES, PULLS, Files, Identity, Machine, open_files
 from xenion.processor.software import SoftwareProcessor
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from xenion.domain.loop import READ, WRITE, Loop
+from xenion.dom0.loop import READ, WRITE, Loop
 
 
 @pytest.fixture
