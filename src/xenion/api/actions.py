@@ -11,7 +11,8 @@ PREFIX = "/v1"
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """`{domain}` in a path is a name, an id or a UUID. `kind` is json, or the protocol of what streams.
+    """`{domain}` in a path is a name, an id or a UUID, `{vdev}` a disk's canonical name, `{device}` an
+    interface's number or MAC. `kind` is json, or the protocol of what streams.
 
     `result` Task: the answer is 202 and the task, which goes on.
     """
@@ -42,6 +43,14 @@ def _post(
     return Action(name, "POST", PREFIX + path, summary, result, body=body, logged=logged)
 
 
+def _put(name: str, path: str, summary: str, result: Any, body: Any) -> Action:
+    return Action(name, "PUT", PREFIX + path, summary, result, body=body, logged=True)
+
+
+def _delete(name: str, path: str, summary: str, result: Any, query: Any = None) -> Action:
+    return Action(name, "DELETE", PREFIX + path, summary, result, query=query, logged=True)
+
+
 ACTIONS = (
     _get("info", "/info", "The host, xend and the processor", t.Info),
     _get("list", "/domains", "All domains, Domain 0 first", t.Domains),
@@ -49,9 +58,7 @@ ACTIONS = (
     _get("domain", "/domains/{domain}", "One domain", t.Domain),
     _get("vcpus", "/domains/{domain}/vcpus", "A domain's virtual CPUs", t.Vcpus),
     _post("define", "/managed", "Define a managed domain, or define it anew", t.Domain, t.DefineRequest),
-    Action(
-        "delete", "DELETE", PREFIX + "/managed/{domain}", "Forget a managed domain", t.Nothing, logged=True
-    ),
+    _delete("delete", "/managed/{domain}", "Forget a managed domain", t.Nothing),
     _post("start", "/domains/{domain}/start", "Start a managed domain", t.Task, t.StartRequest),
     _post("destroy", "/domains/{domain}/destroy", "End a domain at once", t.Nothing),
     _post(
@@ -77,15 +84,64 @@ ACTIONS = (
         t.Task,
         t.DumpRequest,
     ),
-    Action(
+    _put(
         "configure",
-        "PUT",
-        PREFIX + "/domains/{domain}/config",
+        "/domains/{domain}/config",
         "Replace a domain's configuration; it holds from the next boot on",
         t.Domain,
-        body=t.ConfigRequest,
-        logged=True,
+        t.ConfigRequest,
     ),
+    _get("disks", "/domains/{domain}/disks", "A domain's virtual disks", t.Disks),
+    _post(
+        "attach_disk",
+        "/domains/{domain}/disks",
+        "Give a domain another disk",
+        t.DiskInfo,
+        t.AttachDiskRequest,
+    ),
+    _put(
+        "configure_disk",
+        "/domains/{domain}/disks/{vdev}",
+        "Change a disk's limits, what is in a CD-ROM drive, or make a disk larger",
+        t.DiskInfo,
+        t.ConfigureDiskRequest,
+    ),
+    _delete(
+        "detach_disk", "/domains/{domain}/disks/{vdev}", "Take a disk from a domain", t.Nothing, t.DetachQuery
+    ),
+    _get("interfaces", "/domains/{domain}/interfaces", "A domain's network interfaces", t.Interfaces),
+    _post(
+        "attach_interface",
+        "/domains/{domain}/interfaces",
+        "Give a domain another network interface",
+        t.InterfaceInfo,
+        t.AttachInterfaceRequest,
+    ),
+    _put(
+        "configure_interface",
+        "/domains/{domain}/interfaces/{device}",
+        "Change how much a guest may send",
+        t.InterfaceInfo,
+        t.ConfigureInterfaceRequest,
+    ),
+    _delete(
+        "detach_interface",
+        "/domains/{domain}/interfaces/{device}",
+        "Take a network interface from a domain",
+        t.Nothing,
+        t.DetachQuery,
+    ),
+    _post(
+        "capture",
+        "/domains/{domain}/interfaces/{device}/capture",
+        "Write what goes through an interface to a file, as pcap",
+        t.Capture,
+        t.CaptureRequest,
+    ),
+    _delete(
+        "stop_capture", "/domains/{domain}/interfaces/{device}/capture/{capture}", "End a capture", t.Captured
+    ),
+    _get("networks", "/networks", "The networks there are", t.Networks),
     _get(
         "console",
         "/domains/{domain}/console",
@@ -103,7 +159,7 @@ ACTIONS = (
     _post("clear_dmesg", "/dmesg/clear", "Empty the ring; the answer is what was in it", t.Text),
     _get("tasks", "/tasks", "Tasks that run or have lately ended", t.Tasks),
     _get("task", "/tasks/{task}", "One task", t.Task, t.TaskQuery),
-    Action("cancel", "DELETE", PREFIX + "/tasks/{task}", "Cancel a task", t.Task, logged=True),
+    _delete("cancel", "/tasks/{task}", "Cancel a task", t.Task),
 )
 
 BY_NAME = {action.name: action for action in ACTIONS}

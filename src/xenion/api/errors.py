@@ -8,6 +8,7 @@ STATUSES = {
     "not-found": 404,
     "no-such-domain": 404,
     "no-such-task": 404,
+    "no-such-device": 404,
     "method-not-allowed": 405,
     "timeout": 408,
     "already-exists": 409,

@@ -33,6 +33,20 @@ class Folders:
         return self.run / "domains"
 
     @property
+    def xenstored(self) -> Path:
+        """xenstored's own folder: its sockets, lock and log."""
+        return self.run / "xenstored"
+
+    @property
+    def xenstore_socket(self) -> Path:
+        """Where clients of the store connect (XENSTORED_PATH)."""
+        return self.xenstored / "xenstored.sock"
+
+    def helpers(self, uuid: str) -> Path:
+        """Sockets of the programs that work for a running domain."""
+        return self.run / "helpers" / uuid
+
+    @property
     def managed(self) -> Path:
         """A file for each managed domain, by its UUID."""
         return self.state / "managed"

@@ -16,6 +16,9 @@ PARAMETERS = {
     "domain": "a domain's name, id or UUID",
     "task": "a task's id",
     "uuid": "the UUID of a domain, which may be over",
+    "vdev": "a disk's canonical name, such as xvda",
+    "device": "a network interface's number or MAC address",
+    "capture": "a capture's id",
 }
 
 HEAD = """\
@@ -96,6 +99,19 @@ number of the byte that comes next (the first byte that the guest ever wrote is 
 with 1000 when the console has closed or the client was too slow, and with 4000 plus the HTTP status when it is
 refused: 4404, no such domain. On xend's own host the socket that a domain's `console` names gives the same
 without a WebSocket ([xend.md](xend.md#the-console-protocol)).
+
+## Disks and interfaces
+
+Devices are attached to domains that run, and detached from them; their configuration, and a managed domain's
+definition, follows. Limits and what is in a CD-ROM drive change at once. A guest must let go of a device that is
+detached: with `force` that is not waited for.
+
+```sh
+curl --unix-socket $S http://xend/v1/domains/web/disks --json '{"disk": {"target": "/srv/b.img", "vdev": "xvdb"}}'
+curl --unix-socket $S -X DELETE "http://xend/v1/domains/web/disks/xvdb?force=true"
+```
+
+A capture goes to a file on xend's host until it is stopped, the interface is gone, or nobody reads the FIFO any more.
 """
 
 ERRORS = """\

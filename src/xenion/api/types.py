@@ -17,6 +17,20 @@ DomainState = Literal["building", "running", "blocked", "paused", "shutdown", "c
 """`shutdown` and `crashed`: over, and preserved. `defined`: managed and not running."""
 
 
+class Traffic(TypedDict):
+    """What went through a domain's disks and interfaces since its present boot, all together."""
+
+    vbds: int
+    vbd_rd: int
+    """Requests to read."""
+    vbd_wr: int
+    """Requests to write."""
+    nets: int
+    net_tx_bytes: int
+    """Sent by the guest."""
+    net_rx_bytes: int
+
+
 class Domain(TypedDict):
     """A domain as it is now; Domain 0 is the host."""
 
@@ -45,6 +59,8 @@ class Domain(TypedDict):
     """The path of its console's socket; empty while it does not run."""
     config: dict[str, Any]
     """As `DomainConfig.to_mapping` writes it; empty for Domain 0."""
+    traffic: NotRequired[Traffic]
+    """Left out where it is not known."""
 
 
 class Domains(TypedDict):
@@ -64,6 +80,111 @@ class Vcpu(TypedDict):
 
 class Vcpus(TypedDict):
     vcpus: list[Vcpu]
+
+
+XenbusState = Literal["unknown", "initialising", "initwait", "initialised", "connected", "closing", "closed"]
+"""The back end's, as xenbus names it: `connected` once the guest uses the device."""
+
+
+class DiskInfo(TypedDict):
+    """A virtual disk of a domain. Counts are since the domain's present boot."""
+
+    vdev: str
+    devid: int
+    target: str
+    """A path or an NBD URL; empty: a CD-ROM drive with nothing in it."""
+    format: Literal["raw", "qcow2", "nbd"]
+    mode: Literal["r", "w"]
+    cdrom: bool
+    overlay: bool
+    state: XenbusState
+    size_bytes: int
+    sector_bytes: int
+    limit_bytes: int
+    """Most bytes a second; 0: no limit."""
+    limit_requests: int
+    """Most requests a second; 0: no limit."""
+    rd_req: int
+    wr_req: int
+    rd_bytes: int
+    wr_bytes: int
+    errors: int
+    """Requests that ended in an I/O error."""
+
+
+class Disks(TypedDict):
+    name: str
+    domid: int | None
+    disks: list[DiskInfo]
+
+
+class ForwardInfo(TypedDict):
+    """A port of the host's that leads to one of the guest's."""
+
+    protocol: Literal["tcp", "udp"]
+    host_address: str
+    host_port: int
+    guest_port: int
+
+
+class InterfaceInfo(TypedDict):
+    """A virtual network interface of a domain. Counts are since the domain's present boot, as the guest has them."""
+
+    devid: int
+    mac: str
+    attachment: Literal["user", "isolated", "bridge", "network"]
+    network: str
+    """The name of the bridge, network or isolated switch; empty for the user network."""
+    addresses: list[str]
+    """What the guest may use as its own; empty: any."""
+    rate_bytes: int
+    """Most bytes a second that the guest may send; 0: no limit."""
+    name: str
+    """Of the host's device; empty where there is none."""
+    state: XenbusState
+    forwards: list[ForwardInfo]
+    rx_bytes: int
+    rx_packets: int
+    rx_drops: int
+    tx_bytes: int
+    tx_packets: int
+    tx_drops: int
+    description: str
+    """What carries it, in words."""
+
+
+class Interfaces(TypedDict):
+    name: str
+    domid: int | None
+    interfaces: list[InterfaceInfo]
+
+
+class Capture(TypedDict):
+    capture: str
+    """Its id, for `stop_capture`."""
+
+
+class Captured(TypedDict):
+    packets: int
+    """Written."""
+    dropped: int
+    """Lost because the file took them too slowly."""
+
+
+class NetworkInfo(TypedDict):
+    """A network that domains are attached to by name."""
+
+    name: str
+    kind: Literal["user", "isolated", "bridge", "routed", "nat"]
+    bridge: str
+    """The host's device; empty where there is none."""
+    address: str
+    """The host's own in it, with its prefix length; empty where it has none."""
+    domains: list[str]
+
+
+class Networks(TypedDict):
+    networks: list[NetworkInfo]
 
 
 class Info(TypedDict):
@@ -210,6 +331,51 @@ class DumpRequest(TypedDict):
 
 class ConfigRequest(TypedDict):
     config: dict[str, Any]
+
+
+class AttachDiskRequest(TypedDict):
+    disk: dict[str, Any]
+    """As `Disk.to_mapping` writes it; see docs/config.md."""
+
+
+Amount = Annotated[int, Limit(0, 1 << 53)]
+
+
+class ConfigureDiskRequest(TypedDict):
+    """What is left out stays."""
+
+    limit_bytes: NotRequired[Amount]
+    """Most bytes a second; 0: no limit."""
+    limit_requests: NotRequired[Amount]
+    """Most requests a second; 0: no limit."""
+    target: NotRequired[Annotated[str, Limit(0, 4095)]]
+    """Of a CD-ROM drive: the image that is put into it, an absolute path or an NBD URL; empty: it comes out."""
+    resize_bytes: NotRequired[Amount]
+    """The new size, which is larger; a file grows to it."""
+
+
+class AttachInterfaceRequest(TypedDict):
+    vif: dict[str, Any]
+    """As `Vif.to_mapping` writes it; see docs/config.md."""
+
+
+class ConfigureInterfaceRequest(TypedDict):
+    """What is left out stays."""
+
+    rate_bytes: NotRequired[Amount]
+    """Most bytes a second that the guest may send; 0: no limit."""
+
+
+class CaptureRequest(TypedDict):
+    path: Annotated[str, Limit(1, 4095)]
+    """Absolute: of a new file, or of a FIFO that is open for reading."""
+    snaplen: NotRequired[Annotated[int, Limit(1, 262144)]]
+    """Bytes of a frame that are kept at most; all of it if left out."""
+
+
+class DetachQuery(TypedDict):
+    force: NotRequired[bool]
+    """Do not wait for the guest to let go of it."""
 
 
 class EventsQuery(TypedDict):

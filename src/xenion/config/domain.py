@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from xenion.config.checks import (
+    check_path,
+    check_text,
+    choice,
+    items,
+    members,
+    number,
+    path_or_none,
+    plain_fields,
+    text,
+    texts,
+)
+from xenion.config.cloud_init import CloudInit
+from xenion.config.devices import check_disks, check_vifs
+from xenion.config.disk import Disk
 from xenion.config.errors import ConfigError, shown
+from xenion.config.vif import Vif
 
 __all__ = ["Action", "ConfigError", "DomainConfig", "Processor", "XendStart", "XendStop"]
 
@@ -16,7 +31,6 @@ NAME_CHARACTERS = 64
 MEMORY_MIB_MAX = 1 << 20
 # Xen copies the command line into start_info.cmd_line, MAX_GUEST_CMDLINE (public/xen.h) bytes with its zero.
 CMDLINE_BYTES = 1023
-PATH_BYTES = 4095
 JSON_CHARACTERS = 1 << 20
 SCROLLBACK_KIB_MIN = 16
 SCROLLBACK_KIB_MAX = 1 << 14
@@ -68,9 +82,9 @@ class DomainConfig:
 
     Paths are absolute and are not looked up here. `uuid` is in lower case, or "" for one that is made when the
     domain is created. `cmdline` is the whole kernel command line. `console_scrollback_kib` is how much output
-    is kept for those who attach later. `cpus` is the text of a pinning that is carried, not acted on. `notes`
-    tell the user what was accepted without effect; they are no part of what the domain is, so configurations
-    that differ only in them are equal.
+    is kept for those who attach later. `cpus` is the text of a pinning that is carried, not acted on. `vifs` are
+    numbered in their order, from 0. `notes` tell the user what was accepted without effect; they are no part of
+    what the domain is, so configurations that differ only in them are equal.
     """
 
     name: str
@@ -89,16 +103,19 @@ class DomainConfig:
     on_xend_stop: XendStop = XendStop.IGNORE
     console_scrollback_kib: int = 256
     cpus: str = ""
+    disks: tuple[Disk, ...] = ()
+    vifs: tuple[Vif, ...] = ()
+    cloud_init: CloudInit | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Check every value; types are the business of mypy and, for JSON, of `from_mapping`."""
         check_name(self.name)
         _check_uuid(self.uuid)
-        _check_path("kernel", self.kernel)
+        check_path("kernel", self.kernel)
         if self.ramdisk is not None:
-            _check_path("ramdisk", self.ramdisk)
-        _check_text("cmdline", self.cmdline, CMDLINE_BYTES)
+            check_path("ramdisk", self.ramdisk)
+        check_text("cmdline", self.cmdline, CMDLINE_BYTES)
         _check_memory(self.memory_mib)
         _check_vcpus(self.vcpus)
         _check_scrollback(self.console_scrollback_kib)
@@ -106,42 +123,42 @@ class DomainConfig:
             raise ConfigError(
                 f'cpus must be a list of CPUs such as "0-3,^1", not {shown(self.cpus)}', key="cpus"
             )
+        check_disks(self.disks)
+        check_vifs(self.vifs)
 
     def to_mapping(self) -> dict[str, object]:
         """The configuration as plain JSON values, every field in it."""
-        return {member.name: _plain(getattr(self, member.name)) for member in fields(self)}
+        return plain_fields(self)
 
     @classmethod
     def from_mapping(cls, values: object) -> DomainConfig:
         """The configuration from plain JSON values; raises `ConfigError` for anything unknown or mistyped."""
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"a configuration must be a JSON object, not {shown(values)}")
-        known = {member.name: member.default for member in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"{shown(key)} is not a key of a configuration: remove it", key=str(key))
-        full = {key: values.get(key, _plain(default)) for key, default in known.items()}
-        for key, value in full.items():
-            if value is MISSING:
-                raise ConfigError(f"{key} is missing from the configuration: give it", key=key)
+        full = members(cls, "a configuration", values)
         return cls(
-            name=_text("name", full["name"]),
-            uuid=_text("uuid", full["uuid"]).lower(),
-            kernel=_path("kernel", full["kernel"]),
-            ramdisk=None if full["ramdisk"] is None else _path("ramdisk", full["ramdisk"]),
-            cmdline=_text("cmdline", full["cmdline"]),
-            memory_mib=_number("memory_mib", full["memory_mib"]),
-            vcpus=_number("vcpus", full["vcpus"]),
-            processor=Processor(_choice("processor", full["processor"], Processor)),
-            on_poweroff=Action(_choice("on_poweroff", full["on_poweroff"], Action)),
-            on_reboot=Action(_choice("on_reboot", full["on_reboot"], Action)),
-            on_crash=Action(_choice("on_crash", full["on_crash"], Action)),
-            on_watchdog=Action(_choice("on_watchdog", full["on_watchdog"], Action)),
-            on_xend_start=XendStart(_choice("on_xend_start", full["on_xend_start"], XendStart)),
-            on_xend_stop=XendStop(_choice("on_xend_stop", full["on_xend_stop"], XendStop)),
-            console_scrollback_kib=_number("console_scrollback_kib", full["console_scrollback_kib"]),
-            cpus=_text("cpus", full["cpus"]),
-            notes=_notes("notes", full["notes"]),
+            name=text("name", full["name"]),
+            uuid=text("uuid", full["uuid"]).lower(),
+            kernel=Path(text("kernel", full["kernel"])),
+            ramdisk=path_or_none("ramdisk", full["ramdisk"]),
+            cmdline=text("cmdline", full["cmdline"]),
+            memory_mib=number("memory_mib", full["memory_mib"]),
+            vcpus=number("vcpus", full["vcpus"]),
+            processor=Processor(choice("processor", full["processor"], Processor)),
+            on_poweroff=Action(choice("on_poweroff", full["on_poweroff"], Action)),
+            on_reboot=Action(choice("on_reboot", full["on_reboot"], Action)),
+            on_crash=Action(choice("on_crash", full["on_crash"], Action)),
+            on_watchdog=Action(choice("on_watchdog", full["on_watchdog"], Action)),
+            on_xend_start=XendStart(choice("on_xend_start", full["on_xend_start"], XendStart)),
+            on_xend_stop=XendStop(choice("on_xend_stop", full["on_xend_stop"], XendStop)),
+            console_scrollback_kib=number("console_scrollback_kib", full["console_scrollback_kib"]),
+            cpus=text("cpus", full["cpus"]),
+            disks=tuple(
+                Disk.from_mapping(one, f"disk {n}") for n, one in enumerate(items("disks", full["disks"]))
+            ),
+            vifs=tuple(
+                Vif.from_mapping(one, f"vif {n}") for n, one in enumerate(items("vifs", full["vifs"]))
+            ),
+            cloud_init=None if full["cloud_init"] is None else CloudInit.from_mapping(full["cloud_init"]),
+            notes=texts("notes", full["notes"]),
         )
 
     def to_json(self) -> str:
@@ -193,23 +210,6 @@ def _check_uuid(uuid: str) -> None:
         raise ConfigError("uuid must not be all zeros: that is the host's own", key="uuid")
 
 
-def _check_text(key: str, value: str, most_bytes: int) -> None:
-    try:
-        length = len(value.encode())
-    except UnicodeEncodeError:
-        raise ConfigError(f"{key} holds a character that UTF-8 cannot carry: remove it", key=key) from None
-    if "\0" in value:
-        raise ConfigError(f"{key} holds a zero character: remove it", key=key)
-    if length > most_bytes:
-        raise ConfigError(f"{key} must be at most {most_bytes} bytes, not {length}: shorten it", key=key)
-
-
-def _check_path(key: str, path: Path) -> None:
-    _check_text(key, str(path), PATH_BYTES)
-    if not path.is_absolute():
-        raise ConfigError(f"{key} must be an absolute path, not {shown(str(path))}", key=key)
-
-
 def _check_memory(memory_mib: int) -> None:
     if not 1 <= memory_mib <= MEMORY_MIB_MAX:
         raise ConfigError(
@@ -230,46 +230,8 @@ def _check_scrollback(kib: int) -> None:
         raise ConfigError(f"console_scrollback must be {limits}, not {shown(kib)}", key="console_scrollback")
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ConfigError("a configuration's JSON gives one key twice: keep one")
     return values
-
-
-def _text(key: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"{key} must be text, not {shown(value)}", key=key)
-    return value
-
-
-def _number(key: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"{key} must be a whole number, not {shown(value)}", key=key)
-    return value
-
-
-def _path(key: str, value: object) -> Path:
-    return Path(_text(key, value))
-
-
-def _choice(key: str, value: object, choices: type[StrEnum]) -> str:
-    """`value` if it names one of `choices`; raises `ConfigError` with the names there are."""
-    names = [choice.value for choice in choices]
-    if not isinstance(value, str) or value not in names:
-        raise ConfigError(f"{key} must be one of {', '.join(names)}, not {shown(value)}", key=key)
-    return value
-
-
-def _notes(key: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ConfigError(f"{key} must be a list of texts, not {shown(value)}", key=key)
-    return tuple(_text(key, note) for note in value)

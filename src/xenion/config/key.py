@@ -37,3 +37,10 @@ class Key:
     def note(self) -> str:
         """What the user is told about a value that has no effect."""
         return f"{self.name}: not supported yet" + (f": {self.reason}" if self.reason else "")
+
+
+def acted(
+    name: str, kind: Kind, default: Value, example: str, doc: str, choices: tuple[str, ...] = ()
+) -> Key:
+    """A key that is acted on; `example` is a value as one writes it in a file."""
+    return Key(name, kind, Status.ACTED, doc, default, f"{name} = {example}", choices)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from xenion.config.device_keys import device_keys
 from xenion.config.domain import Action, Processor, XendStart, XendStop
-from xenion.config.key import Key, Status
+from xenion.config.key import Key, Status, acted
 from xenion.config.unsupported import unsupported_keys
-from xenion.config.values import Kind, Value
+from xenion.config.values import Kind
 
 _GUESTS = ("pv", "generic", "linux")
 _RESTARTS = ("onreboot", "always", "never")
@@ -23,51 +24,45 @@ _XEND_STARTS = tuple(start.value for start in XendStart)
 _XEND_STOPS = tuple(stop.value for stop in XendStop)
 
 
-def _acted(
-    name: str, kind: Kind, default: Value, example: str, doc: str, choices: tuple[str, ...] = ()
-) -> Key:
-    return Key(name, kind, Status.ACTED, doc, default, f"{name} = {example}", choices)
-
-
 _ACTED = (
-    _acted(
+    acted(
         "name",
         Kind.TEXT,
         None,
         '"web"',
         "At most 64 letters, digits and `_ . : + -`, not digits alone; else the file's name less its suffix.",
     ),
-    _acted(
+    acted(
         "uuid",
         Kind.TEXT,
         None,
         '"6ba7b810-9dad-41d1-80b4-00c04fd430c8"',
         "The domain's UUID in its usual form; else one is made when the domain is created.",
     ),
-    _acted("kernel", Kind.PATH, None, '"/boot/vmlinuz"', "The kernel that is booted. Required."),
-    _acted("ramdisk", Kind.PATH, None, '"/boot/initrd.img"', "The initial ramdisk."),
-    _acted(
+    acted("kernel", Kind.PATH, None, '"/boot/vmlinuz"', "The kernel that is booted. Required."),
+    acted("ramdisk", Kind.PATH, None, '"/boot/initrd.img"', "The initial ramdisk."),
+    acted(
         "cmdline",
         Kind.TEXT,
         None,
         '"root=/dev/xvda1 ro"',
         "The whole kernel command line (xl); the next ten keys are ignored.",
     ),
-    _acted("root", Kind.TEXT, None, '"/dev/xvda1 ro"', "Puts `root=VALUE` first on the kernel command line."),
-    _acted("extra", Kind.TEXT, None, '"quiet"', "Puts its text last on the kernel command line."),
-    _acted(
+    acted("root", Kind.TEXT, None, '"/dev/xvda1 ro"', "Puts `root=VALUE` first on the kernel command line."),
+    acted("extra", Kind.TEXT, None, '"quiet"', "Puts its text last on the kernel command line."),
+    acted(
         "ip",
         Kind.TEXT,
         None,
         '"192.0.2.10"',
         "Puts `ip=VALUE` on the kernel command line; with one of the next six, all seven fields.",
     ),
-    _acted("nfs_server", Kind.TEXT, None, '"192.0.2.1"', "Server field of `ip=`, and of `nfsroot=`."),
-    _acted("gateway", Kind.TEXT, None, '"192.0.2.1"', "Gateway field of `ip=`."),
-    _acted("netmask", Kind.TEXT, None, '"255.255.255.0"', "Netmask field of `ip=`."),
-    _acted("hostname", Kind.TEXT, None, '"web"', "Host name field of `ip=`."),
-    _acted("interface", Kind.TEXT, "eth0", '"eth1"', "Device field of `ip=`."),
-    _acted(
+    acted("nfs_server", Kind.TEXT, None, '"192.0.2.1"', "Server field of `ip=`, and of `nfsroot=`."),
+    acted("gateway", Kind.TEXT, None, '"192.0.2.1"', "Gateway field of `ip=`."),
+    acted("netmask", Kind.TEXT, None, '"255.255.255.0"', "Netmask field of `ip=`."),
+    acted("hostname", Kind.TEXT, None, '"web"', "Host name field of `ip=`."),
+    acted("interface", Kind.TEXT, "eth0", '"eth1"', "Device field of `ip=`."),
+    acted(
         "dhcp",
         Kind.TEXT,
         "off",
@@ -75,16 +70,16 @@ _ACTED = (
         "Last field of `ip=`; other than off, it asks for `ip=` by itself.",
         _AUTOCONFIGURATION,
     ),
-    _acted(
+    acted(
         "nfs_root",
         Kind.TEXT,
         None,
         '"/srv/guest"',
         "Puts `nfsroot=SERVER:VALUE` on the kernel command line; needs `nfs_server`.",
     ),
-    _acted("memory", Kind.NUMBER, 128, "256", "Memory in MiB."),
-    _acted("vcpus", Kind.NUMBER, 1, "1", "Number of virtual CPUs: 1 for now."),
-    _acted(
+    acted("memory", Kind.NUMBER, 128, "256", "Memory in MiB."),
+    acted("vcpus", Kind.NUMBER, 1, "1", "Number of virtual CPUs: 1 for now."),
+    acted(
         "processor",
         Kind.TEXT,
         "auto",
@@ -92,7 +87,7 @@ _ACTED = (
         "What runs the guest's instructions (Xenion's own key).",
         _PROCESSORS,
     ),
-    _acted(
+    acted(
         "on_poweroff",
         Kind.TEXT,
         "destroy",
@@ -100,7 +95,7 @@ _ACTED = (
         "What becomes of the domain when it powers off.",
         _ACTIONS,
     ),
-    _acted(
+    acted(
         "on_reboot",
         Kind.TEXT,
         "restart",
@@ -108,7 +103,7 @@ _ACTED = (
         "What becomes of the domain when it reboots.",
         _ACTIONS,
     ),
-    _acted(
+    acted(
         "on_crash",
         Kind.TEXT,
         "destroy",
@@ -116,7 +111,7 @@ _ACTED = (
         "What becomes of the domain when it crashes.",
         _ACTIONS,
     ),
-    _acted(
+    acted(
         "on_watchdog",
         Kind.TEXT,
         "destroy",
@@ -124,7 +119,7 @@ _ACTED = (
         "What becomes of the domain when its watchdog ends it (xl).",
         _ACTIONS,
     ),
-    _acted(
+    acted(
         "restart",
         Kind.TEXT,
         None,
@@ -132,7 +127,7 @@ _ACTED = (
         "What the domain is restarted after, where no `on_...` says it (xm): reboots, every end, or none.",
         _RESTARTS,
     ),
-    _acted(
+    acted(
         "on_xend_start",
         Kind.TEXT,
         "ignore",
@@ -140,7 +135,7 @@ _ACTED = (
         "Of a managed domain: what xend does when it starts for the first time after the host did.",
         _XEND_STARTS,
     ),
-    _acted(
+    acted(
         "on_xend_stop",
         Kind.TEXT,
         "ignore",
@@ -148,16 +143,16 @@ _ACTED = (
         "Of a managed domain: what becomes of it when xend is stopped.",
         _XEND_STOPS,
     ),
-    _acted(
+    acted(
         "console_scrollback",
         Kind.NUMBER,
         256,
         "1024",
         "Console output that is kept for those who attach later, in KiB: 16 to 16384 (Xenion's own key).",
     ),
-    _acted("type", Kind.TEXT, "pv", '"pv"', "Kind of guest (xl).", _GUESTS),
-    _acted("builder", Kind.TEXT, "linux", '"generic"', "Kind of guest (xm).", _GUESTS),
-    _acted("pvh", Kind.FLAG, None, "0", "Kind of guest (old xl): 0, as only paravirtualised guests run."),
+    acted("type", Kind.TEXT, "pv", '"pv"', "Kind of guest (xl).", _GUESTS),
+    acted("builder", Kind.TEXT, "linux", '"generic"', "Kind of guest (xm).", _GUESTS),
+    acted("pvh", Kind.FLAG, None, "0", "Kind of guest (old xl): 0, as only paravirtualised guests run."),
 )
 
 _LIMITED = (
@@ -199,6 +194,7 @@ _LIMITED = (
 
 def _all_keys() -> Iterator[Key]:
     yield from _ACTED
+    yield from device_keys()
     yield from _LIMITED
     yield from unsupported_keys()
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from xenion.config.cloud_init import CloudInit
+from xenion.config.devices import VIFS_MAX
+from xenion.config.diskspec import read_disk
 from xenion.config.domain import Action, DomainConfig, Processor, XendStart, XendStop, check_name
 from xenion.config.errors import ConfigError, shown
 from xenion.config.key import Key, Status
 from xenion.config.keys import KEYS
 from xenion.config.values import Given, Value
+from xenion.config.vif import Vif
+from xenion.config.vifspec import read_vif
 
 # The fields of the kernel's ip= parameter in its order (Documentation/admin-guide/nfs/nfsroot.rst in Linux).
 _IP_FIELDS = ("ip", "nfs_server", "gateway", "netmask", "hostname", "interface", "dhcp")
@@ -30,6 +35,8 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
     memory_mib = _number(given, "memory")
     _check_most(given, "maxvcpus", "vcpus", vcpus)
     _check_most(given, "maxmem", "memory", memory_mib)
+    disks = [read_disk(spec) for spec in given.items("disk")]
+    vifs = _vifs(given)
     return DomainConfig(
         name=_name(given, fallback_name),
         uuid=given.text("uuid").lower(),
@@ -47,7 +54,13 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
         on_xend_stop=XendStop(_text(given, "on_xend_stop")),
         console_scrollback_kib=_number(given, "console_scrollback"),
         cpus=_cpus(given, vcpus),
-        notes=_notes(given, {"maxvcpus": vcpus, "maxmem": memory_mib}),
+        disks=tuple(disk for disk, _ in disks),
+        vifs=tuple(vif for vif, _ in vifs),
+        cloud_init=_cloud_init(given),
+        notes=(
+            *(note for _, notes in (*disks, *vifs) for note in notes),
+            *_notes(given, {"maxvcpus": vcpus, "maxmem": memory_mib}),
+        ),
     )
 
 
@@ -156,6 +169,26 @@ def _cpus(given: Given, vcpus: int) -> str:
         cpus = cpus[0] if cpus else ""
     cpu = given.number("cpu", -1)
     return cpus or (str(cpu) if cpu >= 0 else "")
+
+
+def _vifs(given: Given) -> list[tuple[Vif, tuple[str, ...]]]:
+    specs = given.items("vif")
+    missing = _number(given, "nics") - len(specs)
+    if missing > VIFS_MAX:
+        raise ConfigError(f"nics must be at most {VIFS_MAX}", key="nics")
+    return [read_vif(spec, place=place) for place, spec in enumerate((*specs, *[""] * missing))]
+
+
+def _cloud_init(given: Given) -> CloudInit | None:
+    """None if nothing is to be found."""
+    found = CloudInit(
+        user_data=given.path("cloud_user_data"),
+        meta_data=given.path("cloud_meta_data"),
+        network_config=given.path("cloud_network_config"),
+        hostname=given.text("cloud_hostname"),
+        ssh_keys=given.items("cloud_ssh_keys"),
+    )
+    return None if found == CloudInit() else found
 
 
 def _notes(given: Given, amounts: Mapping[str, int]) -> tuple[str, ...]:

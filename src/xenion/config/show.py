@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from xenion.config.cloud_init import CloudInit
+from xenion.config.diskspec import write_disk
 from xenion.config.domain import DomainConfig
 from xenion.config.keys import KEYS
+from xenion.config.vifspec import write_vif
+
+_Values = dict[str, str | int | tuple[str, ...] | None]
 
 
 def show(config: DomainConfig) -> str:
@@ -18,7 +23,7 @@ def show(config: DomainConfig) -> str:
     return "\n".join(lines + [f"# {_escaped(note)}" for note in config.notes]) + "\n"
 
 
-def _usual(config: DomainConfig) -> dict[str, str | int | None]:
+def _usual(config: DomainConfig) -> _Values:
     return {
         "name": config.name,
         "kernel": str(config.kernel),
@@ -33,21 +38,34 @@ def _usual(config: DomainConfig) -> dict[str, str | int | None]:
     }
 
 
-def _unusual(config: DomainConfig) -> dict[str, str | int | None]:
-    values: dict[str, str | int] = {
+def _unusual(config: DomainConfig) -> _Values:
+    values: _Values = {
         "on_watchdog": config.on_watchdog.value,
         "on_xend_start": config.on_xend_start.value,
         "on_xend_stop": config.on_xend_stop.value,
         "console_scrollback": config.console_scrollback_kib,
         "uuid": config.uuid,
         "cpus": config.cpus,
+        "disk": tuple(map(write_disk, config.disks)),
+        "vif": tuple(map(write_vif, config.vifs)),
+        **_cloud_init(config.cloud_init),
     }
-    return {key: None if value in (KEYS[key].default, "") else value for key, value in values.items()}
+    return {key: None if value in (KEYS[key].default, "", ()) else value for key, value in values.items()}
 
 
-def _literal(value: str | int) -> str:
+def _cloud_init(cloud: CloudInit | None) -> _Values:
+    if cloud is None:
+        return {}
+    values = {f"cloud_{name}": getattr(cloud, name) for name in ("user_data", "meta_data", "network_config")}
+    paths = {key: None if path is None else str(path) for key, path in values.items()}
+    return {**paths, "cloud_hostname": cloud.hostname, "cloud_ssh_keys": cloud.ssh_keys}
+
+
+def _literal(value: str | int | tuple[str, ...]) -> str:
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_literal, value))}]"
     quoted = _escaped(value).replace('"', r"\"")
     return f'"{quoted}"'
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from xenion.config.key import Key, Status
 from xenion.config.values import Kind, Value
 
-_DISK = "the guest gets no virtual disk"
-_NETWORK = "the guest gets no network interface"
+_DISK = "use disk"
+_NETWORK = "use vif"
 _DISPLAY = "there is no virtual display"
 _DEVICE = "the guest gets no such device"
 _HOST_DEVICE = "the guest gets no device of the host"
@@ -72,11 +72,9 @@ _GROUPS: tuple[tuple[str, str, Kind, str, tuple[Value, ...]], ...] = (
     ("Limits of the domain in the store.", "", Kind.ITEMS, "xenstore_quota", ()),
     ("Features of the store that the domain sees.", "", Kind.NUMBER, "xenstore_feature_mask", ()),
     ("A TCP port for the console (xm).", "use xm console", Kind.NUMBER, "console", ()),
-    ("Virtual disks.", _DISK, Kind.ITEMS, "disk", ()),
     ("Images of floppies and a CD-ROM (xm).", _DISK, Kind.TEXT, "fda fdb cdrom", ()),
-    ("Virtual network interfaces.", _NETWORK, Kind.ITEMS, "vif vif2", ()),
-    ("Number of virtual network interfaces (xm).", _NETWORK, Kind.NUMBER, "nics", (-1,)),
-    ("Addresses of the virtual network interfaces (xm).", _NETWORK, Kind.ITEMS, "ipaddr", ()),
+    ("Virtual network interfaces.", _NETWORK, Kind.ITEMS, "vif2", ()),
+    ("Addresses of the virtual network interfaces (xm).", "use ip= in vif", Kind.ITEMS, "ipaddr", ()),
     (_SCREEN, _DISPLAY, Kind.ITEMS, "vfb", ()),
     (_SCREEN, _DISPLAY, Kind.FLAG, "vnc sdl vncunused vncconsole vncviewer opengl", ()),
     (_SCREEN, _DISPLAY, Kind.TEXT, "vnclisten vncpasswd display xauthority keymap", ()),

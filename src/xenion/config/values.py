@@ -146,6 +146,10 @@ class Given:
         """The value as a key of `kind` expects it, or None."""
         return converted(key, kind, self._values[key]) if key in self else None
 
+    def items(self, key: str) -> tuple[str, ...]:
+        """The key's texts, or none."""
+        return items(key, self._values[key]) if key in self else ()
+
     def item_or_items(self, key: str) -> str | tuple[str, ...]:
         """The key's text or texts, or no text."""
         return item_or_items(key, self._values[key]) if key in self else ""

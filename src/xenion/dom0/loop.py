@@ -3,14 +3,29 @@
 import heapq
 import itertools
 import os
+import select
 import selectors
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 LOOK_SECONDS = 0.5
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_EPOLL_MASKS = {READ: select.EPOLLIN, WRITE: select.EPOLLOUT, READ | WRITE: select.EPOLLIN | select.EPOLLOUT}
+_READY = {select.EPOLLIN: READ, select.EPOLLOUT: WRITE}
+"""Anything else, an error or a hang-up among it, is for whoever waits for anything."""
+
+
+class _Watched:
+    """A descriptor and who is called for it. A new one for each change: what is ready is known by identity."""
+
+    __slots__ = ("action", "mask")
+
+    def __init__(self, mask: int, action: Callable[[int], None]) -> None:
+        self.mask = mask
+        self.action = action
 
 
 class Timer:
@@ -27,10 +42,12 @@ class Loop:
     """Only `call` and `stop` are for other threads; every action runs on the thread that is in `run`."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
+        self._watched: dict[int, _Watched] = {}
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._selector.register(self._wake_fd, READ, self._on_wake)
+        self.watch(self._wake_fd, READ, self._on_wake)
         self._calls: deque[Callable[[], None]] = deque()
+        self._soon: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._stopped = False
@@ -38,14 +55,25 @@ class Loop:
 
     def watch(self, fd: int, mask: int, action: Callable[[int], None]) -> None:
         """`action(mask)` when `fd` is ready for what `mask` says; 0 stops watching it. Again for another mask."""
-        known = fd in self._selector.get_map()
+        known = self._watched.get(fd)
         if not mask:
-            if known:
-                self._selector.unregister(fd)
-        elif known:
-            self._selector.modify(fd, mask, action)
-        else:
-            self._selector.register(fd, mask, action)
+            if known is not None:
+                del self._watched[fd]
+                with suppress(OSError):  # closed already
+                    self._epoll.unregister(fd)
+            return
+        if known is None:
+            self._epoll.register(fd, _EPOLL_MASKS[mask])
+        elif known.mask != mask:
+            self._epoll.modify(fd, _EPOLL_MASKS[mask])
+        self._watched[fd] = _Watched(mask, action)
+
+    def soon(self, action: Callable[[], None]) -> None:
+        """This thread only: `action` runs at the end of this turn; one that another such action asks for, of the next.
+
+        A turn that has something to do at its end does not wait.
+        """
+        self._soon.append(action)
 
     def later(self, seconds: float, action: Callable[[], None]) -> Timer:
         timer = Timer(action)
@@ -101,13 +129,19 @@ class Loop:
 
     def turn(self, timeout: float | None) -> None:
         """Waits once, then does what is due."""
-        for key, mask in self._selector.select(timeout):
-            if self._selector.get_map().get(key.fd) == key:  # not taken back by an action of this turn
-                key.data(mask)
+        watched = self._watched
+        events = self._epoll.poll(0 if self._soon else timeout)
+        for fd, event, entry in [(fd, event, watched.get(fd)) for fd, event in events]:
+            if entry is not None and watched.get(fd) is entry:  # not taken back by an action of this turn
+                entry.action(_READY.get(event, READ | WRITE) & entry.mask)
         while self._timers and self._timers[0][0] <= time.monotonic():
             timer = heapq.heappop(self._timers)[2]
             if timer.action is not None:
                 timer.action()
+        if self._soon:
+            due, self._soon = self._soon, []
+            for action in due:
+                action()
 
     def _time_left(self) -> float | None:
         while self._timers and self._timers[0][2].action is None:
@@ -126,5 +160,5 @@ class Loop:
         """After its thread has ended."""
         if self._thread is not None:
             self._thread.join()
-        self._selector.close()
+        self._epoll.close()
         os.close(self._wake_fd)

@@ -21,12 +21,17 @@ class RequestOverflowError(RingError):
 
     def __init__(self, waiting: int, size: int) -> None:
         super().__init__(
-            f"the guest announces {waiting} requests on a ring of {size}: it is no longer served"
+            f"the guest announces {waiting} requests beyond those in flight on a ring of {size}: the ring is no "
+            "longer served, look for a bug in the guest's front end"
         )
 
 
 class BackRing:
-    """A ring over `pages`, mapped writable. Slots hold a request, then its response; both are at most `slot_bytes`."""
+    """A ring over `pages`, mapped writable. Slots hold a request, then its response; both are at most `slot_bytes`.
+
+    After a RequestOverflowError the ring takes nothing more (each `take` and `more` raises it while the guest's index
+    stays wrong); requests taken before can still be answered.
+    """
 
     def __init__(self, pages: Sequence[memoryview], slot_bytes: int, fence: Callable[[], None]) -> None:
         self._pages = [page.cast("B") for page in pages]
@@ -34,12 +39,33 @@ class BackRing:
         self._slot_bytes = slot_bytes
         self._fence = fence
         self.size = ring_size(len(pages) * PAGE_BYTES, slot_bytes)
+        if not self.size:
+            raise ValueError(f"no slot of {slot_bytes} bytes fits into {len(pages)} pages")
+        self._mask = self.size - 1
+        self._slots = [self._whole_slot(index) for index in range(self.size)]
         self._req_cons = self._rsp_prod = 0
         self._rsp_told = 0
+
+    def _whole_slot(self, index: int) -> memoryview | None:
+        """The slot's bytes; None if they lie on two pages, which need not be neighbours here."""
+        page, offset = divmod(HEADER_BYTES + index * self._slot_bytes, PAGE_BYTES)
+        end = offset + self._slot_bytes
+        return self._pages[page][offset:end] if end <= PAGE_BYTES else None
 
     def attach(self, index: int) -> None:
         """Goes on where an earlier back end stopped, with nothing in flight: `index` is both of its own."""
         self._req_cons = self._rsp_prod = self._rsp_told = index & RING_IDX_MASK
+
+    def attach_as_shown(self) -> None:
+        """`attach` at the responses that the guest's page says it has (0 on a new ring), as Linux's back ends do."""
+        self.attach(self._words[_RSP_PROD])
+
+    def close(self) -> None:
+        """Lets go of the pages, before they are unmapped; nothing else may be called afterwards."""
+        self._slots.clear()
+        self._words.release()
+        for page in self._pages:
+            page.release()
 
     @property
     def in_flight(self) -> int:
@@ -48,11 +74,16 @@ class BackRing:
 
     def take(self, limit: int) -> list[bytes]:
         """At most `limit` new requests, copied. RequestOverflowError."""
-        waiting = self._waiting()
-        count = min(waiting, limit)
+        count = min(self._waiting(), limit)
+        if count <= 0:
+            return []
         self._fence()  # the index before what it shows
-        requests = [self._read(self._req_cons + i) for i in range(count)]
-        self._req_cons = (self._req_cons + count) & RING_IDX_MASK
+        cons, mask, slots = self._req_cons, self._mask, self._slots
+        requests = []
+        for index in range(cons, cons + count):
+            slot = slots[index & mask]
+            requests.append(bytes(slot) if slot is not None else self._read_halves(index & mask))
+        self._req_cons = (cons + count) & RING_IDX_MASK
         return requests
 
     def _waiting(self) -> int:
@@ -63,9 +94,14 @@ class BackRing:
 
     def put(self, response: bytes) -> None:
         """Places a response, which `push` shows to the guest. Only for a request that was taken."""
-        if not self.in_flight:
-            raise AssertionError("a response without a request")
-        self._write(self._rsp_prod, response)
+        if self._req_cons == self._rsp_prod or len(response) > self._slot_bytes:
+            raise AssertionError("a response without a request, or one that is longer than its slot")
+        index = self._rsp_prod & self._mask
+        slot = self._slots[index]
+        if slot is not None:
+            slot[: len(response)] = response
+        else:
+            self._write_halves(index, response)
         self._rsp_prod = (self._rsp_prod + 1) & RING_IDX_MASK
 
     def push(self) -> bool:
@@ -90,18 +126,16 @@ class BackRing:
         self._fence()  # our wish before the last look
         return self._waiting() > 0
 
-    def _read(self, index: int) -> bytes:
-        at = HEADER_BYTES + (index & (self.size - 1)) * self._slot_bytes
-        page, offset = divmod(at, PAGE_BYTES)
-        end = offset + self._slot_bytes
-        if end <= PAGE_BYTES:
-            return bytes(self._pages[page][offset:end])
-        return bytes(self._pages[page][offset:]) + bytes(self._pages[page + 1][: end - PAGE_BYTES])
+    def _halves(self, index: int) -> tuple[memoryview, memoryview]:
+        page, offset = divmod(HEADER_BYTES + index * self._slot_bytes, PAGE_BYTES)
+        return self._pages[page][offset:], self._pages[page + 1][: offset + self._slot_bytes - PAGE_BYTES]
 
-    def _write(self, index: int, data: bytes) -> None:
-        at = HEADER_BYTES + (index & (self.size - 1)) * self._slot_bytes
-        page, offset = divmod(at, PAGE_BYTES)
-        first = min(len(data), PAGE_BYTES - offset)
-        self._pages[page][offset : offset + first] = data[:first]
-        if first < len(data):
-            self._pages[page + 1][: len(data) - first] = data[first:]
+    def _read_halves(self, index: int) -> bytes:
+        first, second = self._halves(index)
+        return bytes(first) + bytes(second)
+
+    def _write_halves(self, index: int, data: bytes) -> None:
+        first, second = self._halves(index)
+        cut = len(first)
+        first[: len(data)] = data[:cut]
+        second[: max(len(data) - cut, 0)] = data[cut:]

@@ -51,6 +51,13 @@ class Request:
             raise Refusal(f"the request has to have a whole number for {key!r}")
         return value
 
+    def mapping(self, key: str) -> dict[str, Any]:
+        """As `text`."""
+        value = self.fields.get(key)
+        if not isinstance(value, dict):
+            raise Refusal(f"the request has to have an object for {key!r}")
+        return value
+
     def take_fds(self, most: int = 1) -> list[int]:
         """The descriptors that came with it, one at least; the caller's from now on. Refusal."""
         if not 1 <= len(self._fds) <= most:

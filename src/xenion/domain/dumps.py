@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xenion.dom0.loop import Loop
 from xenion.domain.control import Refusal, Request
 from xenion.domain.dumpcore import DumpError, dump_core
-from xenion.dom0.loop import Loop
 from xenion.domain.machine import Machine
 
 PROGRESS_SECONDS = 0.1

@@ -20,14 +20,12 @@ from xenion.builder import BootState, DomainBuildError, KernelImage, build, chec
 from xenion.config.domain import DomainConfig
 from xenion.core import lib
 from xenion.dom0.console import ConsoleBackend, ConsoleHub
-from xenion.dom0.ring import RingError
-from xenion.dom0.xenstore.connection import Connection
-from xenion.dom0.xenstore.domain_tree import DomainNodes, populate, vm_path
-from xenion.dom0.xenstore.errors import StoreError
-from xenion.dom0.xenstore.paths import domain_path
-from xenion.dom0.xenstore.ring import XenstoreRing
-from xenion.dom0.xenstore.store import Store
+from xenion.dom0.domain_guest import DomainGuest
 from xenion.dom0.loop import READ, Loop, Timer
+from xenion.dom0.ring import RingError
+from xenion.dom0.xenstore.domain_tree import DomainNodes
+from xenion.domain.devices import Devices
+from xenion.domain.store import DomainStore
 from xenion.processor import Processor, ProcessorError
 from xenion.vmm.domain import Domain
 from xenion.vmm.events import EventChannels
@@ -126,10 +124,14 @@ class Machine:
         processor: Processor,
         loop: Loop,
         hub: ConsoleHub,
+        store: DomainStore,
+        devices: Devices,
     ) -> None:
         image, ramdisk = bootable(config, files)
         self._loop = loop
         self._hub = hub
+        self.store = store
+        self._devices = devices
         self._identity = identity
         self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._emergency = bytearray()
@@ -143,13 +145,14 @@ class Machine:
             console_output=self._write_emergency,
         )
         self._console_port, self._store_port = GuestPort(self.domain.events), GuestPort(self.domain.events)
-        self._store_port.number = self.domain.events.bind_dom0(self._serve_store)
+        self._store_port.number = self.domain.events.bind_dom0(store.pump.on_event)
         self._console_port.number = self.domain.events.bind_dom0(self.serve_console)
         self.boot_state = self._build(config, image, ramdisk)
         self._backend = ConsoleBackend(
             self._page(self.boot_state.console_pfn), self._console_port, lib.core_fence
         )
-        self._connect_store(config)
+        self._store_page = self._page(self.boot_state.xenstore_pfn)
+        self._nodes = self._nodes_of(config)
         self.log_error: Callable[[str], None] = lambda text: None
         self.on_notified: Callable[[], None] = lambda: None
         """Called when the guest may have come to hold still."""
@@ -157,7 +160,6 @@ class Machine:
         """Called when it has stopped and its last words are out."""
         self.flush: Callable[[], None] = lambda: None
         """Called when there may be output for the console's readers."""
-        self._more_store = False
         self._holders: set[str] = set()
         self._watchdog: Timer | None = None
         self._deadline = 0
@@ -196,12 +198,10 @@ class Machine:
             )
         return Page(self.domain.memory.page(mfn))
 
-    def _connect_store(self, config: DomainConfig) -> None:
-        domain, state, domid = self.domain, self.boot_state, self._identity.domid
-        self._store, self._dom0 = Store(), Connection(0)
-        memory_kib = config.memory_mib * 1024
-        nodes = DomainNodes(
-            domid=domid,
+    def _nodes_of(self, config: DomainConfig) -> DomainNodes:
+        domain, state, memory_kib = self.domain, self.boot_state, config.memory_mib * 1024
+        return DomainNodes(
+            domid=self._identity.domid,
             name=config.name,
             uuid=str(self._identity.uuid),
             memory_target_kib=memory_kib,
@@ -219,11 +219,6 @@ class Machine:
             kernel=str(config.kernel),
             ramdisk=str(config.ramdisk or ""),
             cmdline=config.cmdline,
-        )
-        populate(self._store, self._dom0, nodes)
-        self._store.introduce(domid)
-        self._store_ring = XenstoreRing(
-            self._page(state.xenstore_pfn), self._store_port, lib.core_fence, self._store, Connection(domid)
         )
 
     # --- what the toolstack asks
@@ -250,34 +245,7 @@ class Machine:
             self.log_error(str(error))
             return len(data)
 
-    def read_node(self, path: str) -> bytes:
-        """A node of the guest's home in its store; empty when there is none."""
-        try:
-            return self._store.read(self._dom0, f"{domain_path(self._identity.domid)}/{path}")
-        except StoreError:
-            return b""
-
-    def write_node(self, path: str, value: str) -> None:
-        """Sets a node of the guest's home; the guest's watches fire."""
-        self._store.write(self._dom0, f"{domain_path(self._identity.domid)}/{path}", value.encode())
-        self._serve_store()
-
-    def rename(self, name: str) -> None:
-        """The domain's name, as its store tells it."""
-        self._store.write(self._dom0, f"{vm_path(str(self._identity.uuid))}/name", name.encode())
-        self.write_node("name", name)
-
     # --- Dom0's thread
-
-    def _serve_store(self) -> None:
-        """A share of the guest's requests; more of them take another turn, so that the console gets its own."""
-        try:
-            self._more_store = self._store_ring.on_event()
-        except RingError as error:
-            self._more_store = False
-            self.log_error(str(error))
-        if self._more_store:
-            self.domain.wake_dom0()
 
     def serve_console(self) -> None:
         """Moves output on that the readers have room for. A guest that never stops has it moved in many turns."""
@@ -315,8 +283,6 @@ class Machine:
     def _on_notify(self, mask: int) -> None:
         os.eventfd_read(self._notify_fd)
         self.domain.events.dispatch()
-        if self._more_store:
-            self._serve_store()
         self.serve_console()
         self._look_at_watchdogs()
         self.on_notified()
@@ -344,6 +310,7 @@ class Machine:
     def _attach(self) -> None:
         self._loop.watch(self._notify_fd, READ, self._on_notify)
         self._hub.connect(self._backend)
+        self.store.serve(self._store_page, self._store_port, lib.core_fence)
 
     def _detach(self) -> None:
         """Takes the guest's last words, whether or not readers have room for them."""
@@ -359,13 +326,16 @@ class Machine:
             self._hub.publish(bytes(self._emergency))
             self._emergency.clear()
         self._hub.connect(None)
+        self.store.stop()
+        self._devices.stop()
         self.flush()
         self.on_stopped()
 
     # --- running, on the vCPU's thread
 
     def start(self) -> None:
-        """Joins Dom0's thread: everything that needs rights is done after this."""
+        """Joins Dom0's thread: everything that needs rights is done after this, and the guest finds its devices."""
+        self.store.prepare(self._nodes, lambda: self._devices.boot(DomainGuest(self.domain)))
         self._loop.call_and_wait(self._attach)
 
     def run(self) -> str:
@@ -375,6 +345,7 @@ class Machine:
         except ProcessorError as error:
             self.domain.fail(str(error))
         self._loop.call_and_wait(self._detach)
+        self._devices.settle()
         reason = self.domain.stop_reason
         return REASONS.get(SHUTDOWN_crash if reason is None else reason, "crash")
 

@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from xenion.config.domain import DomainConfig
+from xenion.domain.devices import DeviceOrder
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptors:
     """Each is open for what it is for, and no more. `lock` is only held.
 
+    store_guest, store_back_ends   its two connections to xenstored
     control, console   listening soon: bound Unix sockets (SOCK_SEQPACKET, SOCK_STREAM)
     journal, log       files to append to
     report, core       spare files to write, empty until there is something to say
@@ -27,6 +29,8 @@ class Descriptors:
     kernel: int
     ramdisk: int
     lock: int
+    store_guest: int
+    store_back_ends: int
 
     def numbers(self) -> tuple[int, ...]:
         return tuple(fd for fd in asdict(self).values() if fd >= 0)
@@ -39,6 +43,11 @@ class Order:
     uuid: str
     paused: bool
     fds: Descriptors
+    devices: tuple[DeviceOrder, ...] = ()
+
+    def numbers(self) -> tuple[int, ...]:
+        """Every descriptor that comes with it."""
+        return *self.fds.numbers(), *(fd for device in self.devices for fd in device.fds)
 
     def to_json(self) -> bytes:
         return json.dumps({**asdict(self), "config": self.config.to_mapping()}).encode()
@@ -53,6 +62,7 @@ class Order:
             uuid=values["uuid"],
             paused=values["paused"],
             fds=Descriptors(**values["fds"]),
+            devices=tuple(DeviceOrder(**device) for device in values["devices"]),
         )
 
 

@@ -15,19 +15,23 @@ from uuid import UUID
 from xenion.builder import DomainBuildError, KernelImageError
 from xenion.config.domain import Action, DomainConfig
 from xenion.dom0.console import ConsoleHub
+from xenion.dom0.loop import Loop
 from xenion.domain import sandbox
 from xenion.domain.console_log import ConsoleLog
 from xenion.domain.console_server import ConsoleServer
 from xenion.domain.control import ControlServer
+from xenion.domain.devices import DeviceError, DeviceOrder, Devices, Make
+from xenion.domain.disks import DiskResource
 from xenion.domain.dumpcore import DumpError, dump_core
 from xenion.domain.dumps import Dumps
+from xenion.domain.interfaces import InterfaceResource
 from xenion.domain.journal import Journal
-from xenion.dom0.loop import Loop
 from xenion.domain.machine import Files, Identity, Machine, bootable, open_files
 from xenion.domain.order import Order
 from xenion.domain.report import write_report
 from xenion.domain.requests import HOLDER, Requests
 from xenion.domain.spare import Spare, SpareInUseError
+from xenion.domain.store import DomainStore
 from xenion.processor import ProcessorError
 from xenion.processor.choose import open_processor
 
@@ -97,6 +101,13 @@ class DomainProcess:
         self.journal.tell = lambda n: self.loop.call(lambda: self.control.tell({"journal": n}))
         self.report, self.core = Spare(fds.report), Spare(fds.core)
         self.dumps = Dumps(self.loop)
+        self.store = DomainStore(self.loop, order.domid, self._identity.uuid, self._note)
+        self.store.connect(socket.socket(fileno=fds.store_guest), socket.socket(fileno=fds.store_back_ends))
+        makers: dict[str, Make] = {"vbd": self._make_disk, "vif": self._make_interface}
+        self.devices = Devices(
+            self.loop, self.store.client, order.domid, makers, self._note, self._device_gone
+        )
+        self._first_devices = order.devices
         self.machine: Machine | None = None
         self.running = False
         """The machine's guest has not stopped yet."""
@@ -110,6 +121,24 @@ class DomainProcess:
 
     def _note(self, text: str) -> None:
         self.journal.add("note", text=text)
+
+    def _device_gone(self, kind: str, devid: int) -> None:
+        self.journal.add("detached", kind_of_device=kind, devid=devid)
+
+    def _make_disk(self, order: DeviceOrder) -> DiskResource:
+        return DiskResource(order, self.loop, self._loss_of(order))
+
+    def _make_interface(self, order: DeviceOrder) -> InterfaceResource:
+        return InterfaceResource(order, self.loop, self._loss_of(order))
+
+    def _loss_of(self, order: DeviceOrder) -> Callable[[str], None]:
+        """What is done when the host's side of a device goes away by itself."""
+
+        def lost(why: str) -> None:
+            self._note(f"{order.kind} {order.devid}: {why}")
+            self.journal.add("lost", kind_of_device=order.kind, devid=order.devid)
+
+        return lost
 
     # --- what the console and xend ask, on Dom0's thread
 
@@ -204,7 +233,9 @@ class DomainProcess:
         config, files = self._on_dom0(self._next_boot)
         with refused(config):
             processor = open_processor(config.processor)
-            machine = Machine(config, self._identity, files, processor, self.loop, self.hub)
+            machine = Machine(
+                config, self._identity, files, processor, self.loop, self.hub, self.store, self.devices
+            )
         machine.log_error = self._note
         machine.flush = self.console.flush
         machine.on_notified = self._look
@@ -225,6 +256,7 @@ class DomainProcess:
         self._on_dom0(self._open)
         while True:
             try:
+                self._open_devices()
                 machine = self._build()
             except RefusedError as error:
                 return self._refused(str(error))
@@ -240,6 +272,21 @@ class DomainProcess:
     def _open(self) -> None:
         self.control.start()
         self.console.start()
+
+    def _open_devices(self) -> None:
+        """Before the first boot. RefusedError."""
+        orders, self._first_devices = self._first_devices, ()
+
+        def add() -> str:
+            try:
+                for order in orders:
+                    self.devices.add(order)
+            except DeviceError as error:
+                return str(error)
+            return ""
+
+        if why := self._on_dom0(add):
+            raise RefusedError(why)
 
     def _live(self, machine: Machine) -> tuple[Action, str]:
         """One boot, from its first instruction to what follows its end: the action and the reason."""
@@ -260,7 +307,7 @@ class DomainProcess:
         """From here on Dom0's thread has the machine, and what it asks of it comes behind this in the journal."""
         if self._paused:
             machine.hold(HOLDER)
-        machine.rename(self.config.name)  # it may have got another name while it was built
+        self.store.rename(self.config.name)  # it may have got another name while it was built
         self.machine, self.running = machine, True
         self._boot += 1
         self.journal.add("running", boot=self._boot, cpu_base=cpu_base, paused=self._paused)
@@ -271,7 +318,13 @@ class DomainProcess:
         self._look()
 
     def _preserve(self, action: Action, reason: str) -> NoReturn:
-        self._on_dom0(lambda: self.journal.add("preserved", reason=reason, action=action))
+        """Its memory stays, its devices are free for others."""
+
+        def note() -> None:
+            self.devices.close()
+            self.journal.add("preserved", reason=reason, action=action)
+
+        self._on_dom0(note)
         _wait_for_the_end()
 
     def _close(self, machine: Machine) -> None:

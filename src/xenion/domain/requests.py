@@ -1,11 +1,14 @@
 """What xend may ask of a domain's process; each is a short method on Dom0's thread."""
 
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xenion.config.domain import ConfigError, DomainConfig
-from xenion.domain.control import Handler, Refusal, Request
+from xenion.domain.control import DESCRIPTORS, Handler, Refusal, Request
+from xenion.domain.devices import DeviceError, DeviceOrder
 from xenion.domain.machine import Files, Machine, open_files
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 SHUTDOWN_MODES = ("poweroff", "reboot", "halt")
 HOLDER = "xend"
+DETACH_SECONDS = 10.0
 BUILDING = "the domain is being built: try again in a moment"
 STOPPED = "the guest has stopped: the domain can only be dumped or destroyed now"
 
@@ -41,6 +45,12 @@ class Requests:
             "report": _replaces(process.report.replace),
             "core": _replaces(process.core.replace),
             "trim": self._trim,
+            "store": self._store,
+            "devices": self._devices,
+            "attach": self._attach,
+            "detach": self._detach,
+            "configure-device": self._configure_device,
+            "reconnect-device": self._reconnect_device,
         }
 
     def _machine(self) -> Machine:
@@ -95,15 +105,14 @@ class Requests:
         machine = self._machine()
         if machine.held_by(HOLDER):
             raise Refusal("the domain is paused and cannot hear the request: unpause it first")
-        listens = machine.read_node(f"control/feature-{mode}") == b"1"
-        machine.write_node("control/shutdown", mode)
-        request.done(listens=listens)
+        machine.store.write_node("control/shutdown", mode)
+        machine.store.read_node(f"control/feature-{mode}", lambda value: request.done(listens=value == b"1"))
 
     def _sysrq(self, request: Request) -> None:
         key = request.text("key")
         if len(key) != 1 or not key.isascii() or not key.isprintable():
             raise Refusal("a SysRq key is one letter or digit")
-        self._machine().write_node("control/sysrq", key)
+        self._machine().store.write_node("control/sysrq", key)
         request.done()
 
     def _nmi(self, request: Request) -> None:
@@ -123,7 +132,7 @@ class Requests:
         except ConfigError as error:
             raise Refusal(str(error)) from None
         if process.machine is not None and process.running:
-            process.machine.rename(process.config.name)
+            process.store.rename(process.config.name)
         request.done()
 
     def _configure(self, request: Request) -> None:
@@ -144,6 +153,69 @@ class Requests:
             self._process.configure(config, files)
             request.done()
 
+    # --- the store and devices
+
+    def _store(self, request: Request) -> None:
+        """Descriptors: as the guest, as its back ends."""
+        guest, back_ends = request.take_fds(most=2)
+        self._process.store.connect(socket.socket(fileno=guest), socket.socket(fileno=back_ends))
+        request.done()
+
+    def _devices(self, request: Request) -> None:
+        request.done(devices=self._process.devices.describe())
+
+    def _attach(self, request: Request) -> None:
+        fields = request.fields
+        order = DeviceOrder(
+            kind=request.text("kind"),
+            devid=request.number("devid"),
+            description=request.mapping("description"),
+            config=request.mapping("config"),
+            fds=request.take_fds(most=DESCRIPTORS) if fields.get("fds") else (),
+        )
+        with _device_refusals():
+            self._process.devices.add(order)
+        request.done()
+
+    def _detach(self, request: Request) -> None:
+        """Answered in time: a guest that uses the device need not let go of it."""
+        kind, devid = request.text("kind"), request.number("devid")
+
+        def still_held() -> None:
+            patience.cancel()
+            request.refuse(
+                f"the guest has not let go of {kind} {devid} in {DETACH_SECONDS:g} seconds: it may be in use there "
+                "(it goes when the guest is done with it); --force takes it away"
+            )
+
+        patience = self._process.loop.later(DETACH_SECONDS, still_held)
+
+        def gone() -> None:
+            if patience.action is not None:
+                patience.cancel()
+                request.done()
+
+        with _device_refusals():
+            try:
+                self._process.devices.detach(kind, devid, gone, force=bool(request.fields.get("force")))
+            except DeviceError:
+                patience.cancel()
+                raise
+
+    def _configure_device(self, request: Request) -> None:
+        kind, devid = request.text("kind"), request.number("devid")
+        fds = request.take_fds(most=DESCRIPTORS) if request.fields.get("fds") else ()
+        with _device_refusals():
+            told = self._process.devices.configure(kind, devid, request.mapping("changes"), fds)
+        request.done(**told)
+
+    def _reconnect_device(self, request: Request) -> None:
+        kind, devid = request.text("kind"), request.number("devid")
+        fds = request.take_fds(most=DESCRIPTORS)
+        with _device_refusals():
+            self._process.devices.reconnect(kind, devid, request.mapping("description"), fds)
+        request.done()
+
     # --- files
 
     def _dump(self, request: Request) -> None:
@@ -158,6 +230,14 @@ class Requests:
 
     def _trim(self, request: Request) -> None:
         request.done(trimmed=self._process.journal.trim(request.number("through")))
+
+
+@contextmanager
+def _device_refusals() -> Iterator[None]:
+    try:
+        yield
+    except DeviceError as error:
+        raise Refusal(str(error)) from None
 
 
 def _replaces(take: Callable[[int], None]) -> Handler:

@@ -10,8 +10,11 @@ from uuid import uuid4
 from xenion.config.domain import DomainConfig
 from xenion.dom0.console import ConsoleHub
 from xenion.dom0.loop import Loop
+from xenion.domain.devices import Devices
 from xenion.domain.machine import Files, Identity, Machine
+from xenion.domain.own_store import own_store
 from xenion.domain.report import write_report
+from xenion.domain.store import DomainStore
 from xenion.processor import Processor
 from xenion.processor.choose import open_processor
 
@@ -41,7 +44,11 @@ def run_guest(
     chosen = open_processor(processor) if isinstance(processor, str) else processor
     files = Files(BytesIO(data), BytesIO(ramdisk) if ramdisk else None)
     loop = Loop()
-    machine = Machine(config, Identity(1, uuid4()), files, chosen, loop, ConsoleHub(log=output.extend))
+    identity = Identity(1, uuid4())
+    store = DomainStore(loop, identity.domid, identity.uuid, lambda text: None)
+    server = own_store(loop, store, identity.domid, str(identity.uuid))
+    devices = Devices(loop, store.client, identity.domid, {}, lambda text: None)
+    machine = Machine(config, identity, files, chosen, loop, ConsoleHub(log=output.extend), store, devices)
     loop.start(lambda: machine.domain.fail(traceback.format_exc()))
     late = threading.Event()
 
@@ -63,6 +70,8 @@ def run_guest(
     finally:
         watchdog.cancel()
         machine.close()
+        loop.call_and_wait(store.close)
+        loop.call_and_wait(server.close)
         loop.stop()
         loop.close()
     return GuestOutcome(output.decode(errors="replace"), reason, report)

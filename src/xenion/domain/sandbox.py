@@ -16,6 +16,9 @@ KEPT = {
         "read", "write", "readv", "writev", "pwrite64", "close", "lseek", "fstat", "fsync", "fcntl", "dup",
         "ftruncate", "sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown",
     ),
+    "disk images, opened by xend": (
+        "preadv", "preadv2", "pwritev", "pwritev2", "pread64", "fdatasync", "fallocate",
+    ),
     "xend and console clients connect to sockets that listen already": ("accept4", "getsockname", "getsockopt"),
     "Dom0's thread waits for them": (
         "epoll_wait", "epoll_pwait", "epoll_ctl", "epoll_create1", "poll", "ppoll", "select", "pselect6", "eventfd2",

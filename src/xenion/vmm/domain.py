@@ -36,6 +36,12 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 & 1 and value > 0 else value
 
 
+def frame_set(nr_frames: int) -> tuple[Any, Any]:
+    """The memory of a `struct frame_set`: a bit a frame, and a bit for each word of those."""
+    words = -(-nr_frames // 64)
+    return ffi.new("uint64_t[]", words), ffi.new("uint64_t[]", -(-words // 64))
+
+
 class Domain:
     """Life: constructed, `space` filled by a builder, `boot`, `run` until `stop_reason` is set.
 
@@ -67,6 +73,7 @@ class Domain:
         self.failure: str | None = None
         self.handlers = HANDLERS
         self._frames = ffi.new("struct frame[]", self.memory.nr_frames)
+        self._frame_sets = [frame_set(self.memory.nr_frames) for _ in range(2)]
         self.state = ffi.new("struct domain *")
         self._fill_state()
         self.vcpus = [Vcpu(self, self.state.vcpus + 0)]
@@ -81,6 +88,8 @@ class Domain:
         state, memory = self.state, self.memory
         state.memory, state.nr_frames, state.first_frame = memory.address, memory.nr_frames, memory.first_mfn
         state.frames = self._frames
+        for frame_set, (frames, words) in zip((state.written, state.dropped), self._frame_sets, strict=True):
+            frame_set.frames, frame_set.words = frames, words
         state.domid = self.domid
         state.shared_info = memory.shared_info_mfn * PAGE_SIZE
         state.m2p = memory.m2p_mfn * PAGE_SIZE

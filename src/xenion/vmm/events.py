@@ -1,9 +1,11 @@
 """The domain's event channels: who is bound to what. Pending and mask bits are the core's (events.c, events_fifo.c)."""
 
 import mmap
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from xenion.abi.errno import Errno
 from xenion.abi.event_channel import (
@@ -15,6 +17,8 @@ from xenion.abi.event_channel import (
 from xenion.core import ffi, lib
 from xenion.vmm.errors import GuestError
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+DOM0 = 0
 DOM0_PORTS = EVTCHN_2L_NR_CHANNELS
 """Ports that lead to Dom0's back ends are below this: the mailboxes have no bit for others."""
 
@@ -41,8 +45,22 @@ def _require(rc: int) -> None:
         raise GuestError(Errno(-rc))
 
 
+def _locked(method: Method) -> Method:
+    """Whole against Dom0's thread and the guest's calls: each changes who is bound to what."""
+
+    @wraps(method)
+    def run(self: "EventChannels", *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return cast("Method", run)
+
+
 class EventChannels:
-    """Ports of one domain. Interdomain channels lead to Dom0's back ends in this process, or to the domain itself."""
+    """Ports of one domain. Interdomain channels lead to Dom0's back ends in this process, or to the domain itself.
+
+    Any thread.
+    """
 
     def __init__(self, state: Any, nr_vcpus: int) -> None:
         self._state = state
@@ -51,6 +69,8 @@ class EventChannels:
         self._vcpus = state.vcpus
         self._nr_vcpus = nr_vcpus
         self._highest = 0
+        self._lock = threading.RLock()
+        self._permanent: set[int] = set()
         self.handlers: dict[int, Callable[[], None]] = {}
 
     @property
@@ -65,17 +85,23 @@ class EventChannels:
         """The ports in use, in order."""
         return (port for port in range(1, self._highest + 1) if self._ports[port].state != PortState.FREE)
 
+    @_locked
     def allocate(
-        self, state: PortState, vcpu: int = 0, number: int = 0, below: int = EVTCHN_FIFO_NR_CHANNELS
+        self,
+        state: PortState,
+        vcpu: int = 0,
+        number: int = 0,
+        below: int = EVTCHN_FIFO_NR_CHANNELS,
+        dom0_end: bool = False,
     ) -> int:
         """The lowest free port, bound; GuestError(ENOSPC)."""
         port = int(lib.core_free_port(self._state, below))
         if not port:
             raise GuestError(Errno.ENOSPC)
         entry = self._ports[port]
-        entry.vcpu, entry.number, entry.dom0_end = vcpu, number, 0
+        entry.vcpu = vcpu
         entry.priority = EVTCHN_FIFO_PRIORITY_DEFAULT
-        entry.state = state
+        lib.core_set_port(self._state, port, state, dom0_end, number)
         self._highest = max(self._highest, port)
         return port
 
@@ -83,48 +109,74 @@ class EventChannels:
         if vcpu >= self._nr_vcpus:
             raise GuestError(Errno.ENOENT)
 
-    def bind_dom0(self, handler: Callable[[], None]) -> int:
-        """A channel between the guest and a Dom0 back end; `handler` runs in Dom0's thread when the guest notifies."""
-        port = self.allocate(PortState.INTERDOMAIN, below=DOM0_PORTS)
-        self._ports[port].dom0_end = 1
-        self.handlers[port] = handler
-        return port
-
+    @_locked
     def bind_virq(self, virq: int, vcpu: int) -> int:
+        """GuestError(EEXIST, ENOSPC)."""
         if self._vcpus[vcpu].virq_port[virq]:
             raise GuestError(Errno.EEXIST)
         port = self.allocate(PortState.VIRQ, vcpu, virq)
         self._vcpus[vcpu].virq_port[virq] = port
         return port
 
-    def bind_vcpu(self, port: int, vcpu: int) -> None:
+    @_locked
+    def bind_vcpu(self, port: int, vcpu: int, fixed_virqs: Collection[int]) -> None:
+        """Where its events go; GuestError(EINVAL) for a port that is free, or an IPI's, or one of `fixed_virqs`."""
+        state = self.state(port)
+        fixed = state == PortState.VIRQ and self.number_of(port) in fixed_virqs
+        if fixed or state in (PortState.FREE, PortState.IPI):
+            raise GuestError(Errno.EINVAL)
         self._ports[port].vcpu = vcpu
 
     def vcpu_of(self, port: int) -> int:
         return int(self._ports[port].vcpu)
 
     def number_of(self, port: int) -> int:
+        """A VIRQ's; the port of the other end; of an unbound one the domain that it waits for."""
         return int(self._ports[port].number)
 
-    def connect(self, local: int, remote: int) -> None:
-        """Makes two ports of the domain each other's ends."""
-        for here, there in ((local, remote), (remote, local)):
-            self._ports[here].number = there
-            self._ports[here].state = PortState.INTERDOMAIN
+    @_locked
+    def bind_own(self, remote: int) -> int:
+        """A new port, and an unbound one that waits for the domain itself, as each other's ends.
+
+        GuestError(EINVAL, ENOSPC).
+        """
+        domid = self._state.domid
+        if self.state(remote) != PortState.UNBOUND or self.number_of(remote) != domid:
+            raise GuestError(Errno.EINVAL)
+        local = self.allocate(PortState.INTERDOMAIN, number=remote)
+        self._set(remote, PortState.INTERDOMAIN, local)
+        return local
 
     def is_dom0(self, port: int) -> bool:
+        """The other end is Dom0's."""
         return bool(self._ports[port].dom0_end)
 
+    @_locked
     def close(self, port: int) -> None:
+        """GuestError(EINVAL): it is free."""
+        state = self.state(port)
+        if state == PortState.FREE:
+            raise GuestError(Errno.EINVAL)
         entry = self._ports[port]
-        if entry.state == PortState.VIRQ:
+        if state == PortState.VIRQ:
             self._vcpus[entry.vcpu].virq_port[entry.number] = 0
-        if entry.state == PortState.INTERDOMAIN and not entry.dom0_end:
-            self._ports[entry.number].state = PortState.UNBOUND
-            self._ports[entry.number].number = self._state.domid  # whom it waits for
-        entry.state = PortState.FREE
+        if state == PortState.INTERDOMAIN and not entry.dom0_end:
+            self._set(entry.number, PortState.UNBOUND, self._state.domid)
+        self._set(port, PortState.FREE, 0)
         lib.core_clear_pending(self._state, port)
         self.handlers.pop(port, None)
+        self._permanent.discard(port)
+
+    @_locked
+    def reset(self) -> None:
+        """Back to two levels; every port but those that Dom0 gave the domain with its life is closed."""
+        for port in self.bound():
+            if port not in self._permanent:
+                self.close(port)
+        lib.core_fifo_leave(self._state)
+
+    def _set(self, port: int, state: PortState, number: int, *, dom0_end: bool = False) -> None:
+        lib.core_set_port(self._state, port, state, dom0_end, number)
 
     # --- FIFO channels
 
@@ -147,23 +199,51 @@ class EventChannels:
             raise GuestError(Errno.EINVAL)
         self._ports[port].priority = priority
 
-    def leave_fifo(self) -> None:
-        """Back to two levels; every port but Dom0's is closed."""
-        lib.core_fifo_leave(self._state)
-
     # --- Dom0
 
+    @_locked
+    def bind_dom0(self, handler: Callable[[], None]) -> int:
+        """A channel that the domain has for life; `handler` runs in Dom0's thread when the guest notifies."""
+        port = self.allocate(PortState.INTERDOMAIN, below=DOM0_PORTS, dom0_end=True)
+        self.handlers[port] = handler
+        self._permanent.add(port)
+        return port
+
+    @_locked
+    def connect_dom0(self, port: int, handler: Callable[[], None]) -> None:
+        """Binds an unbound port that waits for Dom0; GuestError(EINVAL): it is none, or is DOM0_PORTS or higher.
+
+        `handler`, which no other channel has, is called once soon, for what the guest notified before.
+        """
+        waits = port < DOM0_PORTS and self.state(port) == PortState.UNBOUND and self.number_of(port) == DOM0
+        if not waits:
+            raise GuestError(Errno.EINVAL)
+        self.handlers[port] = handler
+        self._set(port, PortState.INTERDOMAIN, port, dom0_end=True)
+        lib.core_notify_dom0(self._state, port)
+
+    @_locked
+    def disconnect_dom0(self, port: int, handler: Callable[[], None]) -> None:
+        """Dom0 closes its end: the port waits for Dom0 again, unless the guest has closed it."""
+        if self.handlers.get(port) is handler:
+            del self.handlers[port]
+            self._set(port, PortState.UNBOUND, DOM0)
+
     def notify(self, port: int) -> None:
-        """Any thread: the guest's end becomes pending."""
+        """The guest's end becomes pending."""
         lib.core_post_event(self._state, port)
 
     def dispatch(self) -> None:
         """Dom0's thread: run the handlers of the ports that the guest has notified."""
-        for word in range(DOM0_PORTS // 64):
-            bits = lib.core_take_outbox(self._state, word)
-            while bits:
-                bit = bits & -bits
-                bits ^= bit
-                handler = self.handlers.get(word * 64 + bit.bit_length() - 1)
-                if handler:
-                    handler()
+        words = lib.core_outbox_words(self._state)
+        while words:
+            word = (words & -words).bit_length() - 1
+            words &= words - 1
+            self._dispatch_word(word * 64, lib.core_take_outbox(self._state, word))
+
+    def _dispatch_word(self, first: int, bits: int) -> None:
+        while bits:
+            handler = self.handlers.get(first + (bits & -bits).bit_length() - 1)
+            bits &= bits - 1
+            if handler:
+                handler()

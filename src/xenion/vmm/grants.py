@@ -6,7 +6,6 @@ change only through the core. What is in use, and by whom, is kept here, out of 
 
 import struct
 import threading
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,19 +13,16 @@ from typing import Any
 from xenion.abi.errno import Errno
 from xenion.abi.grant_table import (
     GNTTAB_NR_RESERVED_ENTRIES,
-    GNTST_general_error,
     GrantEntryV1,
     GrantEntryV2,
     GTF_invalid,
     GTF_permit_access,
     GTF_reading,
-    GTF_readonly,
-    GTF_sub_page,
     GTF_transitive,
     GTF_type_mask,
     GTF_writing,
 )
-from xenion.core import lib
+from xenion.core import ffi, lib
 from xenion.vmm.errors import GuestError
 from xenion.vmm.grants_maptrack import Maptrack
 from xenion.vmm.memory import GRANT_FRAMES, PAGE_SIZE, MachineMemory
@@ -38,7 +34,6 @@ SHARED_FRAME_REFERENCES = 2
 """What the count of a hypervisor's frame that the guest may map is while nothing maps it."""
 
 FRAME_COUNT = 0x7FFFFFFF
-START_MASK = 0x7FFF
 RETRIES = 5
 
 # Pins of an entry: four counts of eight bits.
@@ -80,13 +75,18 @@ class GrantTable:
         self.status_frames = 0
         self.active: dict[int, Active] = {}
         self.maptrack = Maptrack()
-        self.to_free: deque[int] = deque()
         self.lock = threading.Lock()
+        self.layout = ffi.new("struct grant_layout *")
+        self._entry = ffi.new("struct grant_entry *")
+        self._lay_out()
 
-    def settle(self, state: Any) -> None:
-        """On the vCPU's thread: gives back the frames of which a user of grants held the last reference."""
-        while self.to_free:
-            lib.core_put_frame(state, self.to_free.popleft())
+    def _lay_out(self) -> None:
+        """Tells the core where the entries are, after their number or version has changed."""
+        self.layout.entries, self.layout.status = (
+            self._memory.grant_mfn * PAGE_SIZE,
+            self.status_mfn * PAGE_SIZE,
+        )
+        self.layout.version, self.layout.count = self.version, self.entries
 
     # --- size
 
@@ -117,6 +117,7 @@ class GrantTable:
         self.frames = max(self.frames, frames)
         if self.version == 2:
             self._grow_status(state)
+        self._lay_out()
 
     def _grow_status(self, state: Any) -> None:
         wanted = self.status_frames_of(self.frames)
@@ -157,66 +158,31 @@ class GrantTable:
         flags, domid = struct.unpack("<HH", self.entry_bytes(ref)[:4].tobytes())
         return flags, domid
 
-    def read(self, ref: int, domid: int) -> Active:
-        """What the entry grants; not checked."""
-        data = self.entry_bytes(ref).tobytes()
-        if self.version == 1:
-            return Active(domid, GrantEntryV1.from_buffer_copy(data).frame, 0, PAGE_SIZE, False)
-        entry = GrantEntryV2.from_buffer_copy(data)
-        if entry.hdr.flags & GTF_sub_page:
-            part = entry.sub_page
-            return Active(domid, part.frame, part.page_off & START_MASK, part.length, True)
-        return Active(domid, entry.full_page.frame, 0, PAGE_SIZE, False)
-
     def set(self, ref: int, domid: int, mfn: int) -> None:
         """Fills an entry for the guest, as the domain builder does for console and xenstore: before it runs."""
         self.entry_bytes(ref)[:] = bytes(GrantEntryV1(flags=GTF_permit_access, domid=domid, frame=mfn))
 
     # --- the marks that tell the guest what is in use
 
-    def mark(self, state: Any, ref: int, domid: int, *, pinned: bool, write: bool, mapping: bool) -> None:
-        """Checks that the entry grants this to `domid` (a pinned one does), and marks it; GrantStatusError."""
-        if self.version == 1:
-            self._mark_v1(state, ref, domid, pinned, write, mapping)
-        else:
-            self._mark_v2(state, ref, domid, pinned, write, mapping)
+    def mark(self, state: Any, ref: int, domid: int, *, pinned: bool, write: bool, mapping: bool) -> Active:
+        """Checks that the entry grants this to `domid` (a pinned one does), and marks it; GrantStatusError.
 
-    def _check(self, header: tuple[int, int], domid: int, pinned: bool, write: bool, mapping: bool) -> None:
-        flags, granted_to = header
-        kind = flags & (GTF_type_mask | GTF_sub_page if mapping else GTF_type_mask)
-        granted = kind == GTF_permit_access or (self.version == 2 and not mapping and kind == GTF_transitive)
-        if (not pinned and not (granted and granted_to == domid)) or (write and flags & GTF_readonly):
-            raise GrantStatusError(GNTST_general_error)
-
-    def _mark_v1(self, state: Any, ref: int, domid: int, pinned: bool, write: bool, mapping: bool) -> None:
-        at, (flags, granted_to) = self.header_at(ref), self.header(ref)
-        found = granted_to << 16 | flags
-        for _ in range(RETRIES):
-            self._check((found & 0xFFFF, found >> 16), domid, pinned, write, mapping)
-            before = lib.core_compare_swap32(state, at, found, found | (IN_USE if write else GTF_reading))
-            if before == found:
-                return
-            found = before
-        raise GrantStatusError(GNTST_general_error)
-
-    def _mark_v2(self, state: Any, ref: int, domid: int, pinned: bool, write: bool, mapping: bool) -> None:
-        self._check(self.header(ref), domid, pinned, write, mapping)
-        at = self.status_at(ref)
-        lib.core_or16(state, at, IN_USE if write else GTF_reading)
-        try:
-            # The guest sees the mark before this second look: either it finds the mark, or we its change.
-            self._check(self.header(ref), domid, pinned, write, mapping)
-        except GrantStatusError:
-            lib.core_and16(state, at, ~(GTF_writing if pinned else IN_USE) & 0xFFFF)
-            raise
+        What it grants, not checked.
+        """
+        use = pinned * lib.GRANT_PINNED | write * lib.GRANT_WRITE | mapping * lib.GRANT_MAPPING
+        entry = self._entry
+        status = lib.core_grant_mark(state, self.layout, ref, domid, use, entry)
+        if status:
+            raise GrantStatusError(status)
+        return Active(domid, entry.mfn, entry.start, entry.length, bool(entry.sub_page))
 
     def unmark(self, state: Any, ref: int, pin: int, *, write: bool) -> None:
         """Takes the marks back that `pin`, what is left of the pins, does not need any more."""
         unused = 0 if pin else GTF_reading
         if write and not pin & WRITES:
             unused |= GTF_writing
-        if unused and ref < self.entries:
-            lib.core_and16(state, self.status_at(ref), ~unused & 0xFFFF)
+        if unused:
+            lib.core_grant_unmark(state, self.layout, ref, unused)
 
     # --- versions
 
@@ -238,6 +204,7 @@ class GrantTable:
                     for ref in range(GNTTAB_NR_RESERVED_ENTRIES)
                 ]
             self.version = version
+            self._lay_out()
             for mfn in range(self._memory.grant_mfn, self._memory.grant_mfn + self.frames):
                 self._clear(state, mfn)
             if version == 2:

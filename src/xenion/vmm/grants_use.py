@@ -6,8 +6,6 @@ from xenion.abi.grant_table import (
     GNTST_bad_gntref,
     GNTST_bad_page,
     GNTST_general_error,
-    GTF_transitive,
-    GTF_type_mask,
 )
 from xenion.core import lib
 from xenion.vmm.grants import (
@@ -54,8 +52,7 @@ class GrantUser:
 
     def drop(self, mfn: int, *, write: bool) -> None:
         """Takes one `hold` back. The frame's last reference is left to the vCPU's thread, which frees it."""
-        if lib.core_drop_frame(self._state, mfn, write):
-            self._table.to_free.append(mfn)
+        lib.core_drop_frame(self._state, mfn, write)
 
     def acquire(self, ref: int, pin: int, *, copy: bool) -> Active:
         """Pins an entry (HOST_READ and so on) and marks it in use; GrantStatusError. The frame is not held."""
@@ -74,9 +71,11 @@ class GrantUser:
         ):
             raise GrantStatusError(GNTST_general_error)
         if not active or (write and not active.pin & WRITES):
-            table.mark(self._state, ref, self._domid, pinned=bool(active), write=write, mapping=not copy)
+            now = table.mark(
+                self._state, ref, self._domid, pinned=bool(active), write=write, mapping=not copy
+            )
             try:
-                active = self._confirmed(ref, active, copy)
+                active = self._confirmed(now, active, copy)
             except GrantStatusError:
                 table.unmark(self._state, ref, active.pin if active else 0, write=write)
                 raise
@@ -84,15 +83,10 @@ class GrantUser:
         table.active[ref] = active
         return active
 
-    def _confirmed(self, ref: int, active: Active | None, copy: bool) -> Active:
+    def _confirmed(self, now: Active, active: Active | None, copy: bool) -> Active:
         """The entry as it is now, if it can be used; one that is pinned must still say the same to a copier."""
-        table = self._table
         if active and not copy:
             return active
-        if table.version == 2 and table.header(ref)[0] & GTF_type_mask == GTF_transitive:
-            # Always another domain's grant, and no other domain grants anything to this one.
-            raise GrantStatusError(GNTST_general_error)
-        now = table.read(ref, self._domid)
         if lib.core_get_frame(self._state, now.mfn):
             raise GrantStatusError(GNTST_bad_page)
         self.drop(now.mfn, write=False)

@@ -10,13 +10,16 @@ from xenion.config.domain import Action
 from xenion.xend import logs
 from xenion.xend.eventlog import EventLog, Noted
 from xenion.xend.live import Live
-from xenion.xend.record import Record
+from xenion.xend.record import Record, without_device
 from xenion.xend.ring import MessageRing
 
 NOTES_KEPT, NOTE_CHARACTERS = 100, 1000
 WHO, GONE = "domain", "gone"
 NAME, CONFIGURATION, LOG, SUCCESSOR = "name", "configuration", "log", "successor"
+STORE, DEVICES, RECONCILE = "store", "devices", "reconcile"
 """What a record's `wants` may hold, beside the names of spare files."""
+DETACHED, LOST = "detached", "lost"
+"""And, each with a device's kind and number behind it, what has become of that device."""
 _CRASHES = {"crash": "crashed", "watchdog": "was ended by its watchdog"}
 _COMES_BACK = {Action.RESTART, Action.COREDUMP_RESTART}
 """The process boots the guest again; otherwise it ends, or keeps what has stopped."""
@@ -36,6 +39,8 @@ class Chronicle:
             "preserved": self._on_preserved,
             "log-full": self._on_log_full,
             "leaving": self._on_leaving,
+            "detached": self._on_detached,
+            "lost": self._on_lost,
         }
 
     def read(self, live: Live) -> bool:
@@ -141,7 +146,20 @@ class Chronicle:
     def _on_preserved(self, live: Live, entry: dict[str, Any]) -> None:
         if entry["action"] == Action.RENAME_RESTART:
             live.record.want(SUCCESSOR)
+        live.record.want(DEVICES)
         self._enter(live, entry)
+
+    def _on_detached(self, live: Live, entry: dict[str, Any]) -> None:
+        """Its process holds the device no more, and its configuration has it no more."""
+        kind, devid = entry["kind_of_device"], entry["devid"]
+        live.record.config = without_device(live.record, kind, devid)
+        live.record.want(f"{DETACHED} {kind} {devid}")
+        self._enter(live, entry, f"{kind} {devid}")
+
+    def _on_lost(self, live: Live, entry: dict[str, Any]) -> None:
+        kind, devid = entry["kind_of_device"], entry["devid"]
+        live.record.want(f"{LOST} {kind} {devid}")
+        self._enter(live, entry, f"{kind} {devid}")
 
     def _on_log_full(self, live: Live, entry: dict[str, Any]) -> None:
         live.record.want(LOG)

@@ -149,7 +149,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        services = make_services(self._where)
+        services = make_services(self._where, self._settings)
         services.log.note("xend", "start", detail=f"process {os.getpid()}")
         services.supervisor.adopt_all()
         handlers = logged(all_handlers(services), services.registry, services.log)
@@ -162,10 +162,13 @@ class Daemon:
             _notify_systemd(b"STOPPING=1")
             starting.cancel()
             await autostart.stop_all(services)
+            if not services.registry.live:
+                await services.xenstored.stop()
         finally:
             with ExitStack() as last:  # each step, whatever becomes of the others
                 last.callback(services.log.close)
                 last.callback(services.log.note, "xend", "stop")
+                last.callback(services.xenstored.close)
                 last.callback(services.supervisor.close)
                 self._where.socket.unlink(missing_ok=True)
                 await server.close()

@@ -83,4 +83,12 @@ def _subject(call: Call, registry: Registry) -> dict[str, Any]:
 def _detail(call: Call) -> str:
     """What was asked for, short; configurations are told by what comes of them."""
     asked = {**call.body, **{key: value for key, value in call.parameters.items() if key != "domain"}}
-    return ", ".join(f"{key}={value}" for key, value in asked.items() if key not in ("config", "request"))
+    shown = {key: _short(value) for key, value in asked.items() if key not in ("config", "request")}
+    return ", ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def _short(value: Any) -> Any:
+    """A device by what is special about it."""
+    if not isinstance(value, Mapping):
+        return value
+    return next((value[key] for key in ("vdev", "mac") if value.get(key)), "new")

@@ -12,12 +12,26 @@ from uuid import uuid4
 from xenion.api.errors import ApiError
 from xenion.config.domain import NAME_CHARACTERS, DomainConfig
 from xenion.xend import launch, logs
-from xenion.xend.chronicle import CONFIGURATION, LOG, NAME, SUCCESSOR, Chronicle
+from xenion.xend.chronicle import (
+    CONFIGURATION,
+    DETACHED,
+    DEVICES,
+    LOG,
+    LOST,
+    NAME,
+    RECONCILE,
+    STORE,
+    SUCCESSOR,
+    Chronicle,
+)
+from xenion.xend.devices import Devices
 from xenion.xend.live import Live
 from xenion.xend.managed import Managed
 from xenion.xend.outcomes import Outcomes
+from xenion.xend.record import VBD, without_device
 from xenion.xend.registry import Registry
 from xenion.xend.renaming import Renaming
+from xenion.xend.xenstored import Xenstored
 
 CHECK_S = 60.0
 """The process reads the kernel, to see whether it could be booted."""
@@ -33,9 +47,17 @@ class Errands:
     """`restart` starts the successor of a domain that rename-restart has preserved."""
 
     def __init__(
-        self, registry: Registry, chronicle: Chronicle, outcomes: Outcomes, renaming: Renaming
+        self,
+        registry: Registry,
+        chronicle: Chronicle,
+        outcomes: Outcomes,
+        renaming: Renaming,
+        devices: Devices,
+        xenstored: Xenstored,
     ) -> None:
         self._registry = registry
+        self._devices = devices
+        self._xenstored = xenstored
         self._chronicle = chronicle
         self._outcomes = outcomes
         self._renaming = renaming
@@ -45,6 +67,13 @@ class Errands:
             CONFIGURATION: self._send_configuration,
             LOG: self._change_log,
             SUCCESSOR: self._start_successor,
+            STORE: self._connect_to_store,
+            DEVICES: self._release_devices,
+            RECONCILE: self.reconcile,
+        }
+        self._device_deeds: dict[str, Callable[[Live, str, int], Awaitable[None]]] = {
+            DETACHED: self._release_device,
+            LOST: self._reconnect_device,
         }
 
     async def do(self, live: Live, what: str) -> None:
@@ -53,6 +82,9 @@ class Errands:
             await self._send_file(live, what, logs.new_spare(live.logs, what))
         elif what in self._deeds:
             await self._deeds[what](live)
+        else:
+            word, kind, devid = what.split()
+            await self._device_deeds[word](live, kind, int(devid))
         _forget(live, what)
         live.save()
 
@@ -70,6 +102,62 @@ class Errands:
             await live.ask(what, fds=[fd])
         finally:
             os.close(fd)
+
+    # --- the store and devices
+
+    async def _connect_to_store(self, live: Live) -> None:
+        connections = await self._xenstored.introduce(live.domid, live.uuid)
+        try:
+            await live.ask("store", fds=[connection.fileno() for connection in connections])
+        finally:
+            for connection in connections:
+                connection.close()
+
+    async def reconcile(self, live: Live) -> None:
+        """With what its process has, after an earlier xend's end: a device that it never got is undone. ApiError."""
+        said = (await live.ask("devices")).get("devices", [])
+        has = {(device["kind"], device["devid"]) for device in said}
+        for entry in list(live.record.devices):
+            kind, devid = entry["kind"], entry["devid"]
+            if (kind, devid) not in has:
+                live.record.config = without_device(live.record, kind, devid)
+                await self._devices.undo_entry(live.record, entry)
+        if live.domid not in await self._xenstored.connected():
+            await self._connect_to_store(live)
+
+    async def sweep(self) -> None:
+        """What domains have left of which nobody knows any more. ApiError."""
+        await self._devices.sweep()
+        if self._xenstored.runs:
+            known = {live.domid for live in self._registry.live.values()} | self._registry.coming_domids()
+            for domid in await self._xenstored.introduced():
+                if domid not in known:
+                    await self._xenstored.release(domid)
+
+    async def bury(self, live: Live) -> None:
+        """Its process has gone: so goes what worked for it. ApiError."""
+        await self._release_devices(live)
+        await self._xenstored.release(live.domid)
+
+    async def _release_devices(self, live: Live) -> None:
+        await self._devices.undo_all(live.record)
+
+    async def _release_device(self, live: Live, kind: str, devid: int) -> None:
+        await self._devices.undo(live.record, kind, devid)
+
+    async def _reconnect_device(self, live: Live, kind: str, devid: int) -> None:
+        """A disk whose storage daemon has died gets another one, if the disk is still there."""
+        disk = next((disk for disk in live.record.config.disks if disk.devid == devid), None)
+        if kind != VBD or disk is None:
+            return
+        opened = await self._devices.reopen_disk(live.record, disk)
+        live.save()
+        try:
+            order = opened.order
+            description, fds = dict(order.description), list(order.fds)
+            await live.ask("reconnect-device", kind=kind, devid=devid, description=description, fds=fds)
+        finally:
+            opened.opened.close()
 
     # --- configurations
 
@@ -105,6 +193,7 @@ class Errands:
 
     async def _start_successor(self, live: Live) -> None:
         """The one that has stopped keeps its state under another name; a new one takes its place."""
+        await self._release_devices(live)  # the process has let go of them; the successor wants them
         if not live.record.successor:
             self._give_name_away(live)
         name, uuid = live.record.successor, live.record.successor_uuid

@@ -4,7 +4,7 @@ import os
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from xenion.api.addresses import bind
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
 from xenion.config.domain import DomainConfig
+from xenion.domain.devices import DeviceOrder
 from xenion.domain.order import Descriptors, Order, in_memory
 from xenion.xend import logs, process, record
 from xenion.xend.record import Record
+from xenion.xend.xenstored import Connections
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_", "TZ", "TMPDIR", "PYTHON", "LD_", "XDG_", "XENION_")
 
@@ -41,18 +43,24 @@ def _open_file(key: str, path: Path, opened: ExitStack) -> int:
     return fd
 
 
-def spawn(where: Folders, made: Record, *, paused: bool) -> tuple[Path, "subprocess.Popen[bytes]"]:
-    """The domain's folder and its process, which builds the domain from now on. ApiError: nothing is left of it."""
+def spawn(
+    where: Folders, made: Record, devices: Sequence[DeviceOrder], store: Connections, *, paused: bool
+) -> tuple[Path, "subprocess.Popen[bytes]"]:
+    """The domain's folder and its process, which builds the domain from now on. ApiError: nothing is left of it.
+
+    The descriptors of devices and store stay the caller's to close.
+    """
     with boot_files(made.config) as boot, ExitStack() as opened:
         try:
             folder = record.unfinished(where.domains, made.uuid)
             with _discarded_on_failure(where, made):
                 made.write(folder)
-                fds, said = _open_all(where, made, folder, boot, opened)
-                order = in_memory(Order(made.config, made.domid, made.uuid, paused, fds).to_json())
-                opened.callback(os.close, order)
+                fds, said = _open_all(where, made, folder, boot, store, opened)
+                order = Order(made.config, made.domid, made.uuid, paused, fds, tuple(devices))
+                document = in_memory(order.to_json())
+                opened.callback(os.close, document)
                 folder = record.finish(folder)
-                child = _run(order, made, fds, said)
+                child = _run(document, made, order, said)
         except OSError as error:
             at = f" ({error.filename})" if error.filename else ""
             raise ApiError("failed", f"{made.name} cannot be started: {error.strerror}{at}") from error
@@ -60,7 +68,7 @@ def spawn(where: Folders, made: Record, *, paused: bool) -> tuple[Path, "subproc
 
 
 def _open_all(
-    where: Folders, made: Record, folder: Path, boot: tuple[int, int], opened: ExitStack
+    where: Folders, made: Record, folder: Path, boot: tuple[int, int], store: Connections, opened: ExitStack
 ) -> tuple[Descriptors, int]:
     """What the process gets, and its standard error; `opened` closes all of it here. ApiError, OSError."""
     files = logs.open_all(where.logs(made.logs))
@@ -84,6 +92,8 @@ def _open_all(
         kernel=boot[0],
         ramdisk=boot[1],
         lock=lock,
+        store_guest=store[0].fileno(),
+        store_back_ends=store[1].fileno(),
     )
     return fds, files.process
 
@@ -93,10 +103,10 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
 
 
-def _run(order: int, made: Record, fds: Descriptors, said: int) -> "subprocess.Popen[bytes]":
+def _run(document: int, made: Record, order: Order, said: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        process.command(order, made.uuid),
-        pass_fds=(order, *fds.numbers()),
+        process.command(document, made.uuid),
+        pass_fds=(document, *order.numbers()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=said,

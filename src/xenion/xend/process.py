@@ -50,11 +50,15 @@ class Process:
 
     def kill(self) -> bool:
         """Whether it was there to be killed."""
+        return self.send(signal.SIGKILL)
+
+    def send(self, number: signal.Signals) -> bool:
+        """Whether it was there to get the signal. PermissionError: it is not ours."""
         opened = self._open()
         if opened is None:
             return False
         try:
-            signal.pidfd_send_signal(opened, signal.SIGKILL)
+            signal.pidfd_send_signal(opened, number)
         except ProcessLookupError:
             return False
         finally:

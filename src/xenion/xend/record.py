@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from xenion.config.domain import DomainConfig
 from xenion.xend.storage import read_json, write_json
 
 RECORD, LOCK, JOURNAL, CONTROL, CONSOLE = "record.json", "lock", "journal", "control.sock", "console.sock"
+VBD, VIF = "vbd", "vif"
+"""Kinds of devices."""
 _UNFINISHED, _GONE = ".new-", ".gone-"
 
 
@@ -52,7 +54,8 @@ class Record:
 
     `wants`: what is still to be done for it, words of the supervisor's; they and `condition` are as of the same entry
     of the journal. `successor`: the name that rename-restart gave away, with the UUID of who gets it. `parts`: files
-    that are being written for it, which nobody finishes when xend is killed. `pid` and `began`: its process, see
+    that are being written for it, which nobody finishes when xend is killed. `devices`: what has to be undone for each
+    when it goes, see xenion.xend.devices. `pid` and `began`: its process, see
     xenion.xend.process; 0 until it is started.
     """
 
@@ -62,6 +65,8 @@ class Record:
     logs: str
     config: DomainConfig
     managed: bool = False
+    lasting: bool = False
+    """It is started again as the same domain: managed, or its configuration gives its UUID."""
     request: str = ""
     pid: int = 0
     began: int = 0
@@ -69,6 +74,7 @@ class Record:
     successor_uuid: str = ""
     wants: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    devices: list[dict[str, Any]] = field(default_factory=list)
     condition: Condition = field(default_factory=Condition)
 
     def want(self, what: str) -> None:
@@ -91,6 +97,21 @@ class Record:
             return cls(config=config, condition=condition, **values)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{folder / RECORD} is of another version of Xenion") from error
+
+
+def entry_of(made: Record, kind: str, devid: int) -> dict[str, Any] | None:
+    """The first of that device: while a CD-ROM drive changes its disc there are two."""
+    named = (entry for entry in made.devices if (entry["kind"], entry["devid"]) == (kind, devid))
+    return next(named, None)
+
+
+def without_device(made: Record, kind: str, devid: int) -> DomainConfig:
+    """The configuration without a device that was detached."""
+    config, entry = made.config, entry_of(made, kind, devid)
+    if kind == VBD:
+        return replace(config, disks=tuple(disk for disk in config.disks if disk.devid != devid))
+    mac = entry["config"]["mac"] if entry is not None else ""
+    return replace(config, vifs=tuple(vif for vif in config.vifs if vif.mac != mac))
 
 
 def lock(folder: Path) -> int | None:

@@ -1,12 +1,16 @@
 """All domains by name, id and UUID: those that have a process, and those that are defined."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
+from xenion.config.disk import Disk
 from xenion.xend.chronicle import SUCCESSOR
 from xenion.xend.live import Live
 from xenion.xend.managed import Managed, ManagedDomains
+from xenion.xend.record import Record
 from xenion.xend.storage import read_json, write_json
 
 DOMAIN_0, UUID_0 = "Domain-0", "00000000-0000-0000-0000-000000000000"
@@ -22,6 +26,8 @@ class Registry:
         self.where = where
         self.live: dict[str, Live] = {}
         self.managed = ManagedDomains(where)
+        self._coming: dict[str, Record] = {}
+        """By UUID: what is being opened for domains that have no process yet."""
 
     # --- finding
 
@@ -58,6 +64,10 @@ class Registry:
                 "already-exists",
                 f'a domain "{name}" is running already: end it first, or give this one another name',
             )
+        if any(made.name == name and made.uuid != uuid for made in self._coming.values()):
+            raise ApiError(
+                "already-exists", f'a domain "{name}" is being started: give this one another name'
+            )
         managed = self.managed.named(name)
         if managed is not None and managed.uuid != uuid:
             raise ApiError(
@@ -65,13 +75,40 @@ class Registry:
                 f'a managed domain "{name}" is defined: `xm start {name}` starts it, or give this one another name',
             )
 
+    # --- coming
+
+    @contextmanager
+    def coming(self, made: Record) -> Iterator[None]:
+        """Within the block its name, UUID and memory are taken, while it has no process yet."""
+        self._coming[made.uuid] = made
+        try:
+            yield
+        finally:
+            del self._coming[made.uuid]
+
+    def coming_domids(self) -> set[int]:
+        return {made.domid for made in self._coming.values()}
+
+    def is_running(self, uuid: str) -> bool:
+        """It has a process, or will in a moment."""
+        return uuid in self.live or uuid in self._coming
+
     # --- memory
 
     def promised(self) -> list[tuple[int, int | None]]:
-        """Of each domain with a process: what memory it was promised, and the process."""
-        return [
+        """Of each domain that runs or is being started: what memory it was promised, and its process."""
+        running = [
             (max(live.memory_mib, live.record.config.memory_mib), live.pid) for live in self.live.values()
         ]
+        coming = [
+            (made.config.memory_mib, None) for made in self._coming.values() if made.uuid not in self.live
+        ]
+        return [*running, *coming]
+
+    def disks(self) -> dict[str, tuple[Disk, ...]]:
+        """Of each domain that runs or is being started, by its name."""
+        made = [*self._coming.values(), *(live.record for live in self.live.values())]
+        return {record.name: record.config.disks for record in made}
 
     # --- ids
 
@@ -82,7 +119,7 @@ class Registry:
             domid = int(read_json(path))
         except (OSError, ValueError, TypeError):
             domid = DOMID_FIRST
-        taken = {live.domid for live in self.live.values()}
+        taken = {live.domid for live in self.live.values()} | {made.domid for made in self._coming.values()}
         domid = max(domid, DOMID_FIRST)
         while domid in taken or domid >= DOMID_END:
             domid = DOMID_FIRST if domid + 1 >= DOMID_END else domid + 1

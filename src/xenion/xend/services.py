@@ -4,16 +4,23 @@ import time
 from dataclasses import dataclass, field
 
 from xenion.api.folders import Folders
+from xenion.xend.attaching import Attaching
 from xenion.xend.chronicle import Chronicle
+from xenion.xend.devices import Devices
 from xenion.xend.errands import Errands
 from xenion.xend.eventlog import EventLog
+from xenion.xend.networks.plugging import Networks
 from xenion.xend.outcomes import Outcomes
 from xenion.xend.registry import Registry
 from xenion.xend.renaming import Renaming
 from xenion.xend.ring import MessageRing
+from xenion.xend.settings import Settings
 from xenion.xend.starter import Starter
 from xenion.xend.supervisor import Supervisor
 from xenion.xend.tasks import Tasks
+from xenion.xend.xenstored import Xenstored
+
+DEFAULTS = Settings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +35,30 @@ class Services:
     log: EventLog
     ring: MessageRing
     outcomes: Outcomes
+    attaching: Attaching
+    networks: Networks
+    xenstored: Xenstored
     started_at: float = field(default_factory=time.time)
 
 
-def make_services(where: Folders) -> Services:
+def make_services(
+    where: Folders, chosen: Settings = DEFAULTS, xenstored: Xenstored | None = None
+) -> Services:
     """With everything that an earlier xend has left. OSError, EventLogError."""
+    xenstored = xenstored or Xenstored(where)
     log = EventLog.open(where.state)
     registry, tasks, outcomes = Registry(where), Tasks(), Outcomes(where.run)
     ring = MessageRing(where.state / "hypervisor.log")
     chronicle, renaming = Chronicle(log, ring), Renaming(registry)
-    errands = Errands(registry, chronicle, outcomes, renaming)
+    networks = Networks(where.run, chosen.networks, chosen.user_network)
+    devices = Devices(where, registry, networks)
+    errands = Errands(registry, chronicle, outcomes, renaming, devices, xenstored)
     supervisor = Supervisor(registry, chronicle, outcomes, renaming, errands)
-    starter = Starter(registry, supervisor, outcomes)
+    starter = Starter(registry, supervisor, outcomes, devices, xenstored)
+    attaching = Attaching(registry, devices)
     errands.restart = starter.start
-    return Services(where, registry, supervisor, errands, renaming, starter, tasks, log, ring, outcomes)
+    xenstored.on_restart = supervisor.connect_to_store
+    return Services(
+        where, registry, supervisor, errands, renaming, starter, tasks, log, ring, outcomes, attaching, networks,
+        xenstored,
+    )  # fmt: skip

@@ -5,14 +5,22 @@ listen = "127.0.0.1:8006"
 certificate = "/etc/xenion/xend.crt"   # PEM
 key = "/etc/xenion/xend.key"           # PEM, readable by xend only
 token = "/etc/xenion/xend.token"       # a file with the word that clients must know, readable by xend only
+
+Before any table: user_network and host_loopback; behind them [networks.NAME]: see xenion.xend.networks.defined.
 """
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from xenion.xend.networks import defined
+from xenion.xend.networks.defined import Network, UserNetwork
 
 SHORTEST_TOKEN = 16
+USER_NETWORKS = ("auto", "passt", "slirp")
+_KEYS = ("tcp", "user_network", "host_loopback", "networks")
 _TCP_KEYS = ("listen", "certificate", "key", "token")
 
 
@@ -32,6 +40,8 @@ class Tcp:
 @dataclass(frozen=True, slots=True)
 class Settings:
     tcp: Tcp | None = None
+    user_network: UserNetwork = field(default_factory=UserNetwork)
+    networks: Mapping[str, Network] = field(default_factory=dict)
 
 
 def read(path: Path) -> Settings:
@@ -44,8 +54,12 @@ def read(path: Path) -> Settings:
         raise SettingsError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error
-    _check_keys(path, "", values, ("tcp",))
-    return Settings(_tcp(path, values["tcp"]) if "tcp" in values else None)
+    _check_keys(path, "", values, _KEYS)
+    return Settings(
+        _tcp(path, values["tcp"]) if "tcp" in values else None,
+        _user_network(path, values),
+        _networks(path, values.get("networks", {})),
+    )
 
 
 def _check_keys(path: Path, table: str, values: Any, known: tuple[str, ...]) -> None:
@@ -56,6 +70,24 @@ def _check_keys(path: Path, table: str, values: Any, known: tuple[str, ...]) -> 
             raise SettingsError(
                 f"{path}: {table}{'.' if table else ''}{key} is not known: there is {', '.join(known)}"
             )
+
+
+def _user_network(path: Path, values: dict[str, Any]) -> UserNetwork:
+    program, loopback = values.get("user_network", USER_NETWORKS[0]), values.get("host_loopback", False)
+    if not isinstance(program, str) or program not in USER_NETWORKS:
+        raise SettingsError(f"{path}: user_network must be one of {', '.join(USER_NETWORKS)}")
+    if not isinstance(loopback, bool):
+        raise SettingsError(f"{path}: host_loopback must be true or false")
+    return UserNetwork(program, loopback)
+
+
+def _networks(path: Path, values: Any) -> dict[str, Network]:
+    def wrong(sentence: str) -> NoReturn:
+        raise SettingsError(f"{path}: {sentence}")
+
+    if not isinstance(values, dict):
+        wrong("[networks] must be tables, as in [networks.lan]")
+    return {name: defined.parse(name, table, wrong) for name, table in values.items()}
 
 
 def _tcp(path: Path, values: Any) -> Tcp:

@@ -10,21 +10,33 @@ from uuid import uuid4
 from xenion.api import types as t
 from xenion.api.errors import ApiError
 from xenion.config.domain import DomainConfig
+from xenion.config.vif import with_macs
 from xenion.xend import host, launch
+from xenion.xend.devices import Devices, OpenDevices
 from xenion.xend.live import Live
 from xenion.xend.outcomes import Outcomes
 from xenion.xend.record import Record
 from xenion.xend.registry import Registry
 from xenion.xend.supervisor import Supervisor
 from xenion.xend.tasks import RunningTask
+from xenion.xend.xenstored import Xenstored
 
 BUILDING = max(os.cpu_count() or 1, 2)
 """So many domains are built at a time; the others wait."""
 
 
 class Starter:
-    def __init__(self, registry: Registry, supervisor: Supervisor, outcomes: Outcomes) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        supervisor: Supervisor,
+        outcomes: Outcomes,
+        devices: Devices,
+        xenstored: Xenstored,
+    ) -> None:
         self._registry = registry
+        self._devices = devices
+        self._xenstored = xenstored
         self._supervisor = supervisor
         self._outcomes = outcomes
         self._turns = asyncio.Semaphore(BUILDING)
@@ -48,7 +60,7 @@ class Starter:
             return await self._answer(earlier, task)
         _step(task, "waiting for its turn")
         async with self._turns:
-            live = self.earlier(request) or self._launch(config, managed, paused, request)
+            live = self.earlier(request) or await self._launch(config, managed, paused, request, task)
             _step(task, "building the domain")
             return await self._answer(live, task)
 
@@ -64,7 +76,7 @@ class Starter:
         uuid = config.uuid or str(uuid4())
         registry = self._registry
         registry.check_name_is_free(config.name, uuid)
-        if uuid in registry.live:
+        if registry.is_running(uuid):
             raise ApiError("already-exists", f"a domain of the UUID {uuid} is running already")
         if not managed and registry.managed.get(uuid) is not None:
             raise ApiError(
@@ -72,24 +84,54 @@ class Starter:
             )
         with launch.boot_files(config):
             host.admit(config.memory_mib, registry.promised())
-        return replace(config, uuid=uuid)
+        return replace(config, uuid=uuid, vifs=with_macs(config.vifs, uuid))
 
-    def _launch(self, config: DomainConfig, managed: bool, paused: bool, request: str) -> Live:
+    async def _launch(
+        self, config: DomainConfig, managed: bool, paused: bool, request: str, task: RunningTask | None
+    ) -> Live:
+        """Takes the name first, then opens what takes time, then starts the process in one step."""
         registry = self._registry
         if managed:
             config = self._definition(config)
+        lasting = managed or bool(config.uuid)
         config = self.check(config, managed=managed)
-        try:
-            domid = registry.next_domid()
-        except OSError as error:
-            raise ApiError("failed", f"{registry.where.run}: {error.strerror}") from error
-        made = Record(config.uuid, domid, config.name, config.name, config, managed, request)
-        folder, child = launch.spawn(registry.where, made, paused=paused)
-        live = Live(registry.where, made, folder, child)
+        made = Record(
+            config.uuid, self._next_domid(), config.name, config.name, config, managed, lasting, request
+        )
+        with registry.coming(made):
+            _step(task, "opening its disks and interfaces")
+            opened = await self._devices.open_all(made)
+            try:
+                live = await self._spawn(made, opened, paused)
+            except BaseException:
+                await self._devices.abandon(made, opened)
+                raise
+            opened.close()
         with suppress(ApiError):  # it is found by its command line then
             live.save()
         self._supervisor.follow(live)
         return live
+
+    async def _spawn(self, made: Record, opened: OpenDevices, paused: bool) -> Live:
+        """ApiError: the store knows nothing of it then."""
+        where, store = self._registry.where, await self._xenstored.introduce(made.domid, made.uuid)
+        try:
+            folder, child = launch.spawn(where, made, opened.orders, store, paused=paused)
+        except ApiError:
+            await self._xenstored.release(made.domid)
+            raise
+        finally:
+            for connection in store:
+                connection.close()
+        made.condition.notes.extend(opened.notes)
+        return Live(where, made, folder, child)
+
+    def _next_domid(self) -> int:
+        """ApiError."""
+        try:
+            return self._registry.next_domid()
+        except OSError as error:
+            raise ApiError("failed", f"{self._registry.where.run}: {error.strerror}") from error
 
     def _definition(self, config: DomainConfig) -> DomainConfig:
         """As it is now: it may have been changed, or deleted, while the start waited for its turn."""

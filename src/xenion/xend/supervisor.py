@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xenion.api.errors import ApiError
 from xenion.xend import logs, record
-from xenion.xend.chronicle import SUCCESSOR, Chronicle
+from xenion.xend.chronicle import RECONCILE, STORE, SUCCESSOR, Chronicle
 from xenion.xend.errands import Errands
 from xenion.xend.eventlog import EventLogError
 from xenion.xend.live import Live
@@ -60,6 +60,7 @@ class Supervisor:
                 _logger.error("%s is left alone: %s", folder, error)
                 continue
             if not live.is_gone() or self._is_to_be_buried(live):
+                live.record.want(RECONCILE)
                 self.follow(live)
             else:
                 never_came.append(folder)
@@ -68,6 +69,7 @@ class Supervisor:
         for managed in self._registry.managed:
             if managed.uuid not in self._registry.live:
                 self._renaming.finish_managed(managed)
+        self._job(self._errands.sweep)
 
     def _is_to_be_buried(self, live: Live) -> bool:
         """Not if it was already, or if xend was killed before it had a process."""
@@ -132,6 +134,7 @@ class Supervisor:
             if condition.reason == "died"
             else ""
         )
+        await self._clean_up(live)
         await asyncio.to_thread(logs.tidy, live.logs)
         ended = {**live.outcome(), "over": True, "status": status if failure else ""}
         more = {"request": live.record.request, "refusal": condition.refusal, "domain": live.shown()}
@@ -144,6 +147,19 @@ class Supervisor:
         self._registry.live.pop(live.uuid, None)
         live.gone.set()
         live.change()
+
+    async def _clean_up(self, live: Live) -> None:
+        """What worked for it, and its place in the store."""
+        try:
+            await self._errands.bury(live)
+        except ApiError as error:
+            _logger.error("something of %s, which is gone, is left: %s", live.name, error.message)
+
+    def connect_to_store(self) -> None:
+        """The store has come back: every domain needs new connections."""
+        for live in self._registry.live.values():
+            live.record.want(STORE)
+            self.look_after(live)
 
     # --- what goes on
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from xenion.api.client import REPETITIONS, BrokenError, Client
+from xenion.api.actions import BY_NAME
+from xenion.api.client import REPETITIONS, BrokenError, Client, path_of
 from xenion.api.errors import ApiError
 from xenion.xm.errors import EXPECTED, XmError
 from xenion.xm.output import complain
@@ -37,15 +38,26 @@ def change(
     client: Client, action: str, domain: str, body: Mapping[str, Any] | None = None, *, done: Done
 ) -> Any:
     """The answer, or None: the connection broke, and the domain shows that it is done. Asked again if it is not."""
+    return certain(lambda: client.call(action, body, domain=domain), lambda: done(look(client, domain)))
+
+
+def certain(ask: Callable[[], Any], is_done: Callable[[], bool]) -> Any:
+    """What `ask` answers, or None: the connection broke, and it is done. Asked again if it is not."""
     for attempt in range(REPETITIONS):
         try:
-            return client.call(action, body, domain=domain)
+            return ask()
         except BrokenError:
-            if done(look(client, domain)):
+            if is_done():
                 return None
             if attempt == REPETITIONS - 1:
                 raise
     raise AssertionError("no attempt was made")
+
+
+def replaced(client: Client, action: str, body: Mapping[str, Any], **parameters: str) -> Any:
+    """The answer of a PUT, which may be asked for twice. ApiError."""
+    known = BY_NAME[action]
+    return client.request(known.method, path_of(known, parameters), body, repeat=True)
 
 
 def on_each(domains: Sequence[str], act: Callable[[str], object]) -> int:

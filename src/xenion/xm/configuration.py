@@ -35,5 +35,10 @@ def read(path: str, words: Sequence[str]) -> DomainConfig:
 
 
 def tell_notes(config: DomainConfig) -> None:
-    for note in config.notes:
+    tell(config.notes)
+
+
+def tell(notes: Sequence[str]) -> None:
+    """What of a configuration has no effect."""
+    for note in notes:
         print(f"note: {escaped(note)}", file=sys.stderr)

@@ -44,7 +44,10 @@ def painted(text: str, colour: str, stream: TextIO | None = None) -> str:
 
 
 def print_fields(fields: Mapping[str, Any], width: int = 22) -> None:
-    """Classic xm's `name : value` lines; what is nested is named `outer.inner`, a list has a line an item."""
+    """Classic xm's `name : value` lines; what is nested is named `outer.inner`, a list has a line an item.
+
+    Objects in a list are named by their place, `outer.0.inner`.
+    """
     for name, value in _flat(fields):
         print(f"{escaped(name):<{width}} : {escaped(_text(value))}".rstrip())
 
@@ -54,7 +57,9 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield from ((f"{prefix}{name}", item) for item in value)
+            for place, item in enumerate(value):
+                nested = isinstance(item, Mapping)
+                yield from _flat(item, f"{prefix}{name}.{place}.") if nested else [(f"{prefix}{name}", item)]
         else:
             yield f"{prefix}{name}", value
 

@@ -8,9 +8,18 @@ from xenion.xm.output import duration, escaped
 
 HEADER = (
     f"{'NAME':<24} {'ID':>5} {'STATE':>8} {'CPU(sec)':>9} {'CPU(%)':>7} {'MEM(MiB)':>9} {'MEM(%)':>7} "
-    f"{'VCPUS':>5} {'UPTIME':>17}"
+    f"{'VCPUS':>5} {'UPTIME':>17} {'VBDS':>4} {'VBD_RD':>9} {'VBD_WR':>9} {'NETS':>4} {'NETTX(k)':>9} {'NETRX(k)':>9}"
 )
 NAME_COLUMNS = 24
+TRAFFIC = (
+    ("vbds", 4, 1),
+    ("vbd_rd", 9, 1),
+    ("vbd_wr", 9, 1),
+    ("nets", 4, 1),
+    ("net_tx_bytes", 9, 1024),
+    ("net_rx_bytes", 9, 1024),
+)
+"""Fields of a domain's traffic, the widths of their columns, and what they are divided by."""
 SORTS = {"n": "name", "c": "cpu", "m": "memory", "t": "time", "i": "id"}
 """Keys of the keyboard."""
 
@@ -33,7 +42,8 @@ class Row:
         return (
             f"{name if len(name) <= NAME_COLUMNS else name[: NAME_COLUMNS - 1] + '~':<{NAME_COLUMNS}} "
             f"{domid:>5} {domain['state']:>8} {domain['cpu_seconds']:>9.1f} {self.cpu_percent:>7.1f} "
-            f"{domain['memory_mib']:>9} {self.memory_percent:>7.1f} {domain['vcpus']:>5} {uptime:>17}"
+            f"{domain['memory_mib']:>9} {self.memory_percent:>7.1f} {domain['vcpus']:>5} {uptime:>17} "
+            f"{_traffic_text(domain.get('traffic'))}"
         )
 
 
@@ -95,6 +105,13 @@ class Usage:
             f"Memory: {info['total_memory_mib']} MiB, {info['free_memory_mib']} MiB free for domains; "
             f"CPUs: {info['nr_cpus']}",
         ]
+
+
+def _traffic_text(traffic: Any) -> str:
+    """As xentop has it: requests, and KiB."""
+    return " ".join(
+        f"{'-' if traffic is None else traffic[name] // unit:>{width}}" for name, width, unit in TRAFFIC
+    )
 
 
 def _vcpu_text(vcpu: Any) -> str:

@@ -105,24 +105,24 @@ class Guest:
     def label(self, name: str) -> int:
         return self.image.labels[name]
 
-    def _at(self, address: int | str) -> int:
+    def machine_address(self, address: int | str) -> int:
         virtual = self.label(address) if isinstance(address, str) else address
         return self.domain.memory.first_mfn * PAGE + locate(virtual)
 
     def read(self, address: int | str, size: int) -> bytes:
-        at = self._at(address)
+        at = self.machine_address(address)
         return bytes(self.domain.memory.bytes[at : at + size])
 
     def u64(self, address: int | str) -> int:
-        return int(self.domain.memory.words[self._at(address) >> 3])
+        return int(self.domain.memory.words[self.machine_address(address) >> 3])
 
     def words(self, address: int | str, count: int) -> list[int]:
-        at = self._at(address) >> 3
+        at = self.machine_address(address) >> 3
         return list(self.domain.memory.words[at : at + count])
 
     def poke(self, address: int | str, value: int) -> None:
         """One aligned word, at once, without the processor knowing."""
-        self.domain.memory.words[self._at(address) >> 3] = value
+        self.domain.memory.words[self.machine_address(address) >> 3] = value
 
     @property
     def vcpu(self) -> Vcpu:

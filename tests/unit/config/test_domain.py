@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.config.strategies import cloud_inits, disk_lists, vif_lists
+from xenion.config.disk import Disk
 from xenion.config.domain import Action, ConfigError, DomainConfig, Processor, XendStart, XendStop
+from xenion.config.vif import Vif
 
 KERNEL = Path("/boot/vmlinuz")
 UUID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
@@ -30,6 +33,9 @@ configs = st.builds(
     on_xend_stop=st.sampled_from(XendStop),
     console_scrollback_kib=st.integers(16, 16384),
     cpus=st.from_regex(r"[0-9a-z:,^ -]{0,40}", fullmatch=True),
+    disks=disk_lists,
+    vifs=vif_lists,
+    cloud_init=st.none() | cloud_inits,
     notes=st.lists(texts).map(tuple),
 )
 
@@ -75,6 +81,9 @@ def test_json_holds_plain_values() -> None:
         "on_xend_stop": "ignore",
         "console_scrollback_kib": 256,
         "cpus": "",
+        "disks": [],
+        "vifs": [],
+        "cloud_init": None,
         "notes": ["a note"],
     }
 
@@ -137,6 +146,8 @@ def test_what_json_leaves_out_has_its_default() -> None:
         ("console_scrollback_kib", "256", "whole number"),
         ("cpus", "0;1", "list of CPUs"),
         ("cpus", 1, "cpus must be text"),
+        ("disks", {}, "disks must be a list"),
+        ("vifs", None, "vifs must be a list"),
         ("notes", "x", "list of texts"),
         ("notes", [1], "must be text"),
     ],
@@ -147,6 +158,37 @@ def test_a_bad_value_is_one_sentence_with_its_key(key: str, value: object, sente
         DomainConfig.from_mapping(values)
     assert caught.value.key in (key, key.removesuffix("_mib"), key.removesuffix("_kib"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            {"disks": [{"target": "/a", "vdev": "xvda"}, {"target": "b", "vdev": "xvdb"}]},
+            "disk 1: target must be an",
+        ),
+        ({"disks": [{"target": "/a", "vdev": "xvda"}] * 2}, "there are two disks xvda"),
+        ({"vifs": [{}, {"mac": "x"}]}, "vif 1: mac must be"),
+        (
+            {"vifs": [{"mac": "00:16:3e:00:00:01"}, {"mac": "00:16:3E:00:00:01"}]},
+            "two network interfaces 00:16",
+        ),
+        ({"cloud_init": {"hostname": "-"}}, "cloud_init: cloud_hostname must be a host name"),
+        ({"cloud_init": []}, "cloud_init: cloud_init must be a JSON object"),
+    ],
+)
+def test_a_bad_device_is_one_sentence(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        DomainConfig.from_mapping({"name": "web", "kernel": "/k", **values})
+    assert caught.value.key == {"disks": "disk", "vifs": "vif"}.get(next(iter(values)), "cloud_init")
+
+
+def test_devices_from_json() -> None:
+    config = DomainConfig.from_json(
+        '{"name": "a", "kernel": "/k", "disks": [{"target": "", "vdev": "51728", "cdrom": true}], "vifs": [{}]}'
+    )
+    assert config.disks == (Disk(target="", vdev="xvdb", cdrom=True, writable=False),)
+    assert config.vifs == (Vif(),)
 
 
 @pytest.mark.parametrize("name", ["4x", "_4", "Domain-01", "domain0", *string.ascii_letters])

@@ -71,11 +71,14 @@ def test_every_key_of_xm_and_xl_is_known(names: str) -> None:
 
 
 def test_no_key_is_made_up() -> None:
-    assert set(KEYS) - set(f"{XM} {XL}".split()) == {"processor", "console_scrollback"}
+    assert set(KEYS) - set(f"{XM} {XL}".split()) == {
+        *("processor", "console_scrollback", "cloud_user_data", "cloud_meta_data", "cloud_network_config"),
+        *("cloud_hostname", "cloud_ssh_keys"),
+    }
 
 
 def test_a_note_names_its_key_and_says_why() -> None:
-    assert KEYS["disk"].note == "disk: not supported yet: the guest gets no virtual disk"
+    assert KEYS["vfb"].note == "vfb: not supported yet: there is no virtual display"
     assert KEYS["videoram"].note == "videoram: not supported yet: without effect on a paravirtualised guest"
     assert KEYS["cpu_weight"].note == "cpu_weight: not supported yet"
     assert KEYS["memory"].status is Status.ACTED

@@ -2,12 +2,15 @@ from pathlib import Path
 
 import pytest
 
+from xenion.config.cloud_init import CloudInit
+from xenion.config.disk import Disk
 from xenion.config.domain import Action, DomainConfig, Processor, XendStart, XendStop
 from xenion.config.errors import ConfigError
 from xenion.config.key import Key, Status
 from xenion.config.keys import KEYS
 from xenion.config.resolve import resolve
 from xenion.config.values import Kind, Value
+from xenion.config.vif import Attachment, Vif
 
 UUID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
 
@@ -175,6 +178,12 @@ def test_pinning_is_carried_and_noted(values: dict[str, Value], cpus: str) -> No
         ({"on_xend_start": "always"}, "on_xend_start must be one of ignore, start, not 'always'"),
         ({"on_xend_stop": "stop"}, "on_xend_stop must be one of ignore, shutdown, destroy, not 'stop'"),
         ({"on_xend_stop": "suspend"}, "suspend is not supported yet, use shutdown or destroy"),
+        ({"disk": ["/a,raw,xvda"] * 2}, "there are two disks xvda"),
+        ({"disk": [5]}, "disk '5': the virtual disk is missing"),
+        ({"vif": ["bridge=x,user"]}, "vif 'bridge=x,user': bridge and user exclude each other"),
+        ({"vif": ["devid=1"]}, "devid is the interface's place"),
+        ({"nics": 33}, "nics must be at most 32"),
+        ({"cloud_ssh_keys": ["x"]}, "cloud_ssh_keys must be public keys"),
         ({"console_scrollback": 8}, "console_scrollback must be from 16 to 16384 KiB, not 8"),
     ],
 )
@@ -218,9 +227,8 @@ def test_accepted_keys_earn_a_note(key: Key) -> None:
 @pytest.mark.parametrize(
     ("values", "note"),
     [
-        ({"disk": ["phy:hda1,hda1,w"]}, "disk: not supported yet: the guest gets no virtual disk"),
-        ({"vif": [""]}, "vif: not supported yet: the guest gets no network interface"),
-        ({"nics": 1}, "nics: not supported yet: the guest gets no network interface"),
+        ({"vif2": ["x"]}, "vif2: not supported yet: use vif"),
+        ({"cdrom": "/x.iso"}, "cdrom: not supported yet: use disk"),
         ({"vnc": 1}, "vnc: not supported yet: there is no virtual display"),
         ({"videoram": 8}, "videoram: not supported yet: without effect on a paravirtualised guest"),
         ({"cpu_weight": 512}, "cpu_weight: not supported yet"),
@@ -235,3 +243,37 @@ def test_accepted_keys_earn_a_note(key: Key) -> None:
 def test_a_note_says_what_the_guest_does_without(values: dict[str, Value], note: str) -> None:
     assert resolved(**values).notes == (note,)
     assert resolved(**values) == resolved()
+
+
+def test_disks_and_interfaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = resolved(
+        disk=["file:a.img,xvda,w", "/b,,xvdb,ro,untrusted"],
+        vif=["", "model=e1000,bridge=br0,devid=1"],
+        nics=3,
+    )
+    assert config.disks == (
+        Disk(target=f"{tmp_path}/a.img", vdev="xvda"),
+        Disk(target="/b", vdev="xvdb", writable=False),
+    )
+    assert config.vifs == (Vif(), Vif(attachment=Attachment.BRIDGE, network="br0"), Vif())
+    assert config.notes == (
+        "disk: xvdb: untrusted has no effect: the guest's front end is not told",
+        "vif: model has no effect: without effect on a paravirtualised guest",
+    )
+
+
+@pytest.mark.parametrize("values", [{}, {"cloud_hostname": ""}, {"cloud_ssh_keys": []}])
+def test_no_data_for_cloud_init(values: dict[str, Value]) -> None:
+    assert resolved(**values).cloud_init is None
+
+
+def test_data_for_cloud_init() -> None:
+    key = "ssh-ed25519 AAAAAAAA me"
+    config = resolved(
+        cloud_user_data="/u", cloud_network_config="/n", cloud_hostname="h", cloud_ssh_keys=[key]
+    )
+    assert config.cloud_init == CloudInit(
+        user_data=Path("/u"), network_config=Path("/n"), hostname="h", ssh_keys=(key,)
+    )
+    assert resolved(cloud_meta_data="/m").cloud_init == CloudInit(meta_data=Path("/m"))

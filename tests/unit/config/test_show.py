@@ -4,9 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.config.strategies import cloud_inits, disk_lists, vif_lists
+from xenion.config.cloud_init import CloudInit
+from xenion.config.disk import Disk, Format
 from xenion.config.domain import Action, DomainConfig, Processor, XendStart, XendStop
 from xenion.config.resolve import resolve
 from xenion.config.show import show
+from xenion.config.vif import Vif
 from xenion.config.xmfile import load, parse
 
 
@@ -43,6 +47,9 @@ def test_what_is_unusual_is_shown_too() -> None:
         on_xend_start=XendStart.START,
         on_xend_stop=XendStop.SHUTDOWN,
         console_scrollback_kib=1024,
+        disks=(Disk(target="/a", vdev="xvda"), Disk(target="/b,ü", vdev="xvdb", format=Format.QCOW2)),
+        vifs=(Vif(), Vif(mac="00:16:3e:00:00:01")),
+        cloud_init=CloudInit(user_data=Path("/u"), ssh_keys=("ssh-ed25519 AAAAAAAA",)),
     )
     assert show(config).endswith(
         'on_watchdog        = "preserve"\n'
@@ -50,6 +57,11 @@ def test_what_is_unusual_is_shown_too() -> None:
         'on_xend_stop       = "shutdown"\n'
         "console_scrollback = 1024\n"
         'uuid               = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"\n'
+        'disk               = ["format=raw, vdev=xvda, access=rw, target=/a", '
+        '"format=qcow2, vdev=xvdb, access=rw, target=/b,\\xfc"]\n'
+        'vif                = ["", "mac=00:16:3e:00:00:01"]\n'
+        'cloud_user_data    = "/u"\n'
+        'cloud_ssh_keys     = ["ssh-ed25519 AAAAAAAA"]\n'
     )
 
 
@@ -72,6 +84,9 @@ configs = st.builds(
     on_xend_stop=st.sampled_from(XendStop),
     console_scrollback_kib=st.integers(16, 16384),
     cpus=st.from_regex(r"[0-9a-z:,^ -]{0,40}", fullmatch=True),
+    disks=disk_lists,
+    vifs=vif_lists,
+    cloud_init=st.none() | cloud_inits.filter(lambda cloud: cloud != CloudInit()),
     notes=st.lists(texts).map(tuple),
 )
 

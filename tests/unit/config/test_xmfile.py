@@ -7,10 +7,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from xenion.config.disk import Disk
 from xenion.config.domain import Action, DomainConfig
 from xenion.config.errors import ConfigError
 from xenion.config.source import TEXT_BYTES
 from xenion.config.values import Value
+from xenion.config.vif import Vif
 from xenion.config.xmfile import load, parse
 
 CLASSIC = """\
@@ -61,11 +63,31 @@ def test_a_file_of_xen_3_and_one_for_xl_are_the_same_guest() -> None:
         cmdline="root=/dev/hda1 ro ip=::::vm7:eth0:dhcp 4",
         memory_mib=64,
         on_crash=Action.PRESERVE,
+        disks=(Disk(target="/dev/hda8", vdev="hda1"), Disk(target="/var/images/swap.img", vdev="hda2")),
+        vifs=(Vif(),),
     )
-    assert [note.split(":")[0] for note in classic.notes] == ["cpu_weight", "disk", "vif", "nics"]
+    assert [note.split(":")[0] for note in classic.notes] == ["cpu_weight"]
     assert [note.split(":")[0] for note in today.notes] == [
-        *("maxmem", "maxvcpus", "on_soft_reset", "cpu_weight", "disk", "vif", "vfb", "p9"),
+        *("maxmem", "maxvcpus", "on_soft_reset", "cpu_weight", "vfb", "p9"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "disk = ['file:/a,xvda,w',\n  'file:/b,xvdb,q']",
+            "guest.cfg:2:1: disk 'file:/b,xvdb,q': access must be r or w",
+        ),
+        ("vif = ['mac=1']", "guest.cfg:2:1: vif 'mac=1': mac must be six pairs"),
+        ("disk = ['file:/a,xvda,w', 'file:/b,xvda,w']", "guest.cfg:2:1: there are two disks xvda"),
+        ("cloud_hostname = '-'", "guest.cfg:2:1: cloud_hostname must be a host name"),
+    ],
+)
+def test_errors_in_devices_have_their_place(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, f"kernel = '/k'\n{text}")
+    assert sentence in str(caught.value)
 
 
 def test_a_classic_file_follows_its_variable() -> None:

@@ -105,6 +105,8 @@ static void code_written(struct domain *d, u64 ma, u64 size)
     script_of(d)->written_frame = ma >> PAGE_SHIFT;
 }
 
+static int has_code(struct domain *d, u64 mfn) { return (int)script_of(d)->code; }
+
 static void frame_freed(struct domain *d, u64 mfn)
 {
     struct script *s = script_of(d);
@@ -151,11 +153,24 @@ static const struct platform platform = {
     .wake = wake,
     .notify_dom0 = notify_dom0,
     .code_written = code_written,
+    .has_code = has_code,
     .frame_freed = frame_freed,
     .set_task_switched = set_task_switched,
     .cold_call = cold_call,
     .cold_trap = cold_trap,
 };
+
+static void allocate_set(struct frame_set *s, u64 nr_frames)
+{
+    s->frames = calloc((nr_frames + 63) / 64, sizeof *s->frames);
+    s->words = calloc((nr_frames + 4095) / 4096, sizeof *s->words);
+}
+
+static void free_set(struct frame_set *s)
+{
+    free(s->frames);
+    free(s->words);
+}
 
 struct domain *script_create(u64 memory_frames, u64 nr_frames, u64 first_frame, u32 nr_vcpus)
 {
@@ -165,6 +180,8 @@ struct domain *script_create(u64 memory_frames, u64 nr_frames, u64 first_frame, 
     memset(d->memory, 0, memory_frames << PAGE_SHIFT);
     d->frames = calloc(nr_frames, sizeof *d->frames);
     d->ports = calloc(MAX_PORTS, sizeof *d->ports);
+    allocate_set(&d->written, nr_frames);
+    allocate_set(&d->dropped, nr_frames);
     d->nr_frames = nr_frames;
     d->first_frame = first_frame;
     d->nr_vcpus = nr_vcpus;
@@ -188,6 +205,8 @@ void script_destroy(struct domain *d)
     free(script_of(d));
     free(d->frames);
     free(d->ports);
+    free_set(&d->written);
+    free_set(&d->dropped);
     free(d->memory);
     free(d);
 }

@@ -26,6 +26,7 @@ struct script {
     uint64_t switches;
     uint64_t written;          /* bytes that the core wrote into guest memory */
     uint64_t written_frame;    /* the last frame of them */
+    uint32_t code;             /* there is translated code in every frame */
 
     uint64_t freed;
     uint64_t freed_frames[SCRIPT_LOG];

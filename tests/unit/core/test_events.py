@@ -160,7 +160,9 @@ class Pair:
         self.note_upcall()
 
     def do_take(self, port: int) -> None:
+        named = self.world.lib.core_outbox_words(self.world.state)
         words = [self.world.lib.core_take_outbox(self.world.state, word) for word in range(65)]
+        assert named == sum(1 << word for word in range(65) if words[word])
         got = {word * 64 + bit for word, bits in enumerate(words) for bit in range(64) if bits >> bit & 1}
         assert got == self.model.outbox
         self.model.outbox.clear()
@@ -233,6 +235,7 @@ def test_dom0_is_told_once(world: World) -> None:
     for _ in range(3):
         assert world.hypercall(Hypercall.event_channel_op, EVTCHNOP_send, at) == 0
     assert world.script.notified == 1
+    assert world.lib.core_outbox_words(state) == 1
     assert world.lib.core_take_outbox(state, 0) == 1 << 9
     assert world.hypercall(Hypercall.event_channel_op, EVTCHNOP_send, at) == 0
     assert world.script.notified == 2

@@ -58,6 +58,35 @@ def test_what_an_action_takes_back_is_not_called_in_the_same_turn(loop: Loop) ->
     os.close(second)
 
 
+def test_a_closed_descriptor_is_taken_back_quietly(loop: Loop, pipe: tuple[int, int]) -> None:
+    seen: list[int] = []
+    gone, other = os.pipe()
+    loop.watch(gone, READ, seen.append)
+    os.close(gone)
+    os.close(other)
+    loop.watch(gone, 0, seen.append)
+    loop.turn(0)
+    assert seen == []
+
+
+def test_what_is_due_soon_comes_at_the_end_of_a_turn_that_does_not_wait(loop: Loop) -> None:
+    seen: list[str] = []
+    event = os.eventfd(1)
+
+    def again() -> None:
+        seen.append("first end")
+        loop.soon(lambda: seen.append("second end"))
+
+    loop.watch(event, READ, lambda mask: seen.append("ready"))
+    loop.soon(again)
+    loop.turn(None)
+    assert seen == ["ready", "first end"]
+    loop.watch(event, 0, lambda mask: None)
+    loop.turn(None)
+    assert seen == ["ready", "first end", "second end"]
+    os.close(event)
+
+
 def test_timers_come_in_order_unless_they_are_cancelled(loop: Loop) -> None:
     seen: list[str] = []
     loop.later(0.002, lambda: seen.append("second"))

@@ -18,8 +18,11 @@ from tests.system import build
 from xenion.api import console
 from xenion.api.addresses import bind, connect
 from xenion.config.domain import DomainConfig
+from xenion.dom0.loop import Loop
+from xenion.dom0.xenstore.server import XenstoreServer
 from xenion.domain.order import Descriptors, Order, in_memory
 
+DOMID = 7
 UUID = "11111111-2222-3333-4444-555555555555"
 PATIENCE_S = 60.0
 MEMORY_MIB = 16
@@ -180,15 +183,41 @@ def configuration(kernel: Path, **values: Any) -> DomainConfig:
 
 
 @contextmanager
+def store(domid: int = DOMID) -> Iterator[tuple[int, int]]:
+    """A store in this process, and the domain's two connections to it."""
+    loop = Loop()
+    server = XenstoreServer(loop)
+    guest, back_ends = socket.socketpair(), socket.socketpair()
+    server.introduce(domid, UUID, guest[1], back_ends[1])
+    loop.start(lambda: None)
+    try:
+        with guest[0], back_ends[0]:
+            yield guest[0].fileno(), back_ends[0].fileno()
+    finally:
+        loop.call_and_wait(server.close)
+        loop.stop()
+        loop.close()
+
+
+@contextmanager
 def start(
     folder: Path, config: DomainConfig, *, paused: bool = False, constants: str = ""
 ) -> Iterator[Started]:
     """`constants`: statements that are run in the process before its main, such as "process.STUCK_S = 0"."""
+    with store() as connections, _start(folder, config, connections, paused, constants) as started:
+        yield started
+
+
+@contextmanager
+def _start(
+    folder: Path, config: DomainConfig, connections: tuple[int, int], paused: bool, constants: str
+) -> Iterator[Started]:
     with ExitStack() as opened:
         kernel = os.open(config.kernel, os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, kernel)
         control = opened.enter_context(bind(folder / "control.sock", socket.SOCK_SEQPACKET))
         console_socket = opened.enter_context(bind(folder / "console.sock"))
+        guest, back_ends = connections
         files = {}
         for name in ("journal", "log", "report", "core", "lock"):
             append = 0 if name == "core" else os.O_APPEND
@@ -196,9 +225,15 @@ def start(
             files[name] = os.open(folder / name, flags, 0o600)
             opened.callback(os.close, files[name])
         fds = Descriptors(
-            control=control.fileno(), console=console_socket.fileno(), kernel=kernel, ramdisk=-1, **files
+            control=control.fileno(),
+            console=console_socket.fileno(),
+            kernel=kernel,
+            ramdisk=-1,
+            store_guest=guest,
+            store_back_ends=back_ends,
+            **files,
         )
-        order = in_memory(Order(config, 7, UUID, paused, fds).to_json())
+        order = in_memory(Order(config, DOMID, UUID, paused, fds).to_json())
         opened.callback(os.close, order)
         program = ["-m", "xenion.domain"]
         if constants:

@@ -11,9 +11,9 @@ import pytest
 from tests.unit.domain.descriptors import open_descriptors
 from xenion.api.console import request
 from xenion.dom0.console import FROM_NOW_ON, ConsoleHub
+from xenion.dom0.loop import Loop
 from xenion.domain import console_server
 from xenion.domain.console_server import GREETING_S, STUCK_S, ConsoleServer
-from xenion.dom0.loop import Loop
 
 LINE = b"0123456789abcde\n"
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.unit.domain.descriptors import open_descriptors
+from xenion.dom0.loop import Loop
 from xenion.domain import control
 from xenion.domain.control import ControlServer, Refusal, Request
-from xenion.dom0.loop import Loop
 
 
 class Process:

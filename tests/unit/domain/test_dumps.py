@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from tests.unit.domain.descriptors import open_descriptors
+from xenion.dom0.loop import Loop
 from xenion.domain import dumps
 from xenion.domain.control import Refusal, Request
 from xenion.domain.dumpcore import DumpError
 from xenion.domain.dumps import Dumps
-from xenion.dom0.loop import Loop
 from xenion.domain.machine import Machine
 
 

@@ -1,6 +1,7 @@
 """A machine's Dom0 side, with a guest that is built and has not run: the test is the guest, and a hostile one."""
 
 import os
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 from tests.unit.domain.process_kit import configuration, kernel
 from xenion.dom0.console import ConsoleHub
 from xenion.dom0.loop import Loop
+from xenion.domain.devices import Devices
 from xenion.domain.machine import EMERGENCY_BYTES, PULLS, Files, Identity, Machine, open_files
+from xenion.domain.own_store import own_store
+from xenion.domain.store import DomainStore
 from xenion.processor.software import SoftwareProcessor
 
+PATIENCE_S = 20.0
 IN_PROD, OUT_CONS, OUT_PROD = 769, 770, 771
 """Words of the console's page."""
 
@@ -25,8 +30,19 @@ class Bench:
         self.hub = ConsoleHub(log=self.output.extend)
         self.errors: list[str] = []
         files = Files(BytesIO(image.read_bytes()))
+        identity = Identity(7, uuid4())
+        self.store = DomainStore(self.loop, 7, identity.uuid, self.errors.append)
+        self.server = own_store(self.loop, self.store, 7, str(identity.uuid))
+        devices = Devices(self.loop, self.store.client, 7, {}, self.errors.append)
         self.machine = Machine(
-            configuration(image), Identity(7, uuid4()), files, SoftwareProcessor(), self.loop, self.hub
+            configuration(image),
+            identity,
+            files,
+            SoftwareProcessor(),
+            self.loop,
+            self.hub,
+            self.store,
+            devices,
         )
         self.machine.log_error = self.errors.append
         self.loop.start(lambda: None)
@@ -41,6 +57,8 @@ class Bench:
             assert self.loop.call_and_wait(lambda: None)
 
     def close(self) -> None:
+        for close in (self.store.close, self.server.close):
+            assert self.loop.call_and_wait(close)
         self.loop.stop()
         self.loop.close()
         self.machine.close()
@@ -138,9 +156,18 @@ def test_a_full_emergency_console_gives_way_to_a_pause(bench: Bench) -> None:
 
 
 def test_its_store_tells_the_name(bench: Bench) -> None:
-    bench.loop.call_and_wait(lambda: bench.machine.rename("other"))
-    assert bench.machine.read_node("name") == b"other"
-    assert bench.machine.read_node("nothing") == b""
+    told: list[bytes] = []
+    answered = threading.Event()
+
+    def rename() -> None:
+        bench.store.rename("other")
+        bench.store.read_node("name", told.append)
+        bench.store.read_node("nothing", told.append)
+        bench.store.client.settle(answered.set)
+
+    bench.loop.call(rename)
+    assert answered.wait(PATIENCE_S)
+    assert told == [b"other", b""]
 
 
 def test_files_are_read_again_at_each_boot(tmp_path: Path) -> None:

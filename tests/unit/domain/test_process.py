@@ -258,7 +258,7 @@ def test_a_watchdog_ends_it(run: Start) -> None:
 
 
 def test_a_bug_of_ours_on_dom0s_thread_ends_it_with_a_report(run: Start) -> None:
-    broken = "machine.Machine.read_node = lambda self, path: 1 // 0"
+    broken = "process.DomainStore.read_node = lambda self, path, then: 1 // 0"
     domain = run("spin", constants=broken, on_crash="restart")
     domain.until("running")
     domain.xend.begin("shutdown", mode="poweroff")
@@ -569,7 +569,7 @@ def test_so_many_may_attach(run: Start) -> None:
         for client in clients:
             assert read_until(client, b"\n") == b"hello\n"
         clients[0].close()
-        domain.wait_for(lambda: sum("socket" in name for name in domain.descriptors()) == 7)
+        domain.wait_for(lambda: sum("socket" in name for name in domain.descriptors()) == 9)
         opened.enter_context(domain.attach().stream)
 
 

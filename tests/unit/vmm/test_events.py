@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -68,9 +69,7 @@ class Guest:
 
     def reset(self) -> None:
         """All queues empty, every port of PORTS bound and unmasked, whatever was done before."""
-        for port in list(self.events.bound()):
-            self.events.close(port)
-        self.events.leave_fifo()
+        self.events.reset()
         for view in (self.words, self._control):
             view[:] = memoryview(bytes(view.nbytes)).cast("I")
         for port in PORTS:
@@ -244,7 +243,7 @@ def test_pages_are_held_until_the_guest_leaves(guest: Guest) -> None:
     guest.start_fifo()
     assert frames[guest.mfn(WORDS_PFN)].type & 0xFFFFFFFF == 1
     assert lib.core_pin(guest.domain.state, guest.mfn(CONTROL_PFN), 1) < 0
-    guest.events.leave_fifo()
+    guest.events.reset()
     after = [(frames[guest.mfn(pfn)].count, frames[guest.mfn(pfn)].type & 0xFFFFFFFF) for pfn in range(16)]
     assert after == before
 
@@ -263,9 +262,146 @@ def test_priority_chooses_the_queue(guest: Guest) -> None:
 def test_dom0_events_survive_the_way_back(guest: Guest) -> None:
     port = guest.events.bind_dom0(lambda: None)
     guest.start_fifo()
-    guest.events.leave_fifo()
+    guest.events.reset()
     shared = guest.domain.memory.page(guest.domain.memory.shared_info_mfn)
     assert shared[2048] & 1 << port
+
+
+# --- channels to Dom0's back ends
+
+
+def unbound(guest: Guest) -> int:
+    return guest.events.allocate(PortState.UNBOUND, 0, 0)
+
+
+def pending(guest: Guest, port: int) -> bool:
+    """Once the vCPU has looked."""
+    lib.core_kicked(guest.domain.state.vcpus)
+    shared = guest.domain.memory.page(guest.domain.memory.shared_info_mfn)
+    return bool(shared[2048 + port // 8] >> port % 8 & 1)
+
+
+def test_handler_is_called_once_after_it_is_bound(guest: Guest) -> None:
+    calls: list[int] = []
+    port = unbound(guest)
+    guest.events.connect_dom0(port, lambda: calls.append(port))
+    assert os.eventfd_read(guest.notify_fd)
+    guest.events.dispatch()
+    guest.events.dispatch()
+    assert calls == [port]
+    assert guest.events.state(port) == PortState.INTERDOMAIN
+    assert guest.events.is_dom0(port)
+
+
+def test_only_ports_that_wait_for_dom0_are_bound(guest: Guest) -> None:
+    bound = unbound(guest)
+    guest.events.connect_dom0(bound, print)
+    others = [
+        0,
+        bound,
+        bound + 1,
+        guest.events.allocate(PortState.UNBOUND, 0, guest.domain.domid),
+        guest.events.allocate(PortState.IPI),
+        guest.events.bind_dom0(print),
+        EVTCHN_2L_NR_CHANNELS - 1,
+        EVTCHN_FIFO_NR_CHANNELS,
+        2**32 - 1,
+    ]
+    for port in others:
+        assert refused(Errno.EINVAL, guest.events.connect_dom0, port, print), port
+
+
+def test_ports_without_a_mailbox_are_not_bound(guest: Guest) -> None:
+    guest.start_fifo()
+    port = 0
+    while port < EVTCHN_2L_NR_CHANNELS:
+        port = unbound(guest)
+    assert refused(Errno.EINVAL, guest.events.connect_dom0, port, print)
+    guest.events.connect_dom0(port - 1, print)
+
+
+def test_channel_that_dom0_closes_waits_for_it_again(guest: Guest) -> None:
+    first, second = (lambda: None), (lambda: None)
+    port = unbound(guest)
+    guest.events.connect_dom0(port, first)
+    guest.events.disconnect_dom0(port, first)
+    assert guest.events.state(port) == PortState.UNBOUND
+    assert (guest.events.number_of(port), guest.events.is_dom0(port)) == (0, False)
+    guest.events.connect_dom0(port, second)
+    guest.events.disconnect_dom0(port, first)
+    assert guest.events.handlers[port] is second
+
+
+def test_channel_that_the_guest_has_closed_is_left_alone(guest: Guest) -> None:
+    calls: list[int] = []
+
+    def handler() -> None:
+        calls.append(1)
+
+    port = unbound(guest)
+    guest.events.connect_dom0(port, handler)
+    guest.events.close(port)
+    guest.events.dispatch()
+    assert calls == []
+    assert guest.events.allocate(PortState.IPI) == port
+    guest.events.disconnect_dom0(port, handler)
+    assert guest.events.state(port) == PortState.IPI
+    assert not guest.events.is_dom0(port)
+
+
+@pytest.mark.parametrize("port", [0, 1, EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_NR_CHANNELS, 2**31 - 1, 2**32 - 1])
+def test_calls_about_a_port_that_is_not_bound(guest: Guest, port: int) -> None:
+    assert refused(Errno.EINVAL, guest.events.close, port)
+    assert refused(Errno.EINVAL, guest.events.bind_own, port)
+    assert refused(Errno.EINVAL, guest.events.bind_vcpu, port, 0, ())
+    guest.events.disconnect_dom0(port, print)
+
+
+def test_reset_leaves_what_the_domain_has_for_life(guest: Guest) -> None:
+    console, port = guest.events.bind_dom0(print), unbound(guest)
+    guest.events.connect_dom0(port, print)
+    guest.events.reset()
+    assert list(guest.events.bound()) == [console]
+    assert list(guest.events.handlers) == [console]
+
+
+def test_notified_channel_is_pending(guest: Guest) -> None:
+    port = unbound(guest)
+    guest.events.connect_dom0(port, print)
+    assert not pending(guest, port)
+    guest.events.notify(port)
+    assert pending(guest, port)
+
+
+def test_own_channels_are_each_others_ends(guest: Guest) -> None:
+    waiting = guest.events.allocate(PortState.UNBOUND, 0, guest.domain.domid)
+    local = guest.events.bind_own(waiting)
+    assert (guest.events.number_of(local), guest.events.number_of(waiting)) == (waiting, local)
+    guest.events.close(local)
+    assert guest.events.state(waiting) == PortState.UNBOUND
+    assert guest.events.number_of(waiting) == guest.domain.domid
+    assert refused(Errno.EINVAL, guest.events.bind_own, unbound(guest))
+
+
+def test_guest_closes_while_dom0_binds(guest: Guest) -> None:
+    """Whoever comes first: a port is never left with a handler, or Dom0's mark, that nobody bound."""
+    handler = print
+    for _ in range(300):
+        port, start = unbound(guest), threading.Barrier(2)
+
+        def bind(port: int = port, start: threading.Barrier = start) -> None:
+            start.wait()
+            with suppress(GuestError):
+                guest.events.connect_dom0(port, handler)
+                guest.events.disconnect_dom0(port, handler)
+
+        thread = threading.Thread(target=bind)
+        thread.start()
+        start.wait()
+        guest.events.close(port)
+        thread.join()
+        assert guest.events.state(port) == PortState.FREE
+        assert not guest.events.handlers
 
 
 port_numbers = st.sampled_from(PORTS)

@@ -21,6 +21,7 @@ from xenion.xend.handlers import all_handlers
 from xenion.xend.live import Live
 from xenion.xend.services import make_services
 from xenion.xend.storage import private_folder
+from xenion.xend.xenstored import Connections, Xenstored
 
 STANDIN = Path(__file__).with_name("standin.py")
 MARK = "XENION_TEST_FOLDER"
@@ -51,6 +52,29 @@ def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(work())
 
 
+class StoreStandin(Xenstored):
+    """A store that only knows who was introduced: stand-ins ask it nothing."""
+
+    def __init__(self, where: Folders) -> None:
+        super().__init__(where)
+        self.known: set[int] = set()
+
+    async def introduce(self, domid: int, uuid: str) -> Connections:
+        self.known.add(domid)
+        (guest, one), (back_ends, other) = socket.socketpair(), socket.socketpair()
+        one.close()
+        other.close()
+        return guest, back_ends
+
+    async def release(self, domid: int) -> None:
+        self.known.discard(domid)
+
+    async def introduced(self) -> set[int]:
+        return set(self.known)
+
+    connected = introduced
+
+
 class World:
     """Use it with `async with`: entering adopts what is there, leaving is a xend's orderly end: domains go on."""
 
@@ -61,7 +85,8 @@ class World:
             private_folder(folder)
 
     async def __aenter__(self) -> "World":
-        self.services = make_services(self.where)
+        self.store = StoreStandin(self.where)
+        self.services = make_services(self.where, xenstored=self.store)
         self.handlers = logged(all_handlers(self.services), self.services.registry, self.services.log)
         self.services.supervisor.adopt_all()
         await asyncio.sleep(0)  # their journals are read before a client is heard

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from xenion.xend import settings
+from xenion.xend.networks.defined import Kind, Network, UserNetwork
 from xenion.xend.settings import Settings, SettingsError, Tcp
 
 TCP = '[tcp]\nlisten = "{listen}"\ncertificate = "c.pem"\nkey = "k.pem"\ntoken = "token"\n'
@@ -44,12 +45,27 @@ def test_addresses_that_are_none(file: Path, listen: str) -> None:
     assert str(caught.value).startswith(f"{file}: ")
 
 
+def test_networks(file: Path) -> None:
+    file.write_text(
+        'user_network = "slirp"\nhost_loopback = true\n[networks.lan]\nkind = "bridge"\nbridge = "br0"\n'
+    )
+    found = settings.read(file)
+    assert found.user_network == UserNetwork("slirp", host_loopback=True)
+    assert found.networks == {"lan": Network("lan", Kind.BRIDGE, "br0")}
+    assert settings.read(file.with_name("none")).user_network == UserNetwork("auto", host_loopback=False)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("[tcp", "xend.toml: "),
         ("tcp = 3", "must be a table"),
-        ("[http]", "http is not known: there is tcp"),
+        ("[http]", "http is not known: there is tcp, user_network, host_loopback, networks"),
+        ("user_network = 3", "user_network must be one of auto, passt, slirp"),
+        ('user_network = "none"', "user_network must be one of auto, passt, slirp"),
+        ("host_loopback = 1", "host_loopback must be true or false"),
+        ("networks = 3", "[networks] must be tables"),
+        ("[networks.lan]", "networks.lan.kind must be one of"),
         ("[tcp]\nport = 3", "tcp.port is not known"),
         ("[tcp]\nlisten = 3", "tcp.listen is missing"),
         ('[tcp]\nlisten = "h:1"', "tcp.certificate is missing"),

@@ -244,6 +244,54 @@ def vcpu(name: str = "web", domid: int = 1, **values: Any) -> dict[str, Any]:
     }
 
 
+def disk(vdev: str = "xvda", **values: Any) -> dict[str, Any]:
+    return {
+        "vdev": vdev,
+        "devid": 51712,
+        "target": "/srv/web.qcow2",
+        "format": "qcow2",
+        "mode": "w",
+        "cdrom": False,
+        "overlay": False,
+        "state": "connected",
+        "size_bytes": 10 << 30,
+        "sector_bytes": 512,
+        "limit_bytes": 0,
+        "limit_requests": 0,
+        "rd_req": 7,
+        "wr_req": 8,
+        "rd_bytes": 4096,
+        "wr_bytes": 8192,
+        "errors": 0,
+        **values,
+    }
+
+
+def disks(*found: dict[str, Any], name: str = "web", domid: int | None = 1) -> dict[str, Any]:
+    return {"name": name, "domid": domid, "disks": list(found)}
+
+
+def interface(devid: int = 0, **values: Any) -> dict[str, Any]:
+    return {
+        "devid": devid,
+        "mac": f"00:16:3e:00:00:{devid:02x}",
+        "attachment": "user",
+        "network": "",
+        "addresses": [],
+        "rate_bytes": 0,
+        "name": "",
+        "state": "connected",
+        "forwards": [],
+        **dict.fromkeys(("rx_bytes", "rx_packets", "rx_drops", "tx_bytes", "tx_packets", "tx_drops"), 5),
+        "description": "passt",
+        **values,
+    }
+
+
+def interfaces(*found: dict[str, Any], name: str = "web", domid: int | None = 1) -> dict[str, Any]:
+    return {"name": name, "domid": domid, "interfaces": list(found)}
+
+
 INFO = {
     "host": "box",
     "release": "6.1",

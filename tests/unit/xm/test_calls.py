@@ -7,7 +7,7 @@ import pytest
 from tests.unit.xm.fake_xend import Broken, FakeXend, Series, domain, no_domain
 from xenion.api.client import REPETITIONS, BrokenError, Client
 from xenion.api.errors import ApiError, UnreachableError
-from xenion.xm.calls import change, connected, look, on_each
+from xenion.xm.calls import change, connected, look, on_each, replaced
 from xenion.xm.errors import XmError
 
 
@@ -40,6 +40,12 @@ def test_a_change_that_is_never_done(client: Client, xend: FakeXend) -> None:
     with pytest.raises(BrokenError):
         change(client, "pause", "web", done=lambda seen: False)
     assert len(xend.asked_for("pause")) == REPETITIONS
+
+
+def test_what_may_be_asked_for_twice_is(client: Client, xend: FakeXend) -> None:
+    xend.answers["configure_disk"] = Series([Broken(), {"a": 1}])
+    assert replaced(client, "configure_disk", {"target": ""}, domain="web", vdev="hdc") == {"a": 1}
+    assert [asked.body for asked in xend.asked_for("configure_disk")] == [{"target": ""}] * 2
 
 
 def test_a_refusal_is_final(client: Client, xend: FakeXend) -> None:

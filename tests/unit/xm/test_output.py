@@ -51,6 +51,11 @@ def test_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "a    : -\nb.c  : yes\nb.d  : x\nb.d  : 1.3\ne    :\n"
 
 
+def test_fields_of_objects_in_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    print_fields({"a": [{"b": 1}, {"b": [{"c": 2}]}]}, width=8)
+    assert capsys.readouterr().out == "a.0.b    : 1\na.1.b.0.c : 2\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0, "0:00:00"), (3725.9, "1:02:05"), (86400, "1 day,  0:00:00"), (200000, "2 days,  7:33:20")],

@@ -64,6 +64,14 @@ def test_rows_fit_their_header() -> None:
     assert usage.rows[1].vcpus == ["  VCPU   0   running       5.0s on CPU 1"]
 
 
+def test_traffic_where_it_is_known() -> None:
+    usage, traffic = Usage(sort="name"), {"vbds": 1, "vbd_rd": 20, "vbd_wr": 300, "nets": 2}
+    traffic |= {"net_tx_bytes": 2047, "net_rx_bytes": 1 << 20}
+    usage.take([domain("a", traffic=traffic), domain("b")], [], 0.0)
+    assert [row.text.split()[9:] for row in usage.rows] == [["1", "20", "300", "2", "1", "1024"], ["-"] * 6]
+    assert {len(row.text) for row in usage.rows} == {len(HEADER)}
+
+
 def test_the_summary(usage: Usage) -> None:
     assert usage.summary(INFO) == [
         "xm top - Xenion 0.1.0 on box, software processor",

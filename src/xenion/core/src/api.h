@@ -33,7 +33,10 @@ void core_put_writable(struct domain *d, uint64_t mfn);
 void core_set_pending(struct domain *d, uint32_t port);
 void core_clear_pending(struct domain *d, uint32_t port);
 int core_post_event(struct domain *d, uint32_t port);
+void core_notify_dom0(struct domain *d, uint32_t port);
+uint64_t core_outbox_words(struct domain *d);
 uint64_t core_take_outbox(struct domain *d, uint32_t word);
+void core_set_port(struct domain *d, uint32_t port, uint8_t state, int dom0_end, uint32_t number);
 uint32_t core_port_limit(struct domain *d);
 uint32_t core_free_port(struct domain *d, uint32_t limit);
 int core_fifo_init(struct vcpu *v, uint64_t mfn, uint32_t offset);
@@ -59,13 +62,50 @@ int core_load_stack_selector(struct vcpu *v, uint16_t selector);
 void core_code_written(struct domain *d, uint64_t ma, uint64_t size);
 
 /* grants */
+#define GRANT_WRITE 1
+#define GRANT_MAPPING 2
+#define GRANT_PINNED 4
+int core_grant_mark(struct domain *d, const struct grant_layout *g, uint32_t ref, uint32_t domid, uint32_t use,
+                    struct grant_entry *entry);
+void core_grant_unmark(struct domain *d, const struct grant_layout *g, uint32_t ref, uint32_t marks);
+void core_grant_copy(struct domain *d, const struct grant_layout *g, uint32_t domid, int write, const struct grant_part *parts,
+                     uint32_t count, uint8_t *data, uint64_t size, int16_t *statuses);
 uint32_t core_compare_swap32(struct domain *d, uint64_t ma, uint32_t expected, uint32_t value);
 uint16_t core_or16(struct domain *d, uint64_t ma, uint16_t bits);
 uint16_t core_and16(struct domain *d, uint64_t ma, uint16_t bits);
 int core_get_frame(struct domain *d, uint64_t mfn);
 void core_put_frame(struct domain *d, uint64_t mfn);
-int core_drop_frame(struct domain *d, uint64_t mfn, int writable);
+void core_drop_frame(struct domain *d, uint64_t mfn, int writable);
+void core_host_wrote(struct domain *d, const uint64_t *mfns, uint32_t count);
 uint64_t core_l1_entry(struct vcpu *v, uint64_t address);
 int core_change_l1(struct domain *d, uint64_t ma, uint64_t expected, uint64_t value);
 int core_gives_way(struct vcpu *v);
 int64_t core_continue(struct vcpu *v, uint64_t number, uint64_t first, uint64_t second, uint64_t third);
+
+/* network frames: no domain, any thread; a frame is at most FRAME_MOST bytes. Those that return int: 0, or -1 when the
+ * frame is malformed or is not what the function works on */
+#define FRAME_MOST 65550
+#define FRAME_FRAGMENT 1
+#define FRAME_LATER 2
+#define FRAME_ROUTED 4
+struct frame_layout {
+    uint32_t ethertype; /* behind VLAN tags */
+    uint32_t network;   /* offset of what the ethertype says; all of these are from the frame's first byte */
+    uint32_t transport; /* offset behind the IP headers; 0: not IP, or a later fragment */
+    uint32_t payload;   /* offset behind the TCP or UDP header; 0: neither is there */
+    uint32_t end;       /* of the IP packet; 0: not IP. Padding may follow */
+    uint32_t protocol;  /* of IP */
+    uint32_t flags;     /* FRAME_*: a fragment, and not the first; a routing header that is not used up */
+};
+int core_frame_layout(const uint8_t *frame, uint64_t size, struct frame_layout *layout);
+/* the same for all frames of a connection's direction */
+uint32_t core_frame_flow(const uint8_t *frame, uint64_t size);
+/* the checksum of TCP or UDP, whose field holds the pseudo header's sum */
+int core_frame_complete(uint8_t *frame, uint64_t size);
+/* any checksum of that kind, from START to the frame's end, into its field FIELD bytes behind START */
+int core_frame_complete_at(uint8_t *frame, uint64_t size, uint32_t start, uint32_t field);
+/* the reverse: the pseudo header's sum into the field */
+int core_frame_blank(uint8_t *frame, uint64_t size);
+/* complete TCP frames of at most MSS payload bytes, one behind the other; the count of SIZES, or -1 also without room */
+int64_t core_frame_segment(const uint8_t *frame, uint64_t size, uint32_t mss, uint8_t *to, uint64_t room,
+                           uint32_t *sizes, uint32_t limit);

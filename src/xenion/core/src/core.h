@@ -29,6 +29,7 @@ struct platform {
     void (*wake)(struct vcpu *);              /* a vCPU has work: kick it out of guest code or `wait` */
     void (*notify_dom0)(struct domain *);
     void (*code_written)(struct domain *, u64 ma, u64 size); /* the VMM wrote guest memory */
+    int (*has_code)(struct domain *, u64 mfn); /* any thread: may the processor keep a translation of the frame's bytes? */
     void (*frame_freed)(struct domain *, u64 mfn);
     void (*set_task_switched)(struct vcpu *);
     s64 (*cold_call)(struct vcpu *, u64 number, const u64 *args); /* hypercalls that are not in the core */
@@ -96,6 +97,14 @@ void put_frame_and_type(struct domain *d, u64 mfn);
 int pin_table(struct domain *d, u64 mfn, u64 type);
 int unpin_table(struct domain *d, u64 mfn);
 
+/* --- frame_sets.c */
+void frame_set_add(struct frame_set *s, u64 mfn);
+int frame_set_has(struct frame_set *s, u64 mfn);
+void frame_set_drain(struct domain *d, struct frame_set *s, void (*act)(struct domain *, u64 mfn));
+void note_host_write(struct domain *d, u64 mfn, int *stale); /* sets *stale if translated code may be: then host_wrote_code */
+void host_wrote_code(struct domain *d);
+void see_to_frames(struct domain *d);
+
 /* --- page_tables.c */
 int validate_table(struct domain *d, u64 mfn, u64 type);
 void invalidate_table(struct domain *d, u64 mfn, u64 type);
@@ -147,10 +156,12 @@ struct event_ops {
 };
 const struct event_ops *event_ops(struct domain *d);
 void mark_upcall(struct vcpu *v);
+void wake_all(struct domain *d);
 void wake_pollers(struct domain *d, u32 port);
 void set_pending(struct domain *d, u32 port);
 void raise_virq(struct vcpu *v, u32 virq);
 void drain_inbox(struct domain *d);
+void tell_dom0(struct domain *d, u32 port);
 int events_deliverable(struct vcpu *v);
 int nmi_deliverable(struct vcpu *v);
 void deliver_events(struct vcpu *v);
@@ -182,6 +193,15 @@ void crash_domain(struct domain *d, const char *reason);
 
 /* --- ptwr.c */
 int emulate_table_write(struct vcpu *v, u64 address);
+
+/* The first eight bytes of a port, as they were at one time. */
+static inline struct port read_port(struct domain *d, u32 port)
+{
+    struct port p = {0};
+    u64 word = load((u64 *)&d->ports[port]);
+    __builtin_memcpy(&p, &word, sizeof word);
+    return p;
+}
 
 static inline u64 *word_at(struct domain *d, u64 ma) { return (u64 *)(d->memory + ma); }
 static inline u64 *table_entry(struct domain *d, u64 mfn, u64 index)

@@ -13,6 +13,12 @@ static u64 *shared_word(struct domain *d, u64 offset, u32 port)
     return word_at(d, d->shared_info + offset + (port % EVTCHN_2L_NR_CHANNELS >> 6) * 8);
 }
 
+void wake_all(struct domain *d)
+{
+    for (u32 i = 0; i < d->nr_vcpus; i++)
+        d->platform->wake(&d->vcpus[i]);
+}
+
 void wake_pollers(struct domain *d, u32 port)
 {
     for (u32 i = 0; i < d->nr_vcpus; i++) {
@@ -85,19 +91,18 @@ void raise_virq(struct vcpu *v, u32 virq)
         set_pending(v->domain, v->virq_port[virq]);
 }
 
+/* What was posted, and then what was left to be done before the guest learns of it. */
 void drain_inbox(struct domain *d)
 {
-    if (!load(&d->inbox_any) || !swap(&d->inbox_any, 0))
-        return;
-    for (u32 i = 0; i < DOM0_PORT_WORDS; i++) {
-        if (!load(&d->inbox[i]))
-            continue;
+    for (u64 words = load(&d->inbox_any) ? swap(&d->inbox_any, 0) : 0; words; words &= words - 1) {
+        u32 i = (u32)__builtin_ctzll(words);
         for (u64 bits = swap(&d->inbox[i], 0); bits; bits &= bits - 1) {
             u32 port = i * 64 + (u32)__builtin_ctzll(bits);
             if (d->ports[port].state != PORT_FREE)
                 set_pending(d, port);
         }
     }
+    see_to_frames(d);
 }
 
 int events_deliverable(struct vcpu *v)
@@ -133,12 +138,14 @@ void deliver_events(struct vcpu *v)
         bounce(v, v->event_callback, 0, 0, 1);
 }
 
-static void tell_dom0(struct domain *d, u32 port)
+/* Any thread. */
+void tell_dom0(struct domain *d, u32 port)
 {
     u64 bit = 1ull << (port & 63);
-    if (fetch_or(&d->outbox[port % DOM0_PORTS >> 6], bit) & bit)
+    u32 word = port % DOM0_PORTS >> 6;
+    if (fetch_or(&d->outbox[word], bit) & bit)
         return;
-    if (!swap(&d->outbox_any, 1))
+    if (!fetch_or(&d->outbox_any, 1ull << word))
         d->platform->notify_dom0(d);
 }
 
@@ -150,12 +157,13 @@ s64 evtchn_send(struct vcpu *v, u64 arg)
         return -XEN_EFAULT;
     if (port >= event_ops(d)->ports)
         return -XEN_EINVAL;
-    switch (load(&d->ports[port].state)) {
+    struct port p = read_port(d, port);
+    switch (p.state) {
     case PORT_INTERDOMAIN:
-        if (d->ports[port].dom0_end)
+        if (p.dom0_end)
             tell_dom0(d, port);
         else
-            set_pending(d, d->ports[port].number % MAX_PORTS);
+            set_pending(d, p.number % MAX_PORTS);
         return 0;
     case PORT_IPI:
         set_pending(d, port);

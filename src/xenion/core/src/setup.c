@@ -108,16 +108,35 @@ int core_post_event(struct domain *d, u32 port)
     if (port >= DOM0_PORTS || !load(&d->ports[port].state))
         return -XEN_EINVAL;
     fetch_or(&d->inbox[port >> 6], 1ull << (port & 63));
-    store(&d->inbox_any, 1);
+    fetch_or(&d->inbox_any, 1ull << (port >> 6));
     d->platform->wake(&d->vcpus[d->ports[port].vcpu % MAX_VCPUS]);
     return 0;
 }
 
-uint64_t core_take_outbox(struct domain *d, u32 word)
+/* Any thread: have Dom0's handler of a port called. */
+void core_notify_dom0(struct domain *d, u32 port)
 {
-    if (word == 0)
-        store(&d->outbox_any, 0);
-    return word < DOM0_PORT_WORDS ? swap(&d->outbox[word], 0) : 0;
+    if (port < DOM0_PORTS)
+        tell_dom0(d, port);
+}
+
+/* The words of the outbox that may have a bit; the guest's next notification wakes Dom0 again. */
+uint64_t core_outbox_words(struct domain *d) { return swap(&d->outbox_any, 0); }
+
+uint64_t core_take_outbox(struct domain *d, u32 word) { return word < DOM0_PORT_WORDS ? swap(&d->outbox[word], 0) : 0; }
+
+/* What a port is changes in one store: whoever looks from another thread sees it as it was or as it is. */
+void core_set_port(struct domain *d, u32 port, u8 state, int dom0_end, u32 number)
+{
+    if (port >= MAX_PORTS)
+        return;
+    struct port p = read_port(d, port);
+    p.state = state;
+    p.dom0_end = dom0_end != 0;
+    p.number = number;
+    u64 word;
+    __builtin_memcpy(&word, &p, sizeof word);
+    store((u64 *)&d->ports[port], word);
 }
 
 struct time_info { /* struct vcpu_time_info */
@@ -181,12 +200,6 @@ void core_stop(struct domain *d)
         store(&d->vcpus[i].stopped, 1);
         d->platform->wake(&d->vcpus[i]);
     }
-}
-
-static void wake_all(struct domain *d)
-{
-    for (u32 i = 0; i < d->nr_vcpus; i++)
-        d->platform->wake(&d->vcpus[i]);
 }
 
 /* Any thread: every vCPU is held soon, before its next instruction; Dom0 is notified when one is. */
@@ -265,23 +278,6 @@ uint16_t core_and16(struct domain *d, u64 ma, u16 bits)
 int core_get_frame(struct domain *d, u64 mfn) { return get_frame(d, mfn) ? 0 : -XEN_EINVAL; }
 
 void core_put_frame(struct domain *d, u64 mfn) { put_frame(d, mfn); }
-
-/* Any thread: gives a reference back, and with WRITABLE one to the type. 1: it is the frame's last, which is kept: a frame is
- * freed on the vCPU's thread only, by core_put_frame. */
-int core_drop_frame(struct domain *d, u64 mfn, int writable)
-{
-    struct frame *f = frame_of(d, mfn);
-    if (!f)
-        return 0;
-    if (writable)
-        put_frame_type(d, mfn);
-    u32 count = load(&f->count);
-    do {
-        if ((count & FRAME_COUNT) == 1)
-            return 1;
-    } while (!cas(&f->count, &count, count - 1));
-    return 0;
-}
 
 /* The machine address of the guest kernel's L1 entry for a linear ADDRESS; 0: there is no such table. */
 uint64_t core_l1_entry(struct vcpu *v, u64 address)

@@ -8,6 +8,36 @@ struct frame {
     uint32_t stamp;
 };
 
+/* Frames that other threads name for the vCPU's own to see to: two levels, so that a few are found at once among millions. */
+struct frame_set {
+    uint64_t *frames;          /* a bit a frame */
+    uint64_t *words;           /* a bit for each word of those that may have one */
+    uint32_t any;              /* the vCPU's thread is to look before its guest goes on */
+};
+
+/* Where the entries of a grant table are, and how many of which version. */
+struct grant_layout {
+    uint64_t entries;          /* machine addresses */
+    uint64_t status;           /* version 2 only */
+    uint32_t version;
+    uint32_t count;
+};
+
+/* What an entry granted when it was marked: bytes START to START + LENGTH of a frame. */
+struct grant_entry {
+    uint64_t mfn;
+    uint32_t start;
+    uint32_t length;
+    uint32_t sub_page;
+};
+
+/* A piece of a copy to or from granted pages; what is copied lies one after the other in the host's memory. */
+struct grant_part {
+    uint32_t ref;
+    uint32_t offset;
+    uint32_t length;
+};
+
 struct trap {
     uint64_t address;
     uint16_t cs;
@@ -105,12 +135,12 @@ struct vcpu {
     struct call_record calls[CALL_RECORDS];
 };
 
-/* Dom0's view of an event channel of the guest. */
+/* Dom0's view of an event channel of the guest. The first eight bytes are one word: other threads change it whole. */
 struct port {
     uint8_t state;
     uint8_t dom0_end;          /* interdomain: sends go to Dom0's back ends */
     uint16_t vcpu;
-    uint32_t number;           /* VIRQ number */
+    uint32_t number;           /* VIRQ; the other end's port; unbound: the domain that may bind it */
     uint8_t priority;          /* FIFO: the queue that the next event joins */
     uint8_t pending;           /* FIFO: raised before the guest gave the port's event word */
     uint8_t last_priority;     /* FIFO: the queue that the last event joined */
@@ -145,8 +175,13 @@ struct domain {
     struct port *ports;        /* MAX_PORTS; never moves */
     uint64_t inbox[DOM0_PORT_WORDS];  /* ports raised by other threads, not yet shown to the guest */
     uint64_t outbox[DOM0_PORT_WORDS]; /* ports the guest notified, not yet seen by Dom0 */
-    uint64_t inbox_any;
+    uint64_t inbox_any;        /* a bit for each word that may have one */
     uint64_t outbox_any;
+
+    /* Guest frames that Dom0 has written since the vCPU last looked. Live migration's log of dirty frames can be fed where
+     * they are taken out. */
+    struct frame_set written;
+    struct frame_set dropped;  /* frames of which Dom0 held the last reference; it is still counted */
 
     uint32_t fifo;             /* the guest has chosen FIFO event channels */
     uint32_t fifo_lock;        /* of all queues and tails, while an event joins one */

@@ -96,6 +96,20 @@
 
 #define VIRQ_TIMER 0
 
+#define GTF_permit_access 1
+#define GTF_transitive 3
+#define GTF_type_mask 3
+#define GTF_readonly (1u << 2)
+#define GTF_reading (1u << 3)
+#define GTF_writing (1u << 4)
+#define GTF_sub_page (1u << 8)
+
+#define GNTST_okay 0
+#define GNTST_general_error -1
+#define GNTST_bad_gntref -3
+#define GNTST_bad_page -9
+#define GNTST_bad_copy_arg -10
+
 #define FLAT_KERNEL_CS64 0xe033
 #define FLAT_KERNEL_SS64 0xe02b
 #define FLAT_USER_DS32 0xe02b

@@ -8,11 +8,17 @@ from xenion.abi.errno import Errno
 from xenion.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX, XsdSockmsgType
 from xenion.dom0.xenstore.errors import StoreError
 from xenion.dom0.xenstore.paths import absolute, domain_path
-from xenion.dom0.xenstore.quota import Quota
-from xenion.dom0.xenstore.tree import Transaction
-from xenion.dom0.xenstore.wire import Message
+from xenion.dom0.xenstore.perms import NOBODY
+from xenion.dom0.xenstore.quota import DOM0, Quota
+from xenion.dom0.xenstore.scope import Scope
+from xenion.dom0.xenstore.transaction import Transaction
+from xenion.dom0.xenstore.wire import HEADER, Message, encode
 
 _WATCH_EVENT = int(XsdSockmsgType.WATCH_EVENT)
+_pack = HEADER.pack
+
+ANY_DEPTH = 1 << 30
+"""Of a watch for its path and all below it, however deep."""
 
 
 class Event(NamedTuple):
@@ -30,19 +36,41 @@ class Connection:
     """
 
     def __init__(
-        self, domid: int, *, quota: Quota | None = None, wake: Callable[[], None] | None = None
+        self,
+        domid: int,
+        *,
+        quota: Quota | None = None,
+        wake: Callable[[], None] | None = None,
+        scope: Scope | None = None,
+        name: bytes = b"",
     ) -> None:
         self.domid = domid
         self.privileged = domid == 0
+        self.scope = scope
+        """Where it may do anything at all; None: everywhere."""
+        self.limited = not self.privileged or scope is not None
+        """The quota holds for it."""
+        self.quota = quota if quota is not None else DOM0 if self.privileged else Quota()
+        self.target = NOBODY
+        """The domain whose rights it has as well."""
+        self.name = name
+        """What the journal calls it; empty: its watches end with it."""
         self.home = domain_path(domid)
-        self.quota = quota if quota is not None else Quota()
         self.watches: dict[tuple[str, bytes], Watch] = {}
         self.transactions: dict[int, Transaction] = {}
+        self.connected = True
+        """Somebody will read what is queued; nothing is queued otherwise."""
+        self.hang_up: Callable[[], None] | None = None
+        """Ends what speaks for the client, if that can be ended."""
         self._next_transaction = 1
         self._wake = wake
         self._queue: deque[Message] = deque()
         self._queued_bytes = 0
         self._queued_events: set[bytes] = set()
+
+    def wake_with(self, wake: Callable[[], None] | None) -> None:
+        """Who is told from now on that something is queued."""
+        self._wake = wake
 
     def absolute(self, path: str) -> str:
         """The absolute form of a path from this client; StoreError EINVAL."""
@@ -73,6 +101,23 @@ class Connection:
             self._queued_events.discard(message.payload)
         return message
 
+    def drain(self, limit: int) -> bytes:
+        """Remove the oldest waiting messages, about ``limit`` bytes of them, and return them as the wire has them."""
+        queue = self._queue
+        if len(queue) == 1:
+            message = self.take()
+            return b"" if message is None else encode(message)
+        parts: list[bytes] = []
+        size = 0
+        while queue and size < limit:
+            kind, req_id, tx_id, payload = queue.popleft()
+            if kind == _WATCH_EVENT:
+                self._queued_events.discard(payload)
+            size += len(payload)
+            parts += (_pack(kind, req_id, tx_id, len(payload)), payload)
+        self._queued_bytes -= size
+        return b"".join(parts)
+
     def events(self) -> list[Event]:
         """Remove all waiting messages and return the events among them; for clients inside this process."""
         taken = []
@@ -88,6 +133,8 @@ class Connection:
         An equal event that still waits is enough. A client that does not read gets one event per watch in the
         end: spurious events are allowed, unbounded memory is not.
         """
+        if not self.connected:
+            return
         if self._queued_bytes >= self.quota.queued:
             path = watch.path
         payload = path[watch.base_length :].encode("latin-1") + b"\0" + watch.token + b"\0"
@@ -101,7 +148,7 @@ class Connection:
 
     def begin(self, transaction: Transaction) -> int:
         """Keep a transaction and return its new id; StoreError ENOSPC when too many are open."""
-        if not self.privileged and len(self.transactions) >= self.quota.transactions:
+        if self.limited and len(self.transactions) >= self.quota.transactions:
             raise StoreError(Errno.ENOSPC, f"{self.quota.transactions} transactions are open")
         number = self._next_transaction
         while number == 0 or number in self.transactions:
@@ -127,11 +174,15 @@ class Connection:
 class Watch:
     """A client's interest in one path and all below it, or in a special event."""
 
-    __slots__ = ("base_length", "connection", "path", "token")
+    __slots__ = ("base_length", "connection", "depth", "path", "token")
 
-    def __init__(self, connection: Connection, path: str, token: bytes, *, relative: bool) -> None:
+    def __init__(
+        self, connection: Connection, path: str, token: bytes, *, relative: bool, depth: int = ANY_DEPTH
+    ) -> None:
         self.connection = connection
         self.path = path
         self.token = token
+        self.depth = depth
+        """How many levels below the path count."""
         # A relative watch reports paths without the client's home and the slash after it.
         self.base_length = len(connection.home) + 1 if relative else 0

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from xenion.dom0.xenstore.connection import Connection
+from xenion.dom0.xenstore.client import StoreClient
 from xenion.dom0.xenstore.paths import domain_path
 from xenion.dom0.xenstore.perms import READ, Perm, Perms
-from xenion.dom0.xenstore.store import DOM0_ONLY, Store
+
+DOM0_ONLY: Perms = (Perm(0, 0),)
 
 # Nodes that the guest owns.
 _WRITABLE = (
@@ -59,40 +60,25 @@ def vm_path(uuid: str) -> str:
     return f"/vm/{uuid}"
 
 
-def populate(store: Store, dom0: Connection, nodes: DomainNodes) -> None:
-    """Make the tree of a new domain, in one transaction; whatever a former domain left at these paths goes.
-
-    StoreError EAGAIN only when somebody else writes the same paths at the same time.
-    """
-    tx = store.begin(dom0)
-    home = domain_path(nodes.domid)
-    _make(store, dom0, tx, home, (Perm(0, 0), Perm(nodes.domid, READ)))
-    _make(store, dom0, tx, vm_path(nodes.uuid), DOM0_ONLY)
+def populate(store: StoreClient, nodes: DomainNodes) -> None:
+    """Asks for the tree of a domain that boots; whatever an earlier boot has left there goes."""
+    home, vm = domain_path(nodes.domid), vm_path(nodes.uuid)
+    _make(store, home, (Perm(0, 0), Perm(nodes.domid, READ)))
+    _make(store, vm, DOM0_ONLY)
     for path, value in _guest_values(nodes):
-        store.write(dom0, f"{home}/{path}", value.encode(), tx)
+        store.write(f"{home}/{path}", value)
     for path in _WRITABLE:
-        store.mkdir(dom0, f"{home}/{path}", tx)
-        store.set_perms(dom0, f"{home}/{path}", (Perm(nodes.domid, 0),), tx)
+        store.mkdir(f"{home}/{path}")
+        store.set_perms(f"{home}/{path}", (Perm(nodes.domid, 0),))
     for path, value in _vm_values(nodes):
-        store.write(dom0, f"{vm_path(nodes.uuid)}/{path}", value.encode(), tx)
-    store.end(dom0, tx, commit=True)
+        store.write(f"{vm}/{path}", value)
 
 
-def remove(store: Store, dom0: Connection, domid: int, uuid: str) -> None:
-    """Delete what ``populate`` made and what came below it; nothing there is fine."""
-    tx = store.begin(dom0)
-    for path in (domain_path(domid), vm_path(uuid)):
-        store.mkdir(dom0, path, tx)
-        store.remove(dom0, path, tx)
-    store.end(dom0, tx, commit=True)
-
-
-def _make(store: Store, dom0: Connection, tx: int, path: str, perms: Perms) -> None:
+def _make(store: StoreClient, path: str, perms: Perms) -> None:
     """An empty node with these permissions, which everything created below it inherits."""
-    store.mkdir(dom0, path, tx)
-    store.remove(dom0, path, tx)
-    store.mkdir(dom0, path, tx)
-    store.set_perms(dom0, path, perms, tx)
+    store.remove(path)
+    store.mkdir(path)
+    store.set_perms(path, perms)
 
 
 def _guest_values(nodes: DomainNodes) -> Iterator[tuple[str, str]]:

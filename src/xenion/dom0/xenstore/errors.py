@@ -9,6 +9,7 @@ class StoreError(Exception):
 
     def __init__(self, errno: Errno, reason: str) -> None:
         super().__init__(f"{errno.name}: {reason}")
+        self.reason = reason
         # An error that the protocol cannot carry reaches the client as EINVAL, as from xenstored.
         self.errno = errno if errno in XSD_ERRORS else Errno.EINVAL
         self.name = self.errno.name

@@ -12,9 +12,22 @@ ROOT = "/"
 _valid_path = re.compile(r"/|(?:/[A-Za-z0-9_@-]+)+").fullmatch
 
 
+_component = re.compile(r"[A-Za-z0-9_@-]{1,256}").fullmatch
+
+
+def is_component(name: str) -> bool:
+    """Whether it can be one part of a path."""
+    return _component(name) is not None
+
+
 def domain_path(domid: int) -> str:
     """A domain's home, the base of its relative paths."""
     return f"/local/domain/{domid}"
+
+
+def vm_path(uuid: str) -> str:
+    """Where the toolstack keeps what the guest does not see."""
+    return f"/vm/{uuid}"
 
 
 def absolute(path: str, base: str) -> str:

@@ -1,23 +1,33 @@
-"""An in-memory store for a domain alone, with xenstored's rules (docs/misc/xenstore.txt).
+"""The store, with xenstored's rules (docs/misc/xenstore.txt).
 
 One thread at a time may use a store and its connections; they never block.
 """
 
-from itertools import pairwise
+from collections import OrderedDict
+from collections.abc import KeysView
 
 from xenion.abi.errno import Errno
 from xenion.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX
-from xenion.dom0.xenstore.connection import Connection
+from xenion.dom0.xenstore.access import check_room, check_size, create, existing, find, may_read
+from xenion.dom0.xenstore.belongings import empty_kinds, roots
+from xenion.dom0.xenstore.connection import ANY_DEPTH, Connection
+from xenion.dom0.xenstore.domains import Domain
 from xenion.dom0.xenstore.errors import StoreError
-from xenion.dom0.xenstore.paths import ROOT, ancestors, child_of, domain_path, leaf_of, parent_of
-from xenion.dom0.xenstore.perms import READ, WRITE, Perm, Perms, access_of
-from xenion.dom0.xenstore.tree import Generations, Node, Transaction, Tree, View
+from xenion.dom0.xenstore.journal import Journal, Record, no_journal
+from xenion.dom0.xenstore.paths import ROOT, domain_path, parent_of
+from xenion.dom0.xenstore.perms import DOM0_ONLY, NOBODY, READ, WRITE, Perms, perms_text
+from xenion.dom0.xenstore.quota import Quota, with_quota
+from xenion.dom0.xenstore.scope import Scope
+from xenion.dom0.xenstore.transaction import Transaction
+from xenion.dom0.xenstore.tree import Node, Tree, View, size_of
 from xenion.dom0.xenstore.watches import WatchTable
 
-DOM0_ONLY: Perms = (Perm(0, 0),)
+__all__ = ["DOM0_ONLY", "INTRODUCE_DOMAIN", "RECENT", "RELEASE_DOMAIN", "Store"]
 
 INTRODUCE_DOMAIN = "@introduceDomain"
 RELEASE_DOMAIN = "@releaseDomain"
+RECENT = 1000
+"""Paths that are remembered as changed."""
 
 
 class Store:
@@ -29,20 +39,37 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self._tree = Tree(Generations())
+        self.tree = Tree()
         self.watch_table = WatchTable()
-        self.introduced: set[int] = set()
-        self._special: dict[str, Perms] = {INTRODUCE_DOMAIN: DOM0_ONLY, RELEASE_DOMAIN: DOM0_ONLY}
-        self._tree.put(ROOT, Node(b"", DOM0_ONLY, ("tool",), 0))
-        self._tree.put("/tool", Node(b"", DOM0_ONLY, ("xenstored",), 0))
-        self._tree.put("/tool/xenstored", Node(b"", DOM0_ONLY, (), 0))
+        self.domains: dict[int, Domain] = {}
+        self.quota = Quota()
+        """Of domains that are introduced from now on."""
+        self.features: dict[int, int] = {}
+        """Of domains that are not to see all of them."""
+        self.special: dict[str, Perms] = {INTRODUCE_DOMAIN: DOM0_ONLY, RELEASE_DOMAIN: DOM0_ONLY}
+        """Who is told of these events."""
+        self.recent: OrderedDict[str, None] = OrderedDict()
+        """Paths that changed lately, the last one last."""
+        self.journal: Journal = no_journal
+        self.tree.create([ROOT, "/tool", "/tool/xenstored"], b"", DOM0_ONLY)
+
+    def tell(self, journal: Journal) -> None:
+        """Changes go to this journal from now on."""
+        self.journal = self.tree.journal = self.watch_table.journal = journal
+
+    @property
+    def introduced(self) -> KeysView[int]:
+        """The domains that are."""
+        return self.domains.keys()
 
     # Reading
 
     def node(self, connection: Connection, path: str, tx: int = 0) -> Node:
         """A node that the client may read. StoreError EINVAL, EACCES, ENOENT."""
-        view = self._view(connection, tx)
-        return _existing(view, connection, connection.absolute(path), READ)
+        full = connection.absolute(path)
+        if connection.scope is not None and not connection.scope.may_read(full):
+            raise _out_of_scope(full)
+        return existing(self._view(connection, tx), connection, full, READ)
 
     def read(self, connection: Connection, path: str, tx: int = 0) -> bytes:
         """A node's value. Errors as ``node``."""
@@ -50,11 +77,16 @@ class Store:
 
     def directory(self, connection: Connection, path: str, tx: int = 0) -> tuple[str, ...]:
         """The names of a node's children, oldest first. Errors as ``node``."""
-        return self.node(connection, path, tx).children
+        return tuple(self.node(connection, path, tx).children)
 
     def get_perms(self, connection: Connection, path: str, tx: int = 0) -> Perms:
-        """A node's permissions. Errors as ``node``."""
-        return self.node(connection, path, tx).perms
+        """A node's permissions, or those of a special event. Errors as ``node``."""
+        if path[:1] != "@":
+            return self.node(connection, path, tx).perms
+        perms = self._special_perms(path)
+        if not may_read(connection, perms) or connection.scope is not None:
+            raise StoreError(Errno.EACCES, f"{path} is not for domain {connection.domid}")
+        return perms
 
     # Writing
 
@@ -63,20 +95,23 @@ class Store:
         if len(value) > XENSTORE_PAYLOAD_MAX:
             raise StoreError(Errno.E2BIG, f"a value of {len(value)} bytes could never be read")
         view = self._view(connection, tx)
-        full = connection.absolute(path)
-        node = _find(view, connection, full, WRITE)
+        full = _own(connection, path)
+        node = find(view, connection, full, WRITE)
         if node is None:
-            _create(view, connection, full, value)
+            create(view, connection, full, value)
         else:
-            _replace(view, connection, full, Node(value, node.perms, node.children, 0))
+            check_size(connection, size_of(node.perms, value) + node.children.size)
+            view.replace(full, value, node.perms)
         self._changed(view, full)
 
     def mkdir(self, connection: Connection, path: str, tx: int = 0) -> None:
         """Create a node and missing parents; one that exists stays as it is. Errors as ``write``."""
         view = self._view(connection, tx)
         full = connection.absolute(path)
-        if _find(view, connection, full, WRITE) is None:
-            _create(view, connection, full, b"")
+        if connection.scope is not None and not connection.scope.may_make(full):
+            raise _out_of_scope(full)
+        if find(view, connection, full, WRITE) is None:
+            create(view, connection, full, b"")
             self._changed(view, full)
 
     def remove(self, connection: Connection, path: str, tx: int = 0) -> None:
@@ -86,14 +121,14 @@ class Store:
         suffices, those below are not asked.
         """
         view = self._view(connection, tx)
-        full = connection.absolute(path)
-        if _find(view, connection, full, WRITE) is None:
+        full = _own(connection, path)
+        if find(view, connection, full, WRITE) is None:
             if view.get(parent_of(full)) is None:
                 raise StoreError(Errno.ENOENT, f"the parent of {full[:80]} does not exist")
             return
         if full == ROOT:
             raise StoreError(Errno.EINVAL, "the root cannot be removed")
-        self._remove_tree(view, full)
+        self._remove(view, full)
 
     def set_perms(self, connection: Connection, path: str, perms: Perms, tx: int = 0) -> None:
         """Set a node's permissions, or who gets a special event. Only for the node's owner and Dom0.
@@ -102,36 +137,37 @@ class Store:
         """
         if not perms:
             raise StoreError(Errno.EINVAL, "no permission given")
-        if not connection.privileged and len(perms) > connection.quota.permissions:
+        if connection.limited and len(perms) > connection.quota.node_permissions:
             raise StoreError(
-                Errno.ENOSPC, f"a node may have {connection.quota.permissions} permission entries"
+                Errno.ENOSPC, f"a node may have {connection.quota.node_permissions} permission entries"
             )
         if path[:1] == "@":
             self._set_special_perms(connection, path, perms)
             return
         view = self._view(connection, tx)
-        full = connection.absolute(path)
-        node = _existing(view, connection, full, WRITE)
+        full = _own(connection, path)
+        node = existing(view, connection, full, WRITE)
         if not connection.privileged:
-            if node.perms[0].domid != connection.domid:
+            if node.perms[0].domid not in (connection.domid, connection.target):
                 raise StoreError(Errno.EACCES, f"{full[:80]} belongs to domain {node.perms[0].domid}")
-            if perms[0].domid != connection.domid:
+            if perms[0].domid != node.perms[0].domid:
                 raise StoreError(Errno.EPERM, "only domain 0 may change a node's owner")
-        _replace(view, connection, full, Node(node.value, perms, node.children, 0))
+        check_size(connection, size_of(perms, node.value) + node.children.size)
+        view.replace(full, node.value, perms)
         self._changed(view, full, node.perms)
 
     def _set_special_perms(self, connection: Connection, name: str, perms: Perms) -> None:
-        if name not in self._special:
-            raise StoreError(Errno.EINVAL, f"{name[:80]!r} is no event that has permissions")
-        if not connection.privileged:
+        self._special_perms(name)
+        if not connection.privileged or connection.scope is not None:
             raise StoreError(Errno.EACCES, f"{name} belongs to domain 0")
-        self._special[name] = perms
+        self.special[name] = perms
+        self.journal(Record.SPECIAL, name.encode("ascii"), perms_text(perms))
 
     # Watches and transactions
 
-    def watch(self, connection: Connection, path: str, token: bytes) -> None:
-        """Watch a path or a special event, and be told at once. StoreError EINVAL, EEXIST, E2BIG."""
-        self.watch_table.add(connection, path, token)
+    def watch(self, connection: Connection, path: str, token: bytes, depth: int = ANY_DEPTH) -> None:
+        """Watch a path or a special event, and be told at once. StoreError EINVAL, EACCES, EEXIST, E2BIG."""
+        self.watch_table.add(connection, path, token, depth)
         self.watch_table.fire_first(connection, path, token)
 
     def unwatch(self, connection: Connection, path: str, token: bytes) -> None:
@@ -143,8 +179,7 @@ class Store:
         if tx:
             connection.transaction(tx)
             raise StoreError(Errno.EBUSY, "transactions do not nest")
-        limit = None if connection.privileged else connection.quota.transaction_nodes
-        return connection.begin(Transaction(self._tree, limit))
+        return connection.begin(Transaction(self.tree, connection.quota if connection.limited else None))
 
     def end(self, connection: Connection, tx: int, *, commit: bool) -> None:
         """Commit or drop a transaction, which is over in either case.
@@ -154,59 +189,120 @@ class Store:
         """
         transaction = connection.transaction(tx)
         del connection.transactions[tx]
+        transaction.close()
         if not commit:
             return
-        if transaction.conflicts_with(self._tree):
+        if transaction.conflicts:
             raise StoreError(Errno.EAGAIN, "what the transaction touched has changed")
         self._check_growth(connection, transaction)
         before = {path: self._perms_of(path) for path in transaction.changes}
-        transaction.apply_to(self._tree)
+        transaction.apply()
         for path, exact in transaction.changes.items():
             self._fire(path, before[path], exact=exact)
 
     def _check_growth(self, connection: Connection, transaction: Transaction) -> None:
+        growth = transaction.growth()
+        if connection.scope is not None:
+            check_room(self.tree, connection, connection.scope, transaction.net_growth)
         if connection.privileged:
             return
-        for domid, more in transaction.growth().items():
-            if self._tree.owned_by(domid) + more > connection.quota.nodes:
+        for domid, more in growth.items():
+            if self.tree.owned_by(domid) + more > connection.quota.nodes:
                 raise StoreError(
                     Errno.ENOSPC, f"domain {domid} would own more than {connection.quota.nodes} nodes"
                 )
 
     # Connections and domains
 
+    def drop_transactions(self, connection: Connection) -> None:
+        """None of a client's transactions will end."""
+        for transaction in connection.transactions.values():
+            transaction.close()
+        connection.transactions.clear()
+
     def reset(self, connection: Connection) -> None:
         """Drop a client's watches and transactions."""
         self.watch_table.remove_all(connection)
-        connection.transactions.clear()
+        self.drop_transactions(connection)
 
     def disconnect(self, connection: Connection) -> None:
         """Drop all that a client has here, what waits for it too."""
         self.reset(connection)
         connection.discard_queue()
 
-    def introduce(self, domid: int) -> None:
+    def fire_again(self, connection: Connection) -> None:
+        """Events of a client may be lost: its watches fire, for their own paths and for what changed lately."""
+
+        def may_see(path: str) -> bool:
+            return connection.privileged or self._may_see(connection, path, None)
+
+        self.watch_table.fire_again(connection, list(self.recent), may_see)
+
+    def introduce(self, domid: int, uuid: str = "") -> Domain:
         """A domain is connected now; fires @introduceDomain."""
-        self.introduced.add(domid)
-        self._fire_special(INTRODUCE_DOMAIN)
+        domain = self.domains[domid] = Domain(domid, uuid, self.quota)
+        self.journal(Record.DOMAIN, b"%d" % domid, uuid.encode("ascii"))
+        self._fire_special(INTRODUCE_DOMAIN, domid)
+        return domain
 
     def release(self, domid: int) -> None:
         """A domain is gone: its nodes go with all below them, and its permissions, lest a successor has them.
 
-        Fires @releaseDomain. Disconnect its connection first.
+        So do its trees, when it was introduced with a UUID. Fires @releaseDomain. Whoever speaks for it is
+        hung up on.
         """
-        for path in self._tree.paths():
-            node = self._tree.get(path)
+        domain = self.domains.pop(domid, None)
+        if domain is not None:
+            for connection in domain.connections:
+                self.disconnect(connection)
+                if connection.hang_up is not None:
+                    connection.hang_up()
+            if domain.uuid and domain.process.scope is not None:
+                self._remove_trees(domain.process.scope)
+        self._forget(domid)
+        self.journal(Record.RELEASED, b"%d" % domid)
+        self._fire_special(RELEASE_DOMAIN, domid)
+
+    def _remove_trees(self, scope: Scope) -> None:
+        for root in (*roots(self.tree, scope), *empty_kinds(self.tree, scope)):
+            if self.tree.get(root) is not None:
+                self._remove(self.tree, root)
+
+    def _forget(self, domid: int) -> None:
+        """Its nodes and rights elsewhere."""
+        for path in self.tree.naming(domid):
+            node = self.tree.get(path)
             if node is None or path == ROOT:
                 continue
             if node.perms[0].domid == domid:
-                self._remove_tree(self._tree, path)
-            elif any(perm.domid == domid for perm in node.perms):
-                self._tree.put(path, Node(node.value, _without(node.perms, domid), node.children, 0))
-        for name, perms in self._special.items():
-            self._special[name] = _without(perms, domid)
-        self.introduced.discard(domid)
-        self._fire_special(RELEASE_DOMAIN)
+                self._remove(self.tree, path)
+            else:
+                self.tree.replace(path, node.value, _without(node.perms, domid))
+        for name, perms in self.special.items():
+            self.special[name] = _without(perms, domid)
+        self.features.pop(domid, None)
+        for other in self.domains.values():
+            if other.guest.target == domid:
+                other.guest.target = NOBODY
+
+    def set_target(self, domain: Domain, target: Domain) -> None:
+        """Let a domain do all that another one may."""
+        domain.guest.target = target.domid
+        self.journal(Record.TARGET, b"%d" % domain.domid, b"%d" % target.domid)
+
+    def set_features(self, domid: int, bits: int) -> None:
+        """What a domain that is yet to be introduced may use (xs_wire.h: XENSTORE_SERVER_FEATURE_*)."""
+        self.features[domid] = bits
+        self.journal(Record.FEATURES, b"%d" % domid, b"%d" % bits)
+
+    def set_quota(self, domain: Domain | None, name: str, value: int) -> None:
+        """Change a limit of a domain, or of those that come; 0: no limit. StoreError EINVAL."""
+        if domain is None:
+            self.quota = with_quota(self.quota, name, value)
+        else:
+            domain.guest.quota = with_quota(domain.guest.quota, name, value)
+        who = b"" if domain is None else b"%d" % domain.domid
+        self.journal(Record.QUOTA, who, name.encode("ascii"), b"%d" % value)
 
     def domain_path(self, domid: int) -> str:
         """A domain's home, whether or not there is such a domain."""
@@ -215,116 +311,66 @@ class Store:
     # Inside
 
     def _view(self, connection: Connection, tx: int) -> View:
-        return connection.transaction(tx) if tx else self._tree
+        return connection.transaction(tx) if tx else self.tree
 
-    def _remove_tree(self, view: View, path: str) -> None:
-        parent = view.get(parent_of(path))
-        subtree = _subtree(view, path)
-        if parent is None or not subtree:
-            raise AssertionError(f"{path} has no parent or is gone")
-        leaf = leaf_of(path)
-        children = tuple(child for child in parent.children if child != leaf)
-        for below, _ in reversed(subtree):
-            view.remove(below)
-        view.put(parent_of(path), Node(parent.value, parent.perms, children, 0))
-        for below, node in reversed(subtree):
+    def _remove(self, view: View, path: str) -> None:
+        for below, node in view.remove(path):
             self._changed(view, below, node.perms, exact=below != path)
 
     def _changed(self, view: View, path: str, before: Perms | None = None, *, exact: bool = False) -> None:
-        if isinstance(view, Transaction):
-            view.note_change(path, exact=exact)
-        else:
+        if view is self.tree:
             self._fire(path, before, exact=exact)
+        else:
+            assert isinstance(view, Transaction)  # noqa: S101  (there is no third)
+            view.note_change(path, exact=exact)
 
     def _perms_of(self, path: str) -> Perms | None:
-        node = self._tree.get(path)
+        node = self.tree.get(path)
         return None if node is None else node.perms
 
     def _fire(self, path: str, before: Perms | None, *, exact: bool) -> None:
+        if not exact:
+            self.changed_lately(path)
+
         def may_see(connection: Connection) -> bool:
-            if connection.privileged:
-                return True
-            candidates = (before, self._perms_of(path), self._perms_of(parent_of(path)))
-            return any(perms and access_of(perms, connection.domid) & READ for perms in candidates)
+            return connection.privileged or self._may_see(connection, path, before)
 
         self.watch_table.fire(path, may_see, exact=exact)
 
-    def _fire_special(self, name: str) -> None:
-        def may_see(connection: Connection) -> bool:
-            return connection.privileged or bool(access_of(self._special[name], connection.domid) & READ)
+    def changed_lately(self, path: str) -> None:
+        """Remember a change, and forget the oldest."""
+        recent = self.recent
+        recent[path] = None
+        recent.move_to_end(path)
+        if len(recent) > RECENT:
+            recent.popitem(last=False)
 
-        self.watch_table.fire(name, may_see, exact=True)
+    def _may_see(self, connection: Connection, path: str, before: Perms | None) -> bool:
+        candidates = (before, self._perms_of(path), self._perms_of(parent_of(path)))
+        return any(perms is not None and may_read(connection, perms) for perms in candidates)
 
+    def _fire_special(self, name: str, domid: int) -> None:
+        perms = self.special[name]
+        self.watch_table.fire_special(name, domid, lambda connection: may_read(connection, perms))
 
-def _find(view: View, connection: Connection, path: str, need: int) -> Node | None:
-    """A node that the client may access, or None for a missing one that it may know to be missing."""
-    node = view.get(path)
-    if connection.privileged:
-        return node
-    if node is not None:
-        perms = node.perms
-    else:
-        # The nearest node above decides whether a client may learn that this one is missing.
-        perms = next(above.perms for name in ancestors(path) if (above := view.get(name)) is not None)
-    if not access_of(perms, connection.domid) & need:
-        raise StoreError(Errno.EACCES, f"domain {connection.domid} may not access {path[:80]}")
-    return node
-
-
-def _existing(view: View, connection: Connection, path: str, need: int) -> Node:
-    node = _find(view, connection, path, need)
-    if node is None:
-        raise StoreError(Errno.ENOENT, f"no node {path[:80]}")
-    return node
+    def _special_perms(self, name: str) -> Perms:
+        if name not in self.special:
+            raise StoreError(Errno.EINVAL, f"{name[:80]!r} is no event that has permissions")
+        return self.special[name]
 
 
-def _create(view: View, connection: Connection, path: str, value: bytes) -> None:
-    """Create a node and its missing parents: they inherit permissions, a guest owns what it creates."""
-    missing = [path]
-    top = parent_of(path)
-    while (parent := view.get(top)) is None:
-        missing.append(top)
-        top = parent_of(top)
-    perms = parent.perms
-    if not connection.privileged:
-        perms = (Perm(connection.domid, perms[0].access), *perms[1:])
-        if view.owned_by(connection.domid) + len(missing) > connection.quota.nodes:
-            raise StoreError(
-                Errno.ENOSPC, f"domain {connection.domid} may own {connection.quota.nodes} nodes"
-            )
-    grown = Node(parent.value, parent.perms, (*parent.children, leaf_of(missing[-1])), 0)
-    nodes = [(path, Node(value, perms, (), 0))]
-    nodes += [(above, Node(b"", perms, (leaf_of(below),), 0)) for below, above in pairwise(missing)]
-    nodes.append((top, grown))
-    for _, node in nodes:
-        _check_size(connection, node)
-    for name, node in nodes:
-        view.put(name, node)
+def _own(connection: Connection, path: str) -> str:
+    """The absolute form of a path that the client wants to change. StoreError EINVAL; EACCES for what is not its."""
+    full = connection.absolute(path)
+    if connection.scope is not None and not connection.scope.may_write(full):
+        raise _out_of_scope(full)
+    return full
 
 
-def _replace(view: View, connection: Connection, path: str, node: Node) -> None:
-    _check_size(connection, node)
-    view.put(path, node)
-
-
-def _check_size(connection: Connection, node: Node) -> None:
-    if not connection.privileged and node.size >= connection.quota.node_size:
-        raise StoreError(Errno.ENOSPC, f"a node of {node.size} bytes, not below {connection.quota.node_size}")
+def _out_of_scope(path: str) -> StoreError:
+    return StoreError(Errno.EACCES, f"{path[:80]} is not for this domain's process")
 
 
 def _without(perms: Perms, domid: int) -> Perms:
     """The permissions without a domain that is not their owner; Dom0's own for those that it does own."""
     return tuple(perm for perm in perms if perm.domid != domid) or DOM0_ONLY
-
-
-def _subtree(view: View, path: str) -> list[tuple[str, Node]]:
-    """A node and all below it, parents first; empty when it is missing."""
-    found: list[tuple[str, Node]] = []
-    todo = [path]
-    while todo:
-        name = todo.pop()
-        node = view.get(name)
-        if node is not None:
-            found.append((name, node))
-            todo.extend(child_of(name, leaf) for leaf in node.children)
-    return found

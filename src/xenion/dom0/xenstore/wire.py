@@ -6,6 +6,8 @@ from typing import NamedTuple
 from xenion.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX
 
 HEADER = struct.Struct("<IIII")
+_HEADER_SIZE = HEADER.size
+_unpack_from = HEADER.unpack_from
 
 
 class WireError(Exception):
@@ -39,32 +41,45 @@ class MessageParser:
     """Cuts a byte stream into messages. It holds what was pushed and not taken: push little at a time."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
+        self._at = 0
 
     @property
     def pending(self) -> bytes:
         """Bytes pushed and not yet returned in a message."""
-        return bytes(self._buffer)
+        return self._buffer[self._at :]
+
+    @property
+    def waits(self) -> bool:
+        """`take` may have something to return, or to raise."""
+        buffer, at = self._buffer, self._at
+        left = len(buffer) - at - _HEADER_SIZE
+        if left < 0:
+            return False
+        length = _unpack_from(buffer, at)[3]
+        return not left < length <= XENSTORE_PAYLOAD_MAX
 
     def push(self, data: bytes) -> None:
         """Append bytes of the stream."""
-        self._buffer += data
+        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
+        self._at = 0
 
     def take(self) -> Message | None:
         """The next complete message, or None until more is pushed. WireError once a length is too big."""
-        buffer = self._buffer
-        if len(buffer) < HEADER.size:
+        buffer, at = self._buffer, self._at
+        if len(buffer) - at < _HEADER_SIZE:
             return None
-        kind, req_id, tx_id, length = HEADER.unpack_from(buffer)
+        kind, req_id, tx_id, length = _unpack_from(buffer, at)
         if length > XENSTORE_PAYLOAD_MAX:
             raise WireError(length)
-        end = HEADER.size + length
+        start = at + _HEADER_SIZE
+        end = start + length
         if len(buffer) < end:
             return None
-        payload = bytes(buffer[HEADER.size : end])
-        del buffer[:end]
-        return Message(kind, req_id, tx_id, payload)
+        self._at = end
+        return Message(kind, req_id, tx_id, buffer[start:end])
 
     def clear(self) -> None:
         """Forget everything pushed."""
-        self._buffer.clear()
+        self._buffer = b""
+        self._at = 0

@@ -62,14 +62,19 @@ EXPORTED void tlb_set_dirty_x86_64(void *cpu, u64 address);
 EXPORTED void tlb_reset_dirty_by_vaddr_x86_64(void *cpu, u64 start, u64 size);
 EXPORTED void tb_invalidate_phys_page_fast_x86_64(void *uc, void *pages, u64 ram, int size, uintptr_t retaddr);
 
-/* A page has got its first translated code: watch it through every mapping that the TLB holds. */
+/* A page has got its first translated code: watch it through every mapping that the TLB holds. Dom0 may have written the page
+ * after it was read for this and before it could know that there is code: then the vCPU looks before it runs any of it. */
 void tlb_protect_code_x86_64(void *uc, u64 ram)
 {
     struct engine *e = engine_of_uc(uc);
     u64 frame = ram >> PAGE_SHIFT;
     if (!e || frame >= e->frames)
         return;
-    e->code_pages[frame >> 3] |= (u8)(1u << (frame & 7));
+    fetch_or(&e->code_pages[frame >> 3], (u8)(1u << (frame & 7)));
+    if (unlikely(frame_set_has(&e->domain->written, frame))) {
+        store(&e->domain->written.any, 1);
+        kick(e);
+    }
     unicorn.tlb_reset_dirty(e->cpu, (u64)(uintptr_t)e->domain->memory + (frame << PAGE_SHIFT), PAGE_SIZE);
 }
 

@@ -258,6 +258,12 @@ static void code_written(struct domain *d, u64 ma, u64 size)
         }
 }
 
+static int has_code(struct domain *d, u64 mfn)
+{
+    struct engine *e = engine_of(&d->vcpus[0]);
+    return mfn < e->frames && load(&e->code_pages[mfn >> 3]) >> (mfn & 7) & 1;
+}
+
 static void frame_freed(struct domain *d, u64 mfn)
 {
     code_written(d, mfn << PAGE_SHIFT, PAGE_SIZE);
@@ -295,6 +301,7 @@ void fill_platform(struct engine *e)
         .wake = wake,
         .notify_dom0 = notify_dom0,
         .code_written = code_written,
+        .has_code = has_code,
         .frame_freed = frame_freed,
         .set_task_switched = set_task_switched,
         .cold_call = e->callbacks.cold_call,

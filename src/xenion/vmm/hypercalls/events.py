@@ -68,14 +68,7 @@ def _bind_interdomain(vcpu: Vcpu, address: int) -> int:
     request = vcpu.read_struct(address, EvtchnBindInterdomain)
     if not is_self(vcpu, request.remote_dom):
         raise GuestError(Errno.ESRCH)
-    events = vcpu.domain.events
-    if (
-        events.state(request.remote_port) != PortState.UNBOUND
-        or events.number_of(request.remote_port) != vcpu.domain.domid
-    ):
-        raise GuestError(Errno.EINVAL)
-    request.local_port = events.allocate(PortState.INTERDOMAIN)
-    events.connect(request.local_port, request.remote_port)
+    request.local_port = vcpu.domain.events.bind_own(request.remote_port)
     vcpu.write_struct(address, request)
     vcpu.domain.raise_event(request.local_port)  # a notification may have been lost while it was unbound
     return 0
@@ -99,30 +92,16 @@ def _bind_ipi(vcpu: Vcpu, address: int) -> int:
     return 0
 
 
-def _in_use(vcpu: Vcpu, port: int) -> PortState:
-    state = vcpu.domain.events.state(port)
-    if state == PortState.FREE:
-        raise GuestError(Errno.EINVAL)
-    return state
-
-
 def _bind_vcpu(vcpu: Vcpu, address: int) -> int:
     request = vcpu.read_struct(address, EvtchnBindVcpu)
     events = vcpu.domain.events
     events.check_vcpu(request.vcpu)
-    state = _in_use(vcpu, request.port)
-    if state == PortState.IPI or (
-        state == PortState.VIRQ and events.number_of(request.port) in PER_VCPU_VIRQS
-    ):
-        raise GuestError(Errno.EINVAL)
-    events.bind_vcpu(request.port, request.vcpu)
+    events.bind_vcpu(request.port, request.vcpu, PER_VCPU_VIRQS)
     return 0
 
 
 def _close(vcpu: Vcpu, address: int) -> int:
-    port = vcpu.read_struct(address, EvtchnClose).port
-    _in_use(vcpu, port)
-    vcpu.domain.events.close(port)
+    vcpu.domain.events.close(vcpu.read_struct(address, EvtchnClose).port)
     return 0
 
 
@@ -186,14 +165,10 @@ def _set_priority(vcpu: Vcpu, address: int) -> int:
 
 
 def _reset(vcpu: Vcpu, address: int) -> int:
-    """Closes what leads nowhere else, and returns to two-level channels."""
+    """Closes all but console and xenstore, and returns to two-level channels."""
     if not is_self(vcpu, vcpu.read_struct(address, EvtchnReset).dom):
         raise GuestError(Errno.EPERM)
-    events = vcpu.domain.events
-    for port in events.bound():
-        if not events.is_dom0(port):
-            events.close(port)
-    events.leave_fifo()
+    vcpu.domain.events.reset()
     return 0
 
 

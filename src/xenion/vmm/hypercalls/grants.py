@@ -95,13 +95,6 @@ def _cache_flush(vcpu: Vcpu, address: int, count: int, opaque: int) -> int:
 
 
 def grant_table_op(vcpu: Vcpu, args: list[int]) -> int:
-    try:
-        return _dispatch(vcpu, args)
-    finally:
-        vcpu.domain.grants.settle(vcpu.domain.state)
-
-
-def _dispatch(vcpu: Vcpu, args: list[int]) -> int:
     command, address, count = args[0] & COMMAND_MASK, args[1], args[2] & 0xFFFFFFFF
     opaque = args[0] & 0xFFFFFFFF & ~COMMAND_MASK
     if count > MOST_OPERATIONS or (opaque and command != GNTTABOP_cache_flush):

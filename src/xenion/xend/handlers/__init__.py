@@ -3,6 +3,7 @@
 from xenion.xend.call import Handlers
 from xenion.xend.handlers.control import Control
 from xenion.xend.handlers.creation import Creation
+from xenion.xend.handlers.devices import Devices
 from xenion.xend.handlers.dump import Dump
 from xenion.xend.handlers.listing import Listing
 from xenion.xend.handlers.messages import Messages
@@ -13,5 +14,5 @@ from xenion.xend.services import Services
 
 def all_handlers(services: Services) -> Handlers:
     """One for each action, by its name."""
-    topics = (Listing, Creation, Power, Control, Dump, Messages, Work)
+    topics = (Listing, Creation, Power, Control, Devices, Dump, Messages, Work)
     return {name: handler for topic in topics for name, handler in topic(services).handlers().items()}

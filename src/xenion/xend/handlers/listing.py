@@ -60,7 +60,7 @@ class Listing:
             "xend_pid": os.getpid(),
             "xend_started_at": services.started_at,
             "xend_socket": str(services.where.socket),
-            "xenstore_socket": None,
+            "xenstore_socket": str(services.where.xenstore_socket),
             "run_folder": str(services.where.run),
             "state_folder": str(services.where.state),
         }

@@ -34,11 +34,14 @@ def parameters_of(scope: Scope) -> dict[str, str]:
     return {name: _parameter(name, raw) for name, raw in scope["path_params"].items()}
 
 
+_KINDS = {"task": "task", "vdev": "device", "device": "device", "capture": "device"}
+
+
 def _parameter(name: str, raw: str) -> str:
     value = unquote_to_bytes(raw).decode("utf-8", "replace")
     if len(value) <= LONGEST_NAME and _NAME.fullmatch(value):
         return value
-    kind = "task" if name == "task" else "domain"
+    kind = _KINDS.get(name, "domain")
     shown = json.dumps(value[:LONGEST_NAME])
     raise ApiError(
         f"no-such-{kind}",

@@ -18,9 +18,7 @@ def parser() -> Parser:
 
 
 def run(argv: Sequence[str]) -> int:
-    from xenion.api.actions import BY_NAME
-    from xenion.api.client import path_of
-    from xenion.xm.calls import connected
+    from xenion.xm.calls import connected, replaced
     from xenion.xm.configuration import read, tell_notes
     from xenion.xm.output import print_json
 
@@ -28,10 +26,8 @@ def run(argv: Sequence[str]) -> int:
     config = read(args.file, args.overrides)
     if not args.quiet:
         tell_notes(config)
-    action = BY_NAME["configure"]
     with connected() as client:
-        path = path_of(action, {"domain": args.domain})
-        domain = client.request(action.method, path, {"config": config.to_mapping()}, repeat=True)
+        domain = replaced(client, "configure", {"config": config.to_mapping()}, domain=args.domain)
     if args.json:
         print_json(domain)
     return 0

@@ -22,6 +22,6 @@ def run(argv: Sequence[str]) -> int:
         return 0
     print("usage: xm COMMAND [ARGUMENT ...]\n\ncommands:")
     for name in names():
-        print(f"  {name:<13} {load(name).SUMMARY}")
+        print(f"  {name:<15} {load(name).SUMMARY}")
     print('\n"xm COMMAND -h" tells a command\'s arguments; an unambiguous beginning of its name will do.')
     return 0

@@ -7,7 +7,10 @@ from typing import Any
 from xenion.xm.arguments import Parser, command, natural, parse, seconds
 
 SUMMARY = "show what the domains use, live"
-EPILOG = "Keys: q quits, h lists the others. CPU(%) is of one host CPU."
+EPILOG = """\
+Keys: q quits, h lists the others. CPU(%) is of one host CPU. VBD_RD and VBD_WR
+are requests of the domain's disks, NETTX and NETRX what the guest has sent and
+received, in KiB, all since it booted."""
 
 
 def parser() -> Parser:

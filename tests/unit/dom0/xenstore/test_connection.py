@@ -5,7 +5,8 @@ import pytest
 from xenion.dom0.xenstore.connection import Connection, Event, Watch
 from xenion.dom0.xenstore.errors import StoreError
 from xenion.dom0.xenstore.quota import Quota
-from xenion.dom0.xenstore.tree import Generations, Transaction, Tree
+from xenion.dom0.xenstore.transaction import Transaction
+from xenion.dom0.xenstore.tree import Tree
 from xenion.dom0.xenstore.wire import Message
 
 
@@ -14,7 +15,7 @@ def watch_of(connection: Connection, path: str, token: bytes = b"t", *, relative
 
 
 def transaction() -> Transaction:
-    return Transaction(Tree(Generations()), None)
+    return Transaction(Tree(), None)
 
 
 def test_messages_leave_in_order() -> None:

@@ -1,122 +1,94 @@
-"""Nodes, who owns them, and what a transaction sees."""
+"""Nodes, their children and who owns them."""
 
-import pytest
-
-from xenion.abi.errno import Errno
-from xenion.dom0.xenstore.errors import StoreError
+from xenion.dom0.xenstore.journal import Record
 from xenion.dom0.xenstore.perms import Perm
-from xenion.dom0.xenstore.tree import Generations, Node, Transaction, Tree
+from xenion.dom0.xenstore.tree import Node, Tree, subtree
+
+OURS = (Perm(0, 0),)
 
 
-def node(value: bytes = b"", owner: int = 0, children: tuple[str, ...] = ()) -> Node:
-    return Node(value, (Perm(owner, 0),), children, 0)
-
-
-def tree(**values: bytes) -> Tree:
-    made = Tree(Generations())
-    for name, value in values.items():
-        made.put(f"/{name}", node(value))
+def tree(*paths: str) -> Tree:
+    made = Tree()
+    made.create(["/"], b"", OURS)
+    for path in paths:
+        made.create([path], b"", OURS)
     return made
 
 
-def value_at(view: Tree | Transaction, path: str) -> bytes | None:
-    found = view.get(path)
-    return None if found is None else found.value
+def node(made: Tree, path: str) -> Node:
+    found = made.get(path)
+    assert found is not None
+    return found
 
 
 def test_size_counts_header_entry_value_and_names() -> None:
-    assert node(b"12345", children=("ab", "c")).size == 24 + 8 + 5 + 5
+    made = tree("/ab", "/c")
+    made.replace("/", b"12345", OURS)
+    assert node(made, "/").size == 24 + 8 + 5 + 5
+    made.remove("/ab")
+    assert node(made, "/").size == 24 + 8 + 5 + 2
 
 
-def test_every_write_has_its_own_generation() -> None:
-    made = tree(a=b"1")
-    first = made.get("/a")
-    made.put("/a", node(b"1"))
-    second = made.get("/a")
-    assert first is not None
-    assert second is not None
-    assert second.generation > first.generation
+def test_every_change_has_a_generation_of_its_own() -> None:
+    made = tree("/a")
+    seen = [node(made, "/").generation, node(made, "/a").generation]
+    made.replace("/a", b"1", OURS)
+    seen.append(node(made, "/a").generation)
+    made.create(["/a/b"], b"", OURS)
+    seen.append(node(made, "/a").generation)
+    made.remove("/a/b")
+    seen.append(node(made, "/a").generation)
+    assert len(set(seen)) == 5
+    assert made.generation == max(seen)
 
 
-def test_owners_are_counted() -> None:
-    made = tree(a=b"", b=b"")
-    made.put("/a", node(owner=5))
-    made.put("/a", node(b"again", owner=5))
-    assert (made.owned_by(0), made.owned_by(5), len(made)) == (1, 1, 2)
+def test_owners_are_counted_and_those_named_are_known() -> None:
+    made = tree("/a", "/b")
+    made.replace("/a", b"", (Perm(5, 0), Perm(6, 1)))
+    made.replace("/a", b"again", (Perm(5, 0), Perm(6, 1)))
+    assert (made.owned_by(0), made.owned_by(5), len(made)) == (2, 1, 3)
+    assert (made.naming(5), made.naming(6), made.naming(0)) == (["/a"], ["/a"], [])
     made.remove("/a")
-    assert (made.owned_by(0), made.owned_by(5), len(made)) == (1, 0, 1)
+    assert (made.owned_by(0), made.owned_by(5), made.naming(5)) == (2, 0, [])
 
 
-def test_a_transaction_neither_sees_nor_shows_changes() -> None:
-    made = tree(a=b"old", b=b"old")
-    transaction = Transaction(made, None)
-    made.put("/a", node(b"outside"))
-    transaction.put("/b", node(b"inside"))
-    assert value_at(transaction, "/a") == b"old"
-    assert value_at(made, "/b") == b"old"
+def test_children_are_in_the_order_they_came() -> None:
+    made = tree("/b", "/a", "/c")
+    made.remove("/b")
+    made.create(["/b"], b"", OURS)
+    assert list(node(made, "/").children) == ["a", "c", "b"]
+    assert node(made, "/").children.listing() == b"a\0c\0b\0"
 
 
-@pytest.mark.parametrize("outside", ["write", "remove", "create"])
-def test_a_touched_node_that_changed_is_a_conflict(outside: str) -> None:
-    made = tree(a=b"old")
-    transaction = Transaction(made, None)
-    transaction.get("/a")
-    transaction.get("/absent")
-    assert not transaction.conflicts_with(made)
-    if outside == "write":
-        made.put("/a", node(b"old"))
-    elif outside == "remove":
-        made.remove("/a")
-    else:
-        made.put("/absent", node())
-    assert transaction.conflicts_with(made)
+def test_children_are_copied_only_for_who_must_see_the_old_ones() -> None:
+    made = tree("/a")
+    before = node(made, "/")
+    made.create(["/b"], b"", OURS)
+    assert node(made, "/").children is before.children
+    before = node(made, "/")
+    before.children.pins += 1
+    made.create(["/c"], b"", OURS)
+    assert (list(before.children), list(node(made, "/").children)) == (["a", "b"], ["a", "b", "c"])
 
 
-def test_an_untouched_node_is_no_conflict() -> None:
-    made = tree(a=b"old", b=b"old")
-    transaction = Transaction(made, None)
-    transaction.get("/a")
-    made.put("/b", node(b"new"))
-    assert not transaction.conflicts_with(made)
+def test_a_subtree_goes_the_deepest_first() -> None:
+    made = tree("/a")
+    made.create(["/a/b", "/a/b/c"], b"v", OURS)
+    assert [name for name, _ in subtree(made, "/a")] == ["/a", "/a/b", "/a/b/c"]
+    assert [name for name, _ in made.remove("/a")] == ["/a/b/c", "/a/b", "/a"]
+    assert made.paths() == ["/"]
 
 
-def test_applying_writes_and_removes() -> None:
-    made = tree(a=b"1", b=b"2")
-    transaction = Transaction(made, None)
-    transaction.put("/a", node(b"new"))
-    transaction.remove("/b")
-    transaction.put("/c", node(b"born"))
-    transaction.put("/d", node(b"gone again"))
-    transaction.remove("/d")
-    transaction.apply_to(made)
-    assert {path: value_at(made, path) for path in made.paths()} == {"/a": b"new", "/c": b"born"}
-
-
-def test_a_transaction_touches_a_bounded_number_of_nodes() -> None:
-    transaction = Transaction(tree(a=b""), 2)
-    transaction.get("/a")
-    transaction.get("/x")
-    transaction.get("/a")
-    with pytest.raises(StoreError) as caught:
-        transaction.get("/y")
-    assert caught.value.errno is Errno.ENOSPC
-
-
-def test_growth_is_against_the_start() -> None:
-    made = tree(a=b"")
-    transaction = Transaction(made, None)
-    made.put("/outside", node(owner=5))
-    transaction.put("/x", node(owner=5))
-    transaction.put("/y", node(owner=5))
-    transaction.remove("/a")
-    assert transaction.growth() == {5: 2}
-
-
-def test_a_subtree_event_outlives_an_exact_one() -> None:
-    transaction = Transaction(tree(), None)
-    transaction.note_change("/a", exact=True)
-    transaction.note_change("/b", exact=False)
-    transaction.note_change("/b", exact=True)
-    transaction.note_change("/a", exact=False)
-    transaction.note_change("/c", exact=True)
-    assert list(transaction.changes.items()) == [("/a", False), ("/b", False), ("/c", True)]
+def test_changes_are_told() -> None:
+    told: list[tuple[object, ...]] = []
+    made = tree("/a")
+    made.journal = lambda *record: told.append(record)
+    made.create(["/a/b", "/a/b/c"], b"v", OURS)
+    made.replace("/a/b", b"w", (Perm(0, 0), Perm(5, 1)))
+    made.remove("/a/b")
+    assert told == [
+        (Record.NODE, b"/a/b", b"n0", b""),
+        (Record.NODE, b"/a/b/c", b"n0", b"v"),
+        (Record.NODE, b"/a/b", b"n0 r5", b"w"),
+        (Record.GONE, b"/a/b"),
+    ]

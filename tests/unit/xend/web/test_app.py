@@ -17,19 +17,20 @@ from xenion.api.errors import STATUSES, ApiError
 from xenion.xend.call import Call
 from xenion.xend.web.app import make_app
 
+AT = {"domain": "guest-1", "task": "t1", "uuid": "u1", "vdev": "xvda", "device": "0", "capture": "1"}
 PLAIN = [action for action in ACTIONS if action.kind == "json"]
 
 
 @pytest.mark.parametrize("action", PLAIN, ids=lambda action: action.name)
 def test_each_action_reaches_its_handler(serving: Serving, fakes: Fakes, action: Action) -> None:
-    path = action.path.format(domain="guest-1", task="t1", uuid="u1")
+    path = action.path.format(**AT)
     body = None if action.body is None else {**sample(action.body), **SMALL.get(action.name, {})}
     answer = serving.ask(action.method, path, body)
     assert (answer.status, answer.value) == (action.status, sample(action.result))
     ((name, call),) = fakes.calls
     assert name == action.name
     assert dict(call.body) == (body or {})
-    assert set(call.parameters.values()) <= {"guest-1", "t1", "u1"}
+    assert set(call.parameters.values()) <= set(AT.values())
 
 
 SMALL: dict[str, dict[str, Any]] = {"sysrq": {"key": "s"}}

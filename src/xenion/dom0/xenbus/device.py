@@ -1,0 +1,218 @@
+"""One device of a domain in the store: its two sets of nodes, and the states that front and back end go through.
+
+    front end    Initialising ... Initialised or Connected ... Closing ... Closed
+    back end     InitWait ....... Connected ................. Closing ... Closed, and InitWait again
+
+as in Linux's and Xen's drivers (public/io/xenbus.h). The front end's nodes are the guest's to fill: one look at a time,
+and what makes no sense in our own state is waited out.
+"""
+
+from collections.abc import Callable, Mapping
+
+from xenion.abi.io.xenbus import XenbusState
+from xenion.dom0.xenbus.backend import Backend, FrontendError
+from xenion.dom0.xenstore.client import Answer, StoreClient
+from xenion.dom0.xenstore.errors import StoreError
+from xenion.dom0.xenstore.paths import domain_path
+from xenion.dom0.xenstore.perms import READ, Perm
+
+FRONT_DEPTH, FRONT_NODES = 2, 1024
+COMPLAINTS = 20
+"""A guest that has earned so many in one boot earns no further line of the log."""
+READY = (XenbusState.Initialised, XenbusState.Connected)
+GONE = (XenbusState.Closed, XenbusState.Unknown)
+
+
+def backend_path(kind: str, domid: int, devid: int) -> str:
+    return f"{domain_path(0)}/backend/{kind}/{domid}/{devid}"
+
+
+def frontend_path(kind: str, domid: int, devid: int) -> str:
+    return f"{domain_path(domid)}/device/{kind}/{devid}"
+
+
+class Device:
+    """From `start` to the end that `detach` or `stop` brings; all on Dom0's thread."""
+
+    def __init__(self, store: StoreClient, domid: int, backend: Backend, log: Callable[[str], None]) -> None:
+        self.backend = backend
+        self._store = store
+        self._domid = domid
+        self._back = backend_path(backend.kind, domid, backend.devid)
+        self._front = frontend_path(backend.kind, domid, backend.devid)
+        self._log = log
+        self.state = XenbusState.Initialising
+        """The back end's."""
+        self.front_state = XenbusState.Unknown
+        self._token = ""
+        self._looking = self._look_again = False
+        self._holding = False
+        """Connected, or on the way to or from it: the back end has to be disconnected before anything else."""
+        self._over = False
+        self._complaints = 0
+        self._detached: list[Callable[[], None]] = []
+        backend.log_to(self._complain)
+        backend.changed = self._changed
+
+    def start(self) -> None:
+        """Shows the device to the guest."""
+        store, domid = self._store, self._domid
+        store.remove(self._back)
+        store.mkdir(self._back)
+        store.set_perms(self._back, (Perm(0, 0), Perm(domid, READ)))
+        nodes = {"frontend": self._front, "frontend-id": str(domid), "online": "1"}
+        self._write(self._back, {**nodes, **self.backend.backend_nodes()})
+        store.remove(self._front)
+        store.mkdir(self._front)
+        store.set_perms(self._front, (Perm(domid, 0), Perm(0, READ)))
+        self._write(self._front, {"backend": self._back, "backend-id": "0", **self.backend.frontend_nodes()})
+        self._enter(XenbusState.InitWait)
+        store.write(f"{self._front}/state", str(int(XenbusState.Initialising)))
+        self._token = store.watch(f"{self._front}/state", lambda _: self._look())
+
+    @property
+    def connected(self) -> bool:
+        return self.state == XenbusState.Connected
+
+    @property
+    def detaching(self) -> bool:
+        return bool(self._detached)
+
+    def detach(self, then: Callable[[], None], *, force: bool) -> None:
+        """`then` when nothing is left of it: once the guest has let go of it; with `force`, whether or not it does."""
+        self._detached.append(then)
+        self._store.write(f"{self._back}/online", "0")
+        if force or not self._holding:
+            self._give_back(self._remove)
+        else:
+            self._enter(XenbusState.Closing)
+
+    def stop(self, then: Callable[[], None]) -> None:
+        """The guest has stopped: gives its memory back, leaves the nodes for the next boot to replace."""
+        self._over = True
+        if self._token:
+            self._store.unwatch(f"{self._front}/state", self._token)
+        self._give_back(then)
+
+    # --- what the front end does
+
+    def _look(self) -> None:
+        if self._over:
+            return
+        if self._looking:
+            self._look_again = True
+            return
+        self._looking, self._look_again = True, False
+        self._store.read(f"{self._front}/state", self._seen)
+
+    def _seen(self, answer: Answer) -> None:
+        self._looking = False
+        if self._over:
+            return
+        self.front_state = _state_of(answer)
+        self._advance()
+        if self._look_again and not self._looking:
+            self._look()
+
+    def _advance(self) -> None:
+        front = self.front_state
+        if front in READY and self.state == XenbusState.InitWait and not self.detaching:
+            self._connect()
+        elif front == XenbusState.Closing and self.state == XenbusState.Connected:
+            self._give_back(lambda: self._enter(XenbusState.Closing))
+        elif front in GONE and self._holding:
+            self._give_back(self._closed)
+        elif front in GONE and self.detaching:
+            self._remove()
+        elif front in GONE and self.state not in (XenbusState.Closed, XenbusState.InitWait):
+            self._enter(XenbusState.Closed)
+        elif front == XenbusState.Initialising and self.state in (XenbusState.Closed, XenbusState.Closing):
+            self._wait_again()
+
+    def _wait_again(self) -> None:
+        """A front end that has closed the device opens it anew."""
+        if self.detaching:
+            self._remove()
+        elif not self._holding:
+            self._write(self._back, self.backend.backend_nodes())
+            self._enter(XenbusState.InitWait)
+
+    def _connect(self) -> None:
+        self._looking = self._holding = True
+        self._store.read_all(self._front, FRONT_DEPTH, FRONT_NODES, self._connect_to)
+
+    def _connect_to(self, front: Mapping[str, str]) -> None:
+        self._looking = False
+        if self._over or self.state != XenbusState.InitWait or self.detaching:
+            self._holding = False
+            if self.detaching and not self._over:
+                self._remove()
+            return
+        try:
+            nodes = self.backend.connect(front)
+        except FrontendError as error:
+            self._holding = False
+            self._complain(str(error))
+            self._write(self._back, {"error": str(error)})
+            self._enter(XenbusState.Closing)
+        else:
+            self._write(self._back, {**nodes, "hotplug-status": "connected"})
+            self._enter(XenbusState.Connected)
+        self._look()
+
+    def _closed(self) -> None:
+        if self.detaching:
+            self._remove()
+        else:
+            self._enter(XenbusState.Closed)
+        self._look()
+
+    def _give_back(self, then: Callable[[], None]) -> None:
+        """Calls `then` when the back end holds nothing of the guest's any more."""
+
+        def done() -> None:
+            self._holding = False
+            then()
+
+        self.backend.disconnect(done)
+
+    def _remove(self) -> None:
+        if not self._over:
+            self._over = True
+            self._store.unwatch(f"{self._front}/state", self._token)
+            self._store.remove(self._front)
+            self._store.remove(self._back)
+        waiting, self._detached = self._detached, []
+        for then in waiting:
+            then()
+
+    # --- the store
+
+    def _write(self, base: str, nodes: Mapping[str, str]) -> None:
+        for name, value in nodes.items():
+            self._store.write(f"{base}/{name}", value)
+
+    def _enter(self, state: XenbusState) -> None:
+        self.state = state
+        self._store.write(f"{self._back}/state", str(int(state)))
+
+    def _changed(self, nodes: Mapping[str, str]) -> None:
+        """A front end reads them again when the state is written, be it the same one."""
+        if not self._over:
+            self._write(self._back, nodes)
+            self._enter(self.state)
+
+    def _complain(self, text: str) -> None:
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS:
+            last = "; nothing more is written about it" if self._complaints == COMPLAINTS else ""
+            self._log(f"{self.backend.kind} {self.backend.devid}: {text}{last}")
+
+
+def _state_of(answer: Answer) -> XenbusState:
+    """Unknown for a node that is missing or says nothing that there is."""
+    text = "" if isinstance(answer, StoreError) else answer.decode("latin-1")
+    try:
+        return XenbusState(int(text)) if text.isdecimal() and len(text) < 3 else XenbusState.Unknown
+    except ValueError:
+        return XenbusState.Unknown

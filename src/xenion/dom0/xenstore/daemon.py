@@ -1,0 +1,71 @@
+"""xenstored: a process for one folder, in which it listens and keeps what the store is."""
+
+import gc
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from xenion.dom0.loop import Loop
+from xenion.dom0.xenstore import folder as places
+from xenion.dom0.xenstore import guard
+from xenion.dom0.xenstore.control_server import ControlServer
+from xenion.dom0.xenstore.folder import FolderError
+from xenion.dom0.xenstore.frames import StateError
+from xenion.dom0.xenstore.server import XenstoreServer
+from xenion.dom0.xenstore.statefile import StateFile
+from xenion.dom0.xenstore.store import Store
+
+READY = b"ready\n"
+COLLECT_AFTER = 50_000
+"""Objects; nothing here makes cycles, and to look through a big store for them would be felt."""
+
+
+def serve(folder: Path, ready_fd: int | None) -> int:
+    """Until it is told to stop, by xend or SIGTERM; the exit status."""
+    os.umask(0o077)
+    try:
+        _Daemon(folder).run(ready_fd)
+    except (FolderError, StateError) as error:
+        print(f"xenstored: {error}", file=sys.stderr)
+        if ready_fd is not None:
+            with suppress(OSError):
+                os.write(ready_fd, f"{error}\n".encode())
+        return 1
+    return 0
+
+
+class _Daemon:
+    def __init__(self, folder: Path) -> None:
+        self._lock = places.lock(folder)
+        self._loop = Loop()
+        store = Store()
+        self._state = StateFile(folder / places.STATE, store)
+        self._server = XenstoreServer(self._loop, store, self._state)
+        self._paths = [folder / places.SOCKET, folder / places.CONTROL]
+        self._server.listen(places.bind(self._paths[0], socket.SOCK_STREAM))
+        control = places.bind(self._paths[1], socket.SOCK_SEQPACKET)
+        self._control = ControlServer(self._loop, self._server, control, self._loop.stop)
+
+    def run(self, ready_fd: int | None) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._loop.stop())
+        try:
+            guard.arm()
+        except guard.GuardError as error:
+            print(f"xenstored: {error}", file=sys.stderr)
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER)
+        if ready_fd is not None:
+            with suppress(OSError):  # nobody waits any more
+                os.write(ready_fd, READY)
+            os.close(ready_fd)
+        self._loop.run()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        self._server.close()
+        self._control.close()
+        self._state.close()
+        self._loop.close()

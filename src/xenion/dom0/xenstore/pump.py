@@ -1,0 +1,234 @@
+"""A guest's xenstore page (io/xs_wire.h, docs/misc/xenstore-ring.txt), pumped over its own connection to xenstored.
+
+The store knows from the connection who asks; this only moves messages, and hides from the guest that xenstored was
+killed and came back: what was not answered is asked again, and a transaction that was open ends with EAGAIN.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xenion.abi.io.xs_wire import (
+    XENSTORE_CONNECTED,
+    XENSTORE_ERROR_NONE,
+    XENSTORE_ERROR_PROTO,
+    XENSTORE_ERROR_RINGIDX,
+    XENSTORE_RECONNECT,
+    XENSTORE_RING_SIZE,
+    XENSTORE_SERVER_FEATURE_ERROR,
+    XENSTORE_SERVER_FEATURE_RECONNECTION,
+    XenstoreDomainInterface,
+    XsdSockmsgType,
+)
+from xenion.dom0.loop import Loop
+from xenion.dom0.ring import (
+    BrokenIndexError,
+    Fence,
+    Port,
+    RingError,
+    RingReader,
+    RingWriter,
+    SharedPage,
+    offset_of,
+)
+from xenion.dom0.xenstore.link import StoreLink
+from xenion.dom0.xenstore.guest_transactions import GuestTransactions
+from xenion.dom0.xenstore.wire import Message, MessageParser, WireError, encode
+
+OUTSTANDING = 16
+"""Requests that wait for the store before the guest's next ones wait in its ring."""
+UNREAD_BYTES = 1 << 16
+"""A guest that leaves so much unread gets nothing more until it reads."""
+
+_FEATURES_WORD = offset_of(XenstoreDomainInterface, "server_features") // 4
+_CONNECTION_WORD = offset_of(XenstoreDomainInterface, "connection") // 4
+_ERROR_WORD = offset_of(XenstoreDomainInterface, "error") // 4
+_EVENT = int(XsdSockmsgType.WATCH_EVENT)
+_RESET = Message(int(XsdSockmsgType.RESET_WATCHES), 0, 0, b"\0")
+
+
+class ProtocolError(RingError):
+    """The guest's byte stream is not xenstore's protocol."""
+
+
+class _Page:
+    """The guest's page as this end uses it."""
+
+    def __init__(self, page: SharedPage, port: Port, fence: Fence) -> None:
+        self._words = page.view().cast("B").cast("I")
+        self.requests = RingReader(page, XenstoreDomainInterface, "req", XENSTORE_RING_SIZE, fence)
+        self.responses = RingWriter(page, XenstoreDomainInterface, "rsp", XENSTORE_RING_SIZE, fence)
+        self.notify = port.notify
+        self._fence = fence
+        self._words[_FEATURES_WORD] = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR
+
+    @property
+    def wants_to_reconnect(self) -> bool:
+        return bool(self._words[_CONNECTION_WORD] == XENSTORE_RECONNECT)
+
+    def reconnect(self) -> None:
+        self.requests.reset()
+        self.responses.reset()
+        self._words[_ERROR_WORD] = XENSTORE_ERROR_NONE
+        self._fence()  # an empty ring before the word that says so
+        self._words[_CONNECTION_WORD] = XENSTORE_CONNECTED
+        self.notify()
+
+    def fail(self, code: int) -> None:
+        self._words[_ERROR_WORD] = code
+        self.notify()
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request that the store has not answered; nobody waits any more for one that is `dropped`."""
+
+    request: Message
+    dropped: bool = False
+
+
+class StorePump:
+    """Of one domain, through all of its boots. `on_event` when the guest has notified.
+
+    A guest that breaks the ring or the protocol loses its watches, transactions and whatever waits, and is no longer
+    served until it asks to reconnect.
+    """
+
+    def __init__(self, loop: Loop, log: Callable[[str], None]) -> None:
+        self._page: _Page | None = None
+        self._loop = loop
+        self._log = log
+        self._parser = MessageParser()
+        self._asked: deque[_Asked] = deque()
+        self._transactions = GuestTransactions()
+        self._unread = bytearray()
+        self._link: StoreLink | None = None
+        self.failed = False
+        """The guest broke the ring and has not reconnected."""
+        self._told = False
+
+    def serve(self, page: SharedPage, port: Port, fence: Fence) -> None:
+        """A guest's page from its boot on; what an earlier boot has left in the store is none of its business."""
+        self._page = _Page(page, port, fence)
+        self.failed = self._told = False
+        self._drop()
+
+    def stop(self) -> None:
+        """The guest has stopped: its page is not touched any more."""
+        self._page = None
+        self._drop()
+
+    # --- the store's side
+
+    def connect(self, stream: socket.socket) -> None:
+        """The connection to use from now on."""
+        lost = self._link is not None
+        self.close()
+        self._link = StoreLink(stream, self._loop, self._received, lambda: None)
+        if lost:
+            self._ask_again()
+        else:
+            for asked in self._asked:
+                self._link.send(self._transactions.outward(asked.request))
+
+    def close(self) -> None:
+        if self._link is not None:
+            self._link.close()
+
+    def _ask_again(self) -> None:
+        """Those within a transaction that is gone have their answer already."""
+        self._transactions.break_all()
+        waiting, self._asked = self._asked, deque()
+        for asked in waiting:
+            if not asked.dropped:
+                self._serve(asked.request)
+            elif asked.request is _RESET:
+                self._ask(_RESET, dropped=True)
+        self.on_event()
+
+    def _ask(self, request: Message, *, dropped: bool = False) -> None:
+        self._asked.append(_Asked(request, dropped))
+        if self._link is not None:
+            self._link.send(self._transactions.outward(request))
+
+    def _received(self, message: Message) -> None:
+        if message.type != _EVENT:
+            if not self._asked:
+                return
+            asked = self._asked.popleft()
+            if asked.dropped:
+                return
+            message = self._transactions.inward(asked.request, message)
+        if self._page is not None and not self.failed:
+            self._unread += encode(message)
+            self.on_event()
+
+    # --- the guest's side
+
+    def on_event(self) -> None:
+        """Does what can be done now; the store's answers lead to the rest."""
+        page = self._page
+        if page is None:
+            return
+        if page.wants_to_reconnect:
+            self._drop()
+            self.failed = False
+            page.reconnect()
+        if self.failed:
+            return
+        try:
+            self._pump(page)
+        except BrokenIndexError as error:
+            self._fail(page, XENSTORE_ERROR_RINGIDX, error)
+        except WireError as error:
+            error_text = f"{error}; the guest's ring is no longer served"
+            self._fail(page, XENSTORE_ERROR_PROTO, ProtocolError(error_text))
+
+    def _pump(self, page: _Page) -> None:
+        moved = False
+        while len(self._asked) < OUTSTANDING and len(self._unread) < UNREAD_BYTES:
+            request = self._parser.take()
+            if request is not None:
+                self._serve(request)
+                continue
+            data = page.requests.read(XENSTORE_RING_SIZE)
+            if not data:
+                break
+            self._parser.push(data)
+            moved = True
+        if self._write_out(page) or moved:
+            page.notify()
+
+    def _serve(self, request: Message) -> None:
+        answer = self._transactions.answer(request)
+        if answer is None:
+            self._ask(request)
+        else:
+            self._unread += encode(answer)
+
+    def _write_out(self, page: _Page) -> bool:
+        written = page.responses.write(self._unread) if self._unread else 0
+        del self._unread[:written]
+        if self._link is not None:
+            self._link.hold(len(self._unread) >= UNREAD_BYTES)
+        return bool(written)
+
+    def _fail(self, page: _Page, code: int, error: RingError) -> None:
+        self.failed = True
+        self._drop()
+        page.fail(code)
+        if not self._told:
+            self._told = True
+            self._log(str(error))
+
+    def _drop(self) -> None:
+        for asked in self._asked:
+            asked.dropped = True
+        self._parser.clear()
+        self._unread.clear()
+        self._transactions = GuestTransactions()
+        if self._link is not None:
+            self._link.hold(False)
+        if not self._asked or self._asked[-1].request is not _RESET:
+            self._ask(_RESET, dropped=True)

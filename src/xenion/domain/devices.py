@@ -1,0 +1,190 @@
+"""A domain's disks and interfaces: what xend has opened for it stays here through its boots.
+
+Each boot gets new back ends around the same resources. Everything is for Dom0's thread, but `settle`.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from xenion.dom0.guest import Guest
+from xenion.dom0.loop import Loop
+from xenion.dom0.xenbus.backend import Backend
+from xenion.dom0.xenbus.device import Device
+from xenion.dom0.xenstore.client import StoreClient
+
+LOOK_SECONDS = 0.5
+
+
+class DeviceError(Exception):
+    """A request about a device that cannot be granted; the message is for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOrder:
+    """A device as xend hands it over: `description` tells what the descriptors are, `config` is kept and given back."""
+
+    kind: str
+    """vbd or vif"""
+    devid: int
+    description: Mapping[str, Any]
+    config: Mapping[str, Any]
+    fds: Sequence[int]
+
+
+class Resource(Protocol):
+    """What a device has on the host's side, through all boots."""
+
+    def backend(self, guest: Guest, devid: int) -> Backend:
+        """A new back end for a boot; the one before has been disconnected."""
+
+    def describe(self) -> dict[str, Any]:
+        """Counters and sizes for people, as JSON."""
+
+    def configure(self, changes: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """From now on; the descriptors are taken. What there is to tell. DeviceError."""
+
+    def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
+        """New connections instead of lost ones."""
+
+    def close(self) -> None:
+        """Nothing is in flight."""
+
+
+Make = Callable[[DeviceOrder], Resource]
+
+
+class _Held:
+    """One device: its resource, and its face to the guest while one runs."""
+
+    def __init__(self, order: DeviceOrder, resource: Resource) -> None:
+        self.order = order
+        self.resource = resource
+        self.device: Device | None = None
+
+
+class Devices:
+    """`makers`: how the resource of each kind is made. `gone(kind, devid)`: a device has been detached."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        store: StoreClient,
+        domid: int,
+        makers: Mapping[str, Make],
+        log: Callable[[str], None],
+        gone: Callable[[str, int], None] = lambda kind, devid: None,
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._domid = domid
+        self._makers = makers
+        self._log = log
+        self._gone = gone
+        self._held: dict[tuple[str, int], _Held] = {}
+        self._guest: Guest | None = None
+        self._stopping = 0
+        self._stopped = threading.Event()
+        self._stopped.set()
+
+    def add(self, order: DeviceOrder) -> None:
+        """Shown to the guest at once if one runs. DeviceError: then its descriptors are closed."""
+        key = order.kind, order.devid
+        if key in self._held:
+            raise DeviceError(f"there is a {order.kind} {order.devid} already")
+        held = self._held[key] = _Held(order, self._makers[order.kind](order))
+        if self._guest is not None:
+            self._show(held, self._guest)
+
+    def _show(self, held: _Held, guest: Guest) -> None:
+        backend = held.resource.backend(guest, held.order.devid)
+        held.device = Device(self._store, self._domid, backend, self._log)
+        held.device.start()
+
+    # --- boots
+
+    def boot(self, guest: Guest) -> None:
+        """A guest that is about to run finds them all."""
+        self._guest = guest
+        for kind in self._makers:
+            self._store.remove(f"/local/domain/0/backend/{kind}/{self._domid}")
+        for held in self._held.values():
+            self._show(held, guest)
+
+    def stop(self) -> None:
+        """The guest has stopped; its memory is needed until what is in flight has ended, see `settle`."""
+        self._guest = None
+        self._stopped.clear()
+        self._stopping = 1
+        for held in self._held.values():
+            if held.device is not None:
+                device, held.device = held.device, None
+                self._stopping += 1
+                device.stop(self._one_stopped)
+        self._one_stopped()
+
+    def _one_stopped(self) -> None:
+        self._stopping -= 1
+        if not self._stopping:
+            self._stopped.set()
+
+    def settle(self) -> None:
+        """Another thread: returns when nothing touches the memory of the guest that has stopped."""
+        while not self._stopped.wait(LOOK_SECONDS):
+            if not self._loop.running:
+                return
+
+    def close(self) -> None:
+        """No guest will run any more."""
+        while self._held:
+            _, held = self._held.popitem()
+            held.resource.close()
+
+    # --- what xend asks
+
+    def _find(self, kind: str, devid: int) -> _Held:
+        held = self._held.get((kind, devid))
+        if held is None:
+            raise DeviceError(f"the domain has no {kind} {devid}")
+        return held
+
+    def detach(self, kind: str, devid: int, then: Callable[[], None], *, force: bool) -> None:
+        """`then` when it is gone, which may be never if the guest does not let go of it. DeviceError."""
+        held = self._find(kind, devid)
+
+        def gone() -> None:
+            if self._held.pop((kind, devid), None) is not None:
+                held.resource.close()
+                self._gone(kind, devid)
+            then()
+
+        if held.device is None:
+            gone()
+        else:
+            held.device.detach(gone, force=force)
+
+    def configure(
+        self, kind: str, devid: int, changes: Mapping[str, Any], fds: Sequence[int]
+    ) -> dict[str, Any]:
+        """DeviceError."""
+        return self._find(kind, devid).resource.configure(changes, fds)
+
+    def reconnect(self, kind: str, devid: int, description: Mapping[str, Any], fds: Sequence[int]) -> None:
+        """DeviceError."""
+        self._find(kind, devid).resource.reconnect(description, fds)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """All of them, as JSON."""
+        return [self._describe(held) for held in self._held.values()]
+
+    def _describe(self, held: _Held) -> dict[str, Any]:
+        device = held.device
+        return {
+            "kind": held.order.kind,
+            "devid": held.order.devid,
+            "config": dict(held.order.config),
+            "state": device.state.name if device is not None else "Unknown",
+            "detaching": device is not None and device.detaching,
+            **held.resource.describe(),
+        }

@@ -1,0 +1,91 @@
+"""A virtual disk's side on the host, in the domain's process: an image, its limits and its counters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from xenion.dom0.block.backend import BlockBackend, MediumError
+from xenion.dom0.block.disk import Disk, EmptyDrive
+from xenion.dom0.block.file import FileDisk
+from xenion.dom0.block.nbd import NbdDisk
+from xenion.dom0.block.nbd_handshake import NbdError, NbdInfo
+from xenion.dom0.guest import Guest
+from xenion.dom0.loop import Loop
+from xenion.domain.devices import DeviceError, DeviceOrder
+
+
+class DiskResource:
+    """`lost(why)` is called when the image's server is gone: `reconnect` is wanted then."""
+
+    def __init__(self, order: DeviceOrder, loop: Loop, lost: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._lost = lost
+        self._disk = self._open(order.description, order.fds)
+        self._backend: BlockBackend | None = None
+
+    def _open(self, description: Mapping[str, Any], fds: Sequence[int]) -> Disk:
+        """As xend's xenion.xend.disks.place describes it. DeviceError."""
+        about = {
+            "writable": description["writable"],
+            "cdrom": description["cdrom"],
+            "sector_bytes": description["sector_bytes"],
+            "discard": description["discard"],
+        }
+        try:
+            disk = self._make(description, fds, about)
+        except (NbdError, OSError) as error:
+            raise DeviceError(f"disk {description['vdev']}: {error}") from error
+        disk.set_limits(description["limit_bytes"], description["limit_requests"])
+        return disk
+
+    def _make(self, description: Mapping[str, Any], fds: Sequence[int], about: dict[str, Any]) -> Disk:
+        match description["type"]:
+            case "file":
+                return FileDisk(fds[0], self._loop, **about)
+            case "nbd":
+                return NbdDisk(fds, NbdInfo(**description["nbd"]), self._loop, on_lost=self._lost, **about)
+            case _:
+                return EmptyDrive(self._loop)
+
+    def backend(self, guest: Guest, devid: int) -> BlockBackend:
+        self._backend = BlockBackend(guest, devid, self._disk, self._loop)
+        return self._backend
+
+    def describe(self) -> dict[str, Any]:
+        disk = self._disk
+        return {"size_bytes": disk.size, "sector_bytes": disk.sector_bytes, **disk.counters.as_dict()}
+
+    def configure(self, changes: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+        """`limits` [bytes, requests a second]; `grown`: the image has another size; `medium`: another image."""
+        if "medium" in changes:
+            self._insert(self._open(changes["medium"], fds))
+        if "limits" in changes:
+            self._disk.set_limits(*changes["limits"])
+        if "grown" in changes:
+            self._disk.resize()
+            if self._backend is not None:
+                self._backend.resized()
+        return {}
+
+    def _insert(self, disk: Disk) -> None:
+        old = self._disk
+        try:
+            if self._backend is not None:
+                self._backend.insert(disk)
+            elif not old.cdrom:
+                raise MediumError("only a CD-ROM drive takes another medium")
+        except MediumError as error:
+            disk.close()
+            raise DeviceError(str(error)) from error
+        self._disk = disk
+        old.drain(old.close)
+
+    def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
+        if not isinstance(self._disk, NbdDisk):
+            raise DeviceError("the disk has no connection that could be replaced")
+        try:
+            self._disk.reconnect(fds, NbdInfo(**description["nbd"]))
+        except NbdError as error:
+            raise DeviceError(str(error)) from error
+
+    def close(self) -> None:
+        self._disk.close()

@@ -1,0 +1,84 @@
+"""The domain's place in xenstored: one connection as the guest, pumped from its ring, and one as its back ends.
+
+Both come from xend, and come again when xenstored has died. Through the second one the process keeps the domain's own
+trees: its home, its VM's path and its back ends' paths; the store lets it touch nothing else.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from uuid import UUID
+
+from xenion.dom0.loop import Loop
+from xenion.dom0.ring import Fence, Port, SharedPage
+from xenion.dom0.xenstore.client import Answer, StoreClient
+from xenion.dom0.xenstore.domain_tree import DomainNodes, populate, vm_path
+from xenion.dom0.xenstore.errors import StoreError
+from xenion.dom0.xenstore.paths import domain_path
+from xenion.dom0.xenstore.pump import StorePump
+
+LOOK_SECONDS = 0.5
+
+
+class DomainStore:
+    """Everything but `prepare` is for Dom0's thread."""
+
+    def __init__(self, loop: Loop, domid: int, uuid: UUID, log: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._home = domain_path(domid)
+        self._vm = vm_path(str(uuid))
+        self.client = StoreClient(loop)
+        self.pump = StorePump(loop, log)
+
+    def connect(self, guest: socket.socket, back_ends: socket.socket) -> None:
+        """The connections to use from now on."""
+        self.pump.connect(guest)
+        self.client.connect(back_ends)
+
+    def close(self) -> None:
+        self.pump.close()
+        self.client.close()
+
+    # --- the guest's boot and end
+
+    def prepare(self, nodes: DomainNodes, also: Callable[[], None]) -> None:
+        """Another thread: returns when the store holds the tree of the domain that boots, and what `also` asks for."""
+        done = threading.Event()
+
+        def ask() -> None:
+            self.client.reset()
+            populate(self.client, nodes)
+            also()
+            self.client.settle(done.set)
+
+        self._loop.call(ask)
+        while not done.wait(LOOK_SECONDS):
+            if not self._loop.running:
+                return
+
+    def serve(self, page: SharedPage, port: Port, fence: Fence) -> None:
+        """The ring of a guest that boots."""
+        self.pump.serve(page, port, fence)
+
+    def stop(self) -> None:
+        """The guest has stopped: its memory is not touched any more."""
+        self.pump.stop()
+
+    # --- the guest's home
+
+    def read_node(self, path: str, then: Callable[[bytes], None]) -> None:
+        """A node of the guest's home; `then` gets nothing when there is none."""
+
+        def answered(answer: Answer) -> None:
+            then(b"" if isinstance(answer, StoreError) else answer)
+
+        self.client.read(f"{self._home}/{path}", answered)
+
+    def write_node(self, path: str, value: str) -> None:
+        """Sets a node of the guest's home; the guest's watches fire."""
+        self.client.write(f"{self._home}/{path}", value)
+
+    def rename(self, name: str) -> None:
+        """The domain's name, as its store tells it."""
+        self.client.write(f"{self._vm}/name", name)
+        self.write_node("name", name)

@@ -1,0 +1,140 @@
+"""The files that Xenion puts into every Debian root disk, and which units it masks there, with the reasons."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+
+MASKED = {
+    "apt-daily.timer": "looks for upgrades soon after each boot",
+    "apt-daily-upgrade.timer": "the same",
+    "e2scrub_all.timer": "checks file systems on LVM, which is not here",
+    "e2scrub_reap.service": "the same, at each boot",
+    "man-db.timer": "indexes manual pages, which are not here",
+}
+"""Units that cost a slow processor much and this machine nothing; `systemctl unmask` brings each back."""
+
+# Before the first package is unpacked.
+EARLY = {
+    "etc/dpkg/dpkg.cfg.d/xenion-no-documentation": """\
+# A small disk: no documentation. Remove this file and reinstall a package to have its documentation.
+path-exclude=/usr/share/doc/*
+path-include=/usr/share/doc/*/copyright
+path-exclude=/usr/share/info/*
+path-exclude=/usr/share/man/*
+path-exclude=/usr/share/locale/*
+path-include=/usr/share/locale/locale.alias
+""",
+    # The modules listed beside it, instead of what this host's hardware or every hardware may need.
+    "etc/initramfs-tools/conf.d/xenion": "MODULES=list\n",
+    "usr/share/initramfs-tools/modules.d/xenion": """\
+# What a Xen guest reaches its disks and networks with ...
+xen-blkfront
+xen-netfront
+# ... and the same disk under other hypervisors.
+virtio_pci
+virtio_blk
+""",
+}
+
+# After the last package is set up.
+LATE = {
+    "etc/systemd/network/80-dhcp.network": """\
+# DHCP and IPv6 advertisements on every Ethernet interface; files with smaller numbers win.
+[Match]
+Name=en* eth*
+
+[Link]
+RequiredForOnline=routable
+
+[Network]
+DHCP=yes
+
+[DHCPv4]
+UseMTU=yes
+""",
+    "etc/systemd/system/systemd-networkd-wait-online.service.d/xenion.conf": """\
+# One network is enough: a second one may have no DHCP server.
+[Service]
+ExecStart=
+ExecStart=/lib/systemd/systemd-networkd-wait-online --any
+""",
+    "etc/systemd/resolved.conf.d/xenion.conf": "[Resolve]\nLLMNR=no\nMulticastDNS=no\n",
+    "etc/systemd/system.conf.d/xenion.conf": """\
+# A processor in software is slow: what takes long has not failed.
+[Manager]
+DefaultTimeoutStartSec=300s
+""",
+    "etc/systemd/journald.conf.d/xenion.conf": "[Journal]\nSystemMaxUse=64M\n",
+    "etc/systemd/system/xenion-ssh-host-key.service": """\
+[Unit]
+Description=Make this machine's SSH host key at its first boot
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+Before=ssh.service ssh.socket
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+
+[Install]
+WantedBy=multi-user.target
+""",
+    "etc/ssh/sshd_config.d/xenion.conf": """\
+# One key, quickly made; nobody logs in with a password over the network.
+HostKey /etc/ssh/ssh_host_ed25519_key
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+""",
+    "etc/default/locale": "LANG=C.UTF-8\n",
+}
+
+CLOUD_INIT = {
+    "etc/cloud/cloud.cfg.d/90_xenion.cfg": """\
+# Data comes on a disk labelled CIDATA, or there is none; no address on the network is asked for it.
+datasource_list: [NoCloud, None]
+disable_root: false
+ssh_genkeytypes: [ed25519]
+"""
+}
+
+AUTOLOGIN = "etc/systemd/system/serial-getty@hvc0.service.d/autologin.conf"
+AUTOLOGIN_TEXT = """\
+# Who reaches the domain's console reaches the domain: root is logged in without a password there, and only there.
+[Service]
+ExecStart=
+ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - $TERM
+"""
+
+
+def digest() -> str:
+    """Changes with any of these files."""
+    content = json.dumps([MASKED, EARLY, LATE, CLOUD_INIT], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def early_tar() -> bytes:
+    return _tar(EARLY, {})
+
+
+def late_tar(*, cloud_init: bool) -> bytes:
+    links = {f"etc/systemd/system/{unit}": "/dev/null" for unit in MASKED}
+    links["etc/resolv.conf"] = "../run/systemd/resolve/stub-resolv.conf"
+    return _tar({**LATE, **(CLOUD_INIT if cloud_init else {})}, links)
+
+
+def _tar(files: Mapping[str, str], links: Mapping[str, str]) -> bytes:
+    """Everything belongs to root; folders on the way are made by whoever unpacks it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, text in sorted(files.items()):
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+        for name, target in sorted(links.items()):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            archive.addfile(member)
+    return out.getvalue()

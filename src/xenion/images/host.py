@@ -1,0 +1,136 @@
+"""What building a root disk needs of the host, each lack told in a sentence."""
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+from xenion.images.failure import RootDiskError
+from xenion.images.programs import environment, find
+
+_PACKAGES = {
+    "mmdebstrap": "mmdebstrap",
+    "apt-get": "apt",
+    "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
+    "tune2fs": "e2fsprogs",
+    "unshare": "util-linux",
+}
+_AS_USER = {"newuidmap": "uidmap", "newgidmap": "uidmap"}
+_IDS = 65536
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+NEEDED_BYTES = 2 << 30
+"""Room that a build takes meanwhile, at least."""
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  mmdebstrap makes a folder of its own in it
+_SPARE_MEMORY_BYTES = 1 << 30
+
+
+class HostError(RootDiskError):
+    """The host lacks something."""
+
+
+def check() -> None:
+    """HostError: what is missing, and how to get it."""
+    as_user = os.geteuid() != 0
+    wanted = {**_PACKAGES, **(_AS_USER if as_user else {})}
+    missing = sorted({package for program, package in wanted.items() if find(program) is None})
+    if not _KEYRING.exists():
+        missing.append("debian-archive-keyring")
+    if missing:
+        names = " ".join(missing)
+        raise HostError(
+            f"Building a root disk needs {' and '.join(missing)}, not installed here: "
+            f"install them with `{'sudo ' if as_user else ''}apt-get install {names}`."
+        )
+    if as_user:
+        _check_ids()
+        _check_namespaces()
+
+
+def _check_ids() -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    for file, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
+        if not _has_range(Path(file), (user, str(os.geteuid()))):
+            raise HostError(
+                f"User {user} has no {_IDS} ids of their own in {file}, which building without root needs: "
+                f"`sudo usermod {option} 100000-165535 {user}` gives them (another range if it is taken)."
+            )
+
+
+def _has_range(file: Path, names: tuple[str, str]) -> bool:
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        fields = line.strip().split(":")
+        if len(fields) == 3 and fields[0] in names and fields[2].isdecimal() and int(fields[2]) >= _IDS:
+            return True
+    return False
+
+
+def _check_namespaces() -> None:
+    tried = subprocess.run(
+        ["unshare", "--user", "--mount", "--map-root-user", "true"],
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    if tried.returncode:
+        reason = tried.stderr.decode(errors="replace").strip().rpartition(": ")[2] or "refused"
+        raise HostError(
+            f"This host gives ordinary users no user namespaces ({reason}), which building without root needs: "
+            f"build as root, or have the administrator allow them ({_switch()})."
+        )
+
+
+def _switch() -> str:
+    """The setting that most likely forbids them."""
+    for name, allowed in (
+        ("kernel.apparmor_restrict_unprivileged_userns", "0"),
+        ("kernel.unprivileged_userns_clone", "1"),
+    ):
+        try:
+            value = Path("/proc/sys", name.replace(".", "/")).read_text().strip()
+        except OSError:
+            continue
+        if value != allowed:
+            return f"sysctl {name}={allowed}"
+    return "sysctl user.max_user_namespaces, or the container's seccomp profile"
+
+
+def work_folder() -> Path:
+    """Where mmdebstrap unpacks: TMPDIR if it is set, memory if there is plenty, else /var/tmp. HostError: no room."""
+    chosen = os.environ.get("TMPDIR")
+    if not chosen and _is_roomy_memory():
+        return _SHARED_MEMORY
+    folder = Path(chosen or "/var/tmp")  # noqa: S108
+    need_room(folder)
+    return folder
+
+
+def need_room(folder: Path, size: int = NEEDED_BYTES) -> None:
+    """HostError if fewer than `size` bytes are free in `folder`, which exists."""
+    try:
+        status = os.statvfs(folder)
+    except OSError as error:
+        raise HostError(f"{folder} cannot be used: {error.strerror}.") from error
+    free = status.f_bavail * status.f_frsize
+    if free < size:
+        raise HostError(
+            f"Only {free >> 20} MiB are free in {folder}, and {size >> 20} MiB are needed: make room there."
+        )
+
+
+def _is_roomy_memory() -> bool:
+    """Twice as fast as a disk, if it takes nothing from anybody."""
+    try:
+        status = os.statvfs(_SHARED_MEMORY)
+        words = Path("/proc/meminfo").read_text().split()
+    except OSError:
+        return False
+    spare = int(words[words.index("MemAvailable:") + 1]) << 10 if "MemAvailable:" in words else 0
+    usable = not status.f_flag & os.ST_NOEXEC and os.access(_SHARED_MEMORY, os.W_OK)
+    free = status.f_bavail * status.f_frsize
+    return usable and min(free, spare - _SPARE_MEMORY_BYTES) >= NEEDED_BYTES

@@ -1,0 +1,144 @@
+"""Copy-on-write files over images that are never written: STATE/domains/NAME/disks/VDEV.qcow2.
+
+Beside each is a note of what it belongs to, VDEV.json: the domain's UUID, and the base as it was. An overlay of a
+domain that lasts is kept until somebody removes it; another one ends with its domain.
+"""
+
+import asyncio
+import resource
+import stat
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xenion.config.disk import Disk
+from xenion.xend import helpers
+from xenion.xend.disks import chain as chains
+from xenion.xend.disks.errors import cannot, not_opened
+from xenion.xend.disks.place import DISKS, DiskPlace
+from xenion.xend.storage import private_folder, read_json, write_json
+
+PROGRAM = "qemu-img"
+MAKING_S = 30.0
+MAKING_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """`base_bytes` and `base_time` (ns) tell whether the base was changed; a device's are as much as it has."""
+
+    uuid: str
+    lasting: bool
+    base: str
+    base_bytes: int
+    base_time: int
+
+
+async def prepare(disk: Disk, place: DiskPlace) -> Path:
+    """The overlay's path; it is there. ApiError."""
+    try:
+        private_folder(place.overlays)
+        path = place.overlays / f"{disk.vdev}.qcow2"
+        wanted = _origin(disk, place)
+        found = _written(path)
+        if not path.exists():
+            await _make(disk, place, path, wanted)
+        elif found is None:
+            raise cannot(disk, f"nobody knows what {path} belongs to: move it away to begin a new overlay")
+        elif found.uuid != wanted.uuid:
+            if found.lasting:
+                of = f"the overlay of another domain, {found.uuid}"
+                raise cannot(disk, f"{path} is {of}: move it away to begin a new one")
+            await _make(disk, place, path, wanted)
+        else:
+            _check_base(disk, path, found, wanted)
+            write_json(_note(path), asdict(wanted))  # it may have come to last
+    except OSError as error:
+        raise not_opened(disk, error.filename or place.overlays, error) from error
+    return path
+
+
+def remove(state: Path) -> None:
+    """The overlays of a domain that is over and does not last; the others stay. OSError."""
+    for path in (state / DISKS).glob("*.qcow2"):
+        found = _written(path)
+        if found is not None and not found.lasting:
+            path.unlink(missing_ok=True)
+            _note(path).unlink(missing_ok=True)
+    with suppress(OSError):
+        (state / DISKS).rmdir()  # only if it is empty
+
+
+def _origin(disk: Disk, place: DiskPlace) -> Origin:
+    status = Path(disk.target).stat()
+    device = stat.S_ISBLK(status.st_mode)
+    size, changed = (0, 0) if device else (status.st_size, status.st_mtime_ns)
+    return Origin(place.uuid, place.lasting, disk.target, size, changed)
+
+
+def _check_base(disk: Disk, path: Path, found: Origin, wanted: Origin) -> None:
+    if found.base != wanted.base:
+        raise cannot(
+            disk,
+            f"{path} is an overlay of {found.base}, not of {wanted.base}: move it away to begin a new one",
+        )
+    if (found.base_bytes, found.base_time) != (wanted.base_bytes, wanted.base_time):
+        raise cannot(
+            disk,
+            f"{wanted.base} was changed since its overlay {path} was made, which fits no more: "
+            "move the overlay away to begin a new one",
+        )
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _written(path: Path) -> Origin | None:
+    try:
+        return Origin(**read_json(_note(path)))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+async def _make(disk: Disk, place: DiskPlace, path: Path, origin: Origin) -> None:
+    """A new one in the place of any other; killed at any point, the next one does it again."""
+    base = chains.find(disk, Path(disk.target), disk.format, place)[0]
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    # -u: qemu-img does not open the base, which was looked at here
+    await _run(
+        disk,
+        *("create", "-q", "-u", "-f", "qcow2", "-F", base.format.value, "-b", str(base.path)),
+        *(str(fresh), str(base.size_bytes)),
+    )
+    path.unlink(missing_ok=True)
+    write_json(_note(path), asdict(origin))
+    fresh.replace(path)
+
+
+async def _run(disk: Disk, *words: str) -> None:
+    """qemu-img, within limits. ApiError."""
+    made = await asyncio.create_subprocess_exec(
+        helpers.find(PROGRAM),
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=helpers.environment(),
+    )
+    with suppress(ProcessLookupError):  # it has ended already
+        resource.prlimit(made.pid, resource.RLIMIT_AS, (MAKING_BYTES, MAKING_BYTES))
+    try:
+        _, said = await asyncio.wait_for(made.communicate(), MAKING_S)
+    except TimeoutError:
+        raise cannot(
+            disk, f"{PROGRAM} does not end: is {words[-2]} on a disk that answers?", "failed"
+        ) from None
+    finally:
+        if made.returncode is None:
+            made.kill()
+            await made.wait()
+    if made.returncode:
+        why = said.decode(errors="replace").strip().splitlines()
+        raise cannot(disk, why[-1] if why else f"{PROGRAM} ended with status {made.returncode}", "failed")
