@@ -52,6 +52,27 @@ sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' 
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
 
+# What disks, networks and images of guests are tested with. Without them those tests skip, and say so.
+test_packages() {
+    wanted=
+    for pair in mmdebstrap:mmdebstrap newuidmap:uidmap mke2fs:e2fsprogs qemu-img:qemu-utils \
+        qemu-storage-daemon:qemu-system-common passt:passt ssh:openssh-client xenstore-ls:xenstore-utils; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || wanted="$wanted ${pair#*:}"
+    done
+    for library in libslirp.so.0:libslirp0 libnftables.so.1:libnftables1; do
+        ls /usr/lib/*/"${library%%:*}" >/dev/null 2>&1 || wanted="$wanted ${library#*:}"
+    done
+    wanted=${wanted# }
+    [ -n "$wanted" ] || return 0
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "xenion: some tests will skip; these packages are for them: $wanted" >&2
+        return 0
+    fi
+    echo ">> installing what some tests need: $wanted ..." >&2
+    install_packages $wanted >build/test-packages.log 2>&1 </dev/null ||
+        echo "xenion: some tests will skip, for they cannot be installed: see build/test-packages.log" >&2
+}
+
 install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     # A source that cannot be reached stops nothing unless it is the one that is needed.

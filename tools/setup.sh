@@ -39,6 +39,8 @@ print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
     echo "$wanted" >".venv/installed${extra:+-$extra}"
 fi
 
+[ -z "$extra" ] || test_packages
+
 if ! same .venv/core "$core" || ! ls src/xenion/core/_core*.so >/dev/null 2>&1; then
     step "building the C core" .venv/bin/python setup.py build_ext --inplace --force
     echo "$core" >.venv/core

@@ -58,10 +58,12 @@ class Request:
             raise Refusal(f"the request has to have an object for {key!r}")
         return value
 
-    def take_fds(self, most: int = 1) -> list[int]:
-        """The descriptors that came with it, one at least; the caller's from now on. Refusal."""
-        if not 1 <= len(self._fds) <= most:
-            raise Refusal(f"{len(self._fds)} descriptors came with the request: from 1 to {most} are wanted")
+    def take_fds(self, least: int = 1, most: int = 1) -> list[int]:
+        """The descriptors that came with it; the caller's from now on. Refusal."""
+        if not least <= len(self._fds) <= most:
+            raise Refusal(
+                f"{len(self._fds)} descriptors came with the request: from {least} to {most} are wanted"
+            )
         fds, self._fds = self._fds, []
         return fds
 

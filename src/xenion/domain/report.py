@@ -38,7 +38,7 @@ def write_report(domain: Domain, boot: BootState, name: str, console_tail: bytes
 
 def _printable(line: str) -> str:
     """What the guest has chosen must not drive the terminal of whoever reads the report."""
-    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line)
+    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in line)
 
 
 def _registers(registers: Registers, vcpu: Vcpu) -> Iterator[str]:

@@ -165,13 +165,12 @@ class Requests:
         request.done(devices=self._process.devices.describe())
 
     def _attach(self, request: Request) -> None:
-        fields = request.fields
         order = DeviceOrder(
             kind=request.text("kind"),
             devid=request.number("devid"),
             description=request.mapping("description"),
             config=request.mapping("config"),
-            fds=request.take_fds(most=DESCRIPTORS) if fields.get("fds") else (),
+            fds=request.take_fds(least=0, most=DESCRIPTORS),
         )
         with _device_refusals():
             self._process.devices.add(order)
@@ -204,7 +203,7 @@ class Requests:
 
     def _configure_device(self, request: Request) -> None:
         kind, devid = request.text("kind"), request.number("devid")
-        fds = request.take_fds(most=DESCRIPTORS) if request.fields.get("fds") else ()
+        fds = request.take_fds(least=0, most=DESCRIPTORS)
         with _device_refusals():
             told = self._process.devices.configure(kind, devid, request.mapping("changes"), fds)
         request.done(**told)

@@ -40,13 +40,14 @@ KEPT = {
 }  # fmt: skip
 
 REFUSED_QUIETLY = (
-    "open", "openat", "stat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",
+    "open", "openat", "stat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",
     "getcwd", "getdents64", "socket", "uname", "sysinfo", "prlimit64", "unlink",
 )  # fmt: skip
 
 PR_SET_NAME, PR_SET_NO_NEW_PRIVS = 15, 38
 CLONE_THREAD = 0x10000
 FIONBIO = 0x5421
+AT_EMPTY_PATH = 0x1000
 BESIDE_MEMORY = 1 << 30
 
 
@@ -95,6 +96,16 @@ def _add_restricted(seccomp: Any, rules: Any) -> None:
     _add(
         seccomp, rules, seccomp.ERRNO(errno.ENOSYS), "clone3"
     )  # its flags cannot be seen: clone is tried then
+    # fstat(3) is newfstatat(FD, "", AT_EMPTY_PATH) in today's C libraries.
+    by_descriptor = seccomp.Arg(3, seccomp.MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)
+    _add(seccomp, rules, seccomp.ALLOW, "newfstatat", by_descriptor)
+    _add(
+        seccomp,
+        rules,
+        seccomp.ERRNO(errno.EPERM),
+        "newfstatat",
+        seccomp.Arg(3, seccomp.MASKED_EQ, AT_EMPTY_PATH, 0),
+    )
     for name, argument, only in (("prctl", 0, PR_SET_NAME), ("ioctl", 1, FIONBIO)):
         _add(seccomp, rules, seccomp.ALLOW, name, seccomp.Arg(argument, seccomp.EQ, only))
         _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), name, seccomp.Arg(argument, seccomp.NE, only))

@@ -4,6 +4,7 @@ A base is a folder, named after the recipe's key, with root.img, vmlinuz, initrd
 downloaded are kept beside the bases, so that the next build downloads only what is new.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -57,6 +58,13 @@ def folder() -> Path:
     return cache.folder() / "roots"
 
 
+def key(recipe: Recipe) -> str:
+    """The name of a recipe's base; another one for each change of what is done to make it."""
+    done = "\0".join(mmdebstrap.command(recipe, 0, as_root=False)).encode()
+    files = guestfiles.early_tar() + guestfiles.late_tar(cloud_init=recipe.cloud_init)
+    return hashlib.sha256(done + files).hexdigest()[:24]
+
+
 def obtain(recipe: Recipe, *, refresh: bool, report: Report, say: cache.Say) -> Base:
     """The base of `recipe`, built if there is none of the last days or if `refresh` asks for it.
 
@@ -64,7 +72,7 @@ def obtain(recipe: Recipe, *, refresh: bool, report: Report, say: cache.Say) -> 
     RootDiskError, CacheError, OSError.
     """
     root = folder()
-    present = load(root / recipe.key)
+    present = load(root / key(recipe))
     if present and not refresh and 0 <= time.time() - present.built_at < CURRENT_S:
         return present
     try:
@@ -103,7 +111,7 @@ def _build(recipe: Recipe, root: Path, report: Report) -> Base:
         report("reading the kernel out of it", None)
         record = _extract(content, scratch)
         (content / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        place = root / recipe.key
+        place = root / key(recipe)
         if place.exists():
             place.rename(scratch / "old")
         content.rename(place)

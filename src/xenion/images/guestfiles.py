@@ -1,17 +1,24 @@
 """The files that Xenion puts into every Debian root disk, and which units it masks there, with the reasons."""
 
-import hashlib
 import io
-import json
 import tarfile
 from collections.abc import Mapping
 
 MASKED = {
     "apt-daily.timer": "looks for upgrades soon after each boot",
     "apt-daily-upgrade.timer": "the same",
+    "dev-hugepages.mount": "a file system that few programs use; mount it when one does",
     "e2scrub_all.timer": "checks file systems on LVM, which is not here",
     "e2scrub_reap.service": "the same, at each boot",
+    "getty@tty1.service": "a login on a screen, which is not here",
     "man-db.timer": "indexes manual pages, which are not here",
+    "modprobe@configfs.service": "loads a module at each boot that Linux loads when it is used",
+    "modprobe@dm_mod.service": "the same",
+    "modprobe@efi_pstore.service": "there is no EFI here",
+    "modprobe@fuse.service": "loads a module at each boot that Linux loads when it is used",
+    "modprobe@loop.service": "the same",
+    "sys-fs-fuse-connections.mount": "shows FUSE's connections to administrators",
+    "sys-kernel-config.mount": "configures kernel subsystems that are not here",
 }
 """Units that cost a slow processor much and this machine nothing; `systemctl unmask` brings each back."""
 
@@ -66,6 +73,11 @@ ExecStart=/lib/systemd/systemd-networkd-wait-online --any
 [Manager]
 DefaultTimeoutStartSec=300s
 """,
+    "etc/systemd/system/systemd-logind.service.d/xenion.conf": """\
+# Without libpam-systemd no login is told to it, and no power button is here: install that package, and it runs.
+[Unit]
+ConditionPathExists=/usr/lib/x86_64-linux-gnu/security/pam_systemd.so
+""",
     "etc/systemd/journald.conf.d/xenion.conf": "[Journal]\nSystemMaxUse=64M\n",
     "etc/systemd/system/xenion-ssh-host-key.service": """\
 [Unit]
@@ -107,12 +119,6 @@ AUTOLOGIN_TEXT = """\
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200,57600,38400,9600 - $TERM
 """
-
-
-def digest() -> str:
-    """Changes with any of these files."""
-    content = json.dumps([MASKED, EARLY, LATE, CLOUD_INIT], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def early_tar() -> bytes:

@@ -34,7 +34,12 @@ rmdir "$1/var/cache/xenion-debs"
 """
 _SET_UP = """\
 set -e
-chroot "$1" systemctl -q enable systemd-networkd.service xenion-ssh-host-key.service
+units=$1/etc/systemd/system
+chroot "$1" systemctl -q enable systemd-networkd.service systemd-resolved.service xenion-ssh-host-key.service
+# A login on the console need not wait for the resolver.
+if [ -L "$units/sysinit.target.wants/systemd-resolved.service" ]; then
+    mv "$units/sysinit.target.wants/systemd-resolved.service" "$units/multi-user.target.wants/"
+fi
 rm -f "$1"/etc/ssh/ssh_host_*
 chroot "$1" update-initramfs -c -k all
 """
@@ -47,6 +52,10 @@ for folder in sbin usr/sbin; do
     real=$root/$folder/start-stop-daemon.REAL
     if [ -e "$real" ]; then mv "$real" "$root/$folder/start-stop-daemon"; fi
 done
+# What was unpacked before dpkg knew what to leave out.
+find "$root/usr/share/locale" "$root/usr/share/man" "$root/usr/share/info" "$root/usr/share/doc" \\
+    ! -type d ! -name copyright ! -name locale.alias -delete 2>/dev/null || true
+find "$root/usr/share/locale" "$root/usr/share/man" "$root/usr/share/doc" -mindepth 1 -type d -empty -delete
 rm -f "$root/usr/sbin/policy-rc.d" "$root"/etc/apt/apt.conf.d/*mmdebstrap "$root"/etc/dpkg/dpkg.cfg.d/*mmdebstrap
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/*.log "$root"/var/log/apt/* \\
     "$root"/var/cache/ldconfig/aux-cache "$root"/var/lib/dbus/machine-id "$root"/var/lib/dpkg/*-old \\

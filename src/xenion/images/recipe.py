@@ -1,20 +1,16 @@
 """What a root disk is made of: everything that is the same for all disks of one recipe."""
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
-from xenion.images import guestfiles
 from xenion.images.apt import PACKAGE
 from xenion.images.failure import WrongRequestError
 
 MIRROR = "http://deb.debian.org/debian"
 SECURITY_MIRROR = "http://deb.debian.org/debian-security"
 OLDEST = "bullseye"
-_FORMAT = 1  # goes into each key: what earlier versions have cached is not taken for ours
 _SUITE = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _URL = re.compile(r"(https?|file)://[!-~]{1,500}")
 _WITHOUT_SECURITY = frozenset({"sid", "unstable", "experimental"})
@@ -76,12 +72,6 @@ class Recipe:
         for package in self.packages:
             if not PACKAGE.fullmatch(package):
                 raise RecipeError(f"{package!r} is no Debian package's name.")
-
-    @property
-    def key(self) -> str:
-        """The name of what is cached for this recipe; another one for each change of what goes into a disk."""
-        content = {"format": _FORMAT, "files": guestfiles.digest(), "included": self.included, **asdict(self)}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
     @property
     def included(self) -> list[str]:

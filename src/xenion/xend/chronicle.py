@@ -10,7 +10,7 @@ from xenion.config.domain import Action
 from xenion.xend import logs
 from xenion.xend.eventlog import EventLog, Noted
 from xenion.xend.live import Live
-from xenion.xend.record import Record, without_device
+from xenion.xend.record import Record, entry_of, without_device
 from xenion.xend.ring import MessageRing
 
 NOTES_KEPT, NOTE_CHARACTERS = 100, 1000
@@ -152,14 +152,16 @@ class Chronicle:
     def _on_detached(self, live: Live, entry: dict[str, Any]) -> None:
         """Its process holds the device no more, and its configuration has it no more."""
         kind, devid = entry["kind_of_device"], entry["devid"]
-        live.record.config = without_device(live.record, kind, devid)
-        live.record.want(f"{DETACHED} {kind} {devid}")
-        self._enter(live, entry, f"{kind} {devid}")
+        if entry_of(live.record, kind, devid) is not None:
+            live.record.config = without_device(live.record, kind, devid)
+            live.record.want(f"{DETACHED} {kind} {devid}")
+            self._enter(live, entry, f"{kind} {devid}")
 
     def _on_lost(self, live: Live, entry: dict[str, Any]) -> None:
         kind, devid = entry["kind_of_device"], entry["devid"]
-        live.record.want(f"{LOST} {kind} {devid}")
-        self._enter(live, entry, f"{kind} {devid}")
+        if entry_of(live.record, kind, devid) is not None:
+            live.record.want(f"{LOST} {kind} {devid}")
+            self._enter(live, entry, f"{kind} {devid}")
 
     def _on_log_full(self, live: Live, entry: dict[str, Any]) -> None:
         live.record.want(LOG)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xenion.config.domain import Action
+from xenion.xend.record import VBD, VIF
 
 LINE_BYTES = 1 << 16
 READ_BYTES = 1 << 17
@@ -114,7 +115,14 @@ def _one_of(words: frozenset[str]) -> Callable[[Any], str]:
     return check
 
 
+def _devid(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _BIGGEST:
+        raise ValueError
+    return value
+
+
 _EVERY: dict[str, Callable[[Any], Any]] = {"n": _count, "time": _time}
+_DEVICE = {**_EVERY, "kind_of_device": _one_of(frozenset({VBD, VIF})), "devid": _devid}
 _KINDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "running": {**_EVERY, "boot": _count, "cpu_base": _number, "paused": bool},
     "refused": {**_EVERY, "text": _text},
@@ -131,5 +139,7 @@ _KINDS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "cpu_seconds": _seconds,
     },
     "preserved": {**_EVERY, "action": _one_of(_ACTIONS)},
+    "detached": _DEVICE,
+    "lost": _DEVICE,
     "leaving": _EVERY,
 }

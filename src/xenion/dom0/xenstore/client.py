@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from xenion.abi.errno import Errno
-from xenion.abi.io.xs_wire import XsdSockmsgType
+from xenion.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX, XsdSockmsgType
 from xenion.dom0.loop import Loop
 from xenion.dom0.xenstore.errors import StoreError
 from xenion.dom0.xenstore.link import StoreLink
@@ -98,10 +98,15 @@ class StoreClient:
         self.read("/tool/xenstored", lambda _: then())
 
     def read_all(self, path: str, depth: int, most: int, then: Callable[[dict[str, str]], None]) -> None:
-        """Every node below `path` by its relative path, `depth` levels of them and not more than `most`."""
+        """Every node below `path` by its relative path, `depth` levels of them; not more than `most` are looked at."""
         _Walk(self, path, depth, most, then)
 
     def _ask(self, kind: XsdSockmsgType, payload: bytes, then: Then) -> None:
+        """What no message can carry fails with E2BIG."""
+        if len(payload) > XENSTORE_PAYLOAD_MAX:
+            refusal = StoreError(Errno.E2BIG, f"a request of {len(payload)} bytes")
+            self._loop.soon(lambda: then(refusal))
+            return
         self._number = self._number % 0xFFFF_FFFF + 1
         message = Message(int(kind), self._number, 0, payload)
         self._unanswered.append((message, then))
@@ -138,8 +143,9 @@ class _Walk:
         then: Callable[[dict[str, str]], None],
     ) -> None:
         self._client, self._path, self._then = client, path, then
-        self._most = most
-        self._todo: list[tuple[str, int]] = []
+        self._left = most
+        """Nodes that may still be looked at: those that vanish meanwhile count, or a guest could keep us at it."""
+        self._todo: deque[tuple[str, int]] = deque()
         self._found: dict[str, str] = {}
         self._list("", depth)
 
@@ -147,16 +153,18 @@ class _Walk:
         def listed(answer: Answer) -> None:
             names: Sequence[bytes] = [] if isinstance(answer, StoreError) else answer.split(b"\0")[:-1]
             prefix = f"{below}/" if below else ""
-            self._todo += [(prefix + name.decode("latin-1"), depth - 1) for name in names]
+            room = self._left - len(self._todo)
+            self._todo += [(prefix + name.decode("latin-1"), depth - 1) for name in names[:room]]
             self._go_on()
 
         self._client.directory(f"{self._path}/{below}" if below else self._path, listed)
 
     def _go_on(self) -> None:
-        if not self._todo or len(self._found) >= self._most:
+        if not self._todo:
             self._then(self._found)
             return
-        name, depth = self._todo.pop(0)
+        name, depth = self._todo.popleft()
+        self._left -= 1
 
         def read(answer: Answer) -> None:
             if not isinstance(answer, StoreError):

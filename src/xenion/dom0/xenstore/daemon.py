@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -26,42 +27,65 @@ COLLECT_AFTER = 50_000
 def serve(folder: Path, ready_fd: int | None) -> int:
     """Until it is told to stop, by xend or SIGTERM; the exit status."""
     os.umask(0o077)
+    _set_limits()
     try:
-        _Daemon(folder).run(ready_fd)
+        daemon = _Daemon(folder)
     except (FolderError, StateError) as error:
         print(f"xenstored: {error}", file=sys.stderr)
-        if ready_fd is not None:
-            with suppress(OSError):
-                os.write(ready_fd, f"{error}\n".encode())
+        _tell(ready_fd, f"{error}\n".encode())
+        return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: daemon.stop())
+    _guard()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
+    _tell(ready_fd, READY)
+    try:
+        daemon.run()
+    except StateError as error:
+        print(f"xenstored: {error}", file=sys.stderr)
         return 1
     return 0
 
 
+def _set_limits() -> None:
+    """No core with what guests have in the store lands on disk; two sockets a domain, however many there are."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _guard() -> None:
+    try:
+        guard.arm()
+    except guard.GuardError as error:
+        print(f"xenstored: {error}", file=sys.stderr)
+
+
+def _tell(ready_fd: int | None, line: bytes) -> None:
+    if ready_fd is not None:
+        with suppress(OSError):  # nobody waits any more
+            os.write(ready_fd, line)
+        os.close(ready_fd)
+
+
 class _Daemon:
+    """Everything that serves a folder; FolderError, StateError."""
+
     def __init__(self, folder: Path) -> None:
         self._lock = places.lock(folder)
         self._loop = Loop()
+        self.stop = self._loop.stop
         store = Store()
         self._state = StateFile(folder / places.STATE, store)
         self._server = XenstoreServer(self._loop, store, self._state)
         self._paths = [folder / places.SOCKET, folder / places.CONTROL]
         self._server.listen(places.bind(self._paths[0], socket.SOCK_STREAM))
         control = places.bind(self._paths[1], socket.SOCK_SEQPACKET)
-        self._control = ControlServer(self._loop, self._server, control, self._loop.stop)
+        self._control = ControlServer(self._loop, self._server, control, self.stop)
 
-    def run(self, ready_fd: int | None) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._loop.stop())
-        try:
-            guard.arm()
-        except guard.GuardError as error:
-            print(f"xenstored: {error}", file=sys.stderr)
-        gc.freeze()
-        gc.set_threshold(COLLECT_AFTER)
-        if ready_fd is not None:
-            with suppress(OSError):  # nobody waits any more
-                os.write(ready_fd, READY)
-            os.close(ready_fd)
+    def run(self) -> None:
+        """Serve; StateError."""
         self._loop.run()
         for path in self._paths:
             path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from xenion.abi.io.xs_wire import XsdSockmsgType
 from xenion.dom0.xenstore.wire import Message
 
 _START, _END = int(XsdSockmsgType.TRANSACTION_START), int(XsdSockmsgType.TRANSACTION_END)
+_RESET = int(XsdSockmsgType.RESET_WATCHES)
 _ERROR = int(XsdSockmsgType.ERROR)
 _WRITES = {
     int(kind)
@@ -54,6 +55,8 @@ class GuestTransactions:
             self._last = self._last % (_UNKNOWN - 1) + 1
             self._known[self._last] = int(reply.payload.rstrip(b"\0"))
             return reply._replace(tx_id=request.tx_id, payload=b"%d\0" % self._last)
+        if request.type == reply.type == _RESET:  # which ends all transactions, too
+            self._known.clear()
         if request.type == _END and _ended(reply):
             self._known.pop(request.tx_id, None)
         return reply._replace(tx_id=request.tx_id)

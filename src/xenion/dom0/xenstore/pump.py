@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xenion.abi.errno import Errno
 from xenion.abi.io.xs_wire import (
     XENSTORE_CONNECTED,
     XENSTORE_ERROR_NONE,
@@ -32,8 +33,9 @@ from xenion.dom0.ring import (
     SharedPage,
     offset_of,
 )
-from xenion.dom0.xenstore.link import StoreLink
 from xenion.dom0.xenstore.guest_transactions import GuestTransactions
+from xenion.dom0.xenstore.link import StoreLink
+from xenion.dom0.xenstore.payload import OK
 from xenion.dom0.xenstore.wire import Message, MessageParser, WireError, encode
 
 OUTSTANDING = 16
@@ -44,7 +46,13 @@ UNREAD_BYTES = 1 << 16
 _FEATURES_WORD = offset_of(XenstoreDomainInterface, "server_features") // 4
 _CONNECTION_WORD = offset_of(XenstoreDomainInterface, "connection") // 4
 _ERROR_WORD = offset_of(XenstoreDomainInterface, "error") // 4
-_EVENT = int(XsdSockmsgType.WATCH_EVENT)
+_EVENT, _ERROR = int(XsdSockmsgType.WATCH_EVENT), int(XsdSockmsgType.ERROR)
+_DONE_ALREADY = {
+    int(XsdSockmsgType.WATCH): Errno.EEXIST,
+    int(XsdSockmsgType.UNWATCH): Errno.ENOENT,
+    int(XsdSockmsgType.RM): Errno.ENOENT,
+}
+"""What the store says to a request that it had carried out before it was killed, and not answered."""
 _RESET = Message(int(XsdSockmsgType.RESET_WATCHES), 0, 0, b"\0")
 
 
@@ -82,10 +90,15 @@ class _Page:
 
 @dataclass(slots=True)
 class _Asked:
-    """A request that the store has not answered; nobody waits any more for one that is `dropped`."""
+    """A request that is not answered; the guest gets its replies in the order of its requests."""
 
     request: Message
     dropped: bool = False
+    """Nobody waits for the reply any more. Of those that wait, the dropped ones come first."""
+    again: bool = False
+    """An earlier store was asked, too."""
+    answer: Message | None = None
+    """Our own: the store is not asked."""
 
 
 class StorePump:
@@ -123,46 +136,49 @@ class StorePump:
 
     def connect(self, stream: socket.socket) -> None:
         """The connection to use from now on."""
-        lost = self._link is not None
+        again = self._link is not None
         self.close()
         self._link = StoreLink(stream, self._loop, self._received, lambda: None)
-        if lost:
-            self._ask_again()
-        else:
-            for asked in self._asked:
-                self._link.send(self._transactions.outward(asked.request))
+        self._ask_all(again)
 
     def close(self) -> None:
         if self._link is not None:
             self._link.close()
 
-    def _ask_again(self) -> None:
-        """Those within a transaction that is gone have their answer already."""
+    def _ask_all(self, again: bool) -> None:
+        """What waits, on a new connection; what is within a transaction that is gone has its answer already."""
         self._transactions.break_all()
         waiting, self._asked = self._asked, deque()
         for asked in waiting:
-            if not asked.dropped:
-                self._serve(asked.request)
+            if asked.answer is not None:
+                self._answer(asked.request, asked.answer)
+            elif not asked.dropped:
+                self._serve(asked.request, again=again or asked.again)
             elif asked.request is _RESET:
-                self._ask(_RESET, dropped=True)
+                self._ask(_Asked(_RESET, dropped=True))
         self.on_event()
 
-    def _ask(self, request: Message, *, dropped: bool = False) -> None:
-        self._asked.append(_Asked(request, dropped))
+    def _ask(self, asked: _Asked) -> None:
+        self._asked.append(asked)
         if self._link is not None:
-            self._link.send(self._transactions.outward(request))
+            self._link.send(self._transactions.outward(asked.request))
 
     def _received(self, message: Message) -> None:
-        if message.type != _EVENT:
-            if not self._asked:
-                return
-            asked = self._asked.popleft()
-            if asked.dropped:
-                return
-            message = self._transactions.inward(asked.request, message)
-        if self._page is not None and not self.failed:
-            self._unread += encode(message)
-            self.on_event()
+        if message.type == _EVENT:
+            if not self._asked or not self._asked[0].dropped:  # else it is of a watch that is about to go
+                self._unread += encode(message)
+        elif self._asked:
+            self._replied(self._asked.popleft(), message)
+        self.on_event()  # room for a request, even if nobody waited for this reply
+
+    def _replied(self, asked: _Asked, reply: Message) -> None:
+        if not asked.dropped:
+            if asked.again and reply.type == _ERROR and _says_done(asked.request, reply):
+                reply = Message(asked.request.type, reply.req_id, reply.tx_id, OK)
+            self._unread += encode(self._transactions.inward(asked.request, reply))
+        while self._asked and (answer := self._asked[0].answer) is not None:
+            self._asked.popleft()
+            self._unread += encode(answer)
 
     # --- the guest's side
 
@@ -200,10 +216,17 @@ class StorePump:
         if self._write_out(page) or moved:
             page.notify()
 
-    def _serve(self, request: Message) -> None:
+    def _serve(self, request: Message, *, again: bool = False) -> None:
         answer = self._transactions.answer(request)
         if answer is None:
-            self._ask(request)
+            self._ask(_Asked(request, again=again))
+        else:
+            self._answer(request, answer)
+
+    def _answer(self, request: Message, answer: Message) -> None:
+        """Ours, in its turn."""
+        if self._asked:
+            self._asked.append(_Asked(request, answer=answer))
         else:
             self._unread += encode(answer)
 
@@ -223,6 +246,7 @@ class StorePump:
             self._log(str(error))
 
     def _drop(self) -> None:
+        self._asked = deque([asked for asked in self._asked if asked.answer is None])
         for asked in self._asked:
             asked.dropped = True
         self._parser.clear()
@@ -231,4 +255,9 @@ class StorePump:
         if self._link is not None:
             self._link.hold(False)
         if not self._asked or self._asked[-1].request is not _RESET:
-            self._ask(_RESET, dropped=True)
+            self._ask(_Asked(_RESET, dropped=True))
+
+
+def _says_done(request: Message, error: Message) -> bool:
+    done = _DONE_ALREADY.get(request.type)
+    return done is not None and error.payload == done.name.encode() + b"\0"

@@ -130,6 +130,7 @@ class Hostile(RuleBasedStateMachine):
         self.connected, self.broken = True, False
         self.free_tables = list(TABLES)
         self.asked: list[Asked] = []
+        self.sent: list[Asked] = []
         self.tables: dict[int, int] = {}
         self.ident = 0
 
@@ -138,7 +139,9 @@ class Hostile(RuleBasedStateMachine):
             return
         ring = self.front.rings[0]
         slots = [slot.ljust(ring.slot, b"\0")[: ring.slot] for slot in slots[: ring.room]]
-        self.asked += [Asked(slot, self.front.narrow, self.guest, self.persistent) for slot in slots]
+        asked = [Asked(slot, self.front.narrow, self.guest, self.persistent) for slot in slots]
+        self.asked += asked
+        self.sent += asked
         self.front.send(*slots)
         self._settle()
 
@@ -245,13 +248,15 @@ class Hostile(RuleBasedStateMachine):
     @rule()
     def disconnect(self) -> None:
         ended: list[bool] = []
+        held_up = self.broken or any(asked.op == BlkifOp.WRITE_BARRIER for asked in self.asked)
         self.backend.disconnect(lambda: ended.append(True))
         while not ended:
             self._settle()
             if self.disk.pending:
                 self._finish(0)
         self._settle()
-        assert self.asked == []
+        # What a barrier, or a broken index, held up in the ring was never taken: the last ones that were sent.
+        assert not self.asked or (held_up and self.asked == self.sent[-len(self.asked) :])
         assert self.guest.mapped == []
         assert self.guest.ports[100].handler is None
         self.connected = False
@@ -275,4 +280,4 @@ class Hostile(RuleBasedStateMachine):
 
 
 TestHostile = Hostile.TestCase
-TestHostile.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestHostile.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -68,7 +68,7 @@ def test_other_files_are_refused() -> None:
         paths(b"#!/bin/sh\nexit 0\n")
     with pytest.raises(StateError, match="no state"):
         paths(HEAD[:5])
-    with pytest.raises(StateError, match="version 7 .* version 1"):
+    with pytest.raises(StateError, match=r"version 7 .* version 1"):
         paths(HEAD[:8] + struct.pack("<I", 7))
 
 

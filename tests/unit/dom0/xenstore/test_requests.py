@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenion.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX, XSD_ERRORS, XsdSockmsgType
+from xenion.dom0.xenstore.check import check
 from xenion.dom0.xenstore.connection import Connection
 from xenion.dom0.xenstore.perms import parse_perm
 from xenion.dom0.xenstore.requests import handle
@@ -189,3 +190,44 @@ def test_any_request_gets_one_reply_that_the_protocol_knows(script: list[tuple[i
         assert len(replies) == 1
         assert replies[0].type == kind or replies[0].payload in NAMES
         assert all(message.payload.count(b"\0") == 2 for message in messages if message.type == T.WATCH_EVENT)
+
+
+said_to_all = st.one_of(
+    payloads,
+    st.lists(
+        st.sampled_from(
+            b"/local/domain/5/data /local/domain/0/backend/vbd/5/0 /vm/five/x /local/domain/6 5 6 @releaseDomain "
+            b"@introduceDomain/5 help check quota set nodes watches 3 r0 b6 r32757 \xff".split(b" ")
+        )
+        | st.just(b"x/" * 200 + b"x"),
+        max_size=4,
+    ).map(lambda strings: b"".join(string + b"\0" for string in strings)),
+)
+script = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 26), said_to_all, st.integers(0, 3)), max_size=60
+)
+
+
+@given(script)
+def test_whoever_asks_whatever_gets_a_reply_and_the_store_stays_sound(
+    asked: list[tuple[int, int, bytes, int]],
+) -> None:
+    store = Store()
+    five, six = store.introduce(5, "five"), store.introduce(6, "six")
+    store.write(five.process, HOME + "/data", b"")
+    store.set_perms(five.process, HOME + "/data", (parse_perm("n5"),))
+    clients = (five.guest, five.process, six.guest, Connection(0))
+    for who, kind, payload, tx_id in asked:
+        handle(store, clients[who], Message(kind, 1, tx_id, payload))
+        messages = list(iter(clients[who].take, None))
+        replies = [message for message in messages if message.type != T.WATCH_EVENT]
+        assert len(replies) == 1
+        assert replies[0].type == kind or replies[0].payload in NAMES
+        assert all(len(message.payload) <= XENSTORE_PAYLOAD_MAX for message in messages)
+    assert check(store) == []
+    for client in clients:
+        store.disconnect(client)
+    assert store.watch_table._by_path == {}
+    assert not any(
+        node.children.pins for node in map(store.tree.get, store.tree.paths()) if node and node.children
+    )

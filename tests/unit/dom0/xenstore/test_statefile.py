@@ -212,39 +212,46 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "missing" / "state")
 
 
-Step = Callable[[Store], object]
-PATHS = ["/local/domain/5/data", "/local/domain/5/data/a", "/a", "/a/b", "/a/b/c", "/local/domain/0/backend/vbd/5/x"]
+Step = Callable[[Store], None]
+PATHS = [
+    "/local/domain/5/data",
+    "/local/domain/5/data/a",
+    "/a",
+    "/a/b",
+    "/a/b/c",
+    "/local/domain/0/backend/vbd/5/x",
+]
 
 
 def at(action: str, number: int, name: str) -> Step:
     """One change, if it is possible."""
     domid = 5 + number % 2
 
-    def act(store: Store) -> object:
+    def act(store: Store) -> None:
         domain = store.domains.get(domid)
         match action:
             case "introduce" if domain is None:
-                return store.introduce(domid, f"u{domid}")
+                store.introduce(domid, f"u{domid}")
             case "release" if domain is not None:
-                return store.release(domid)
+                store.release(domid)
             case "write":
-                return store.write(DOM0, name, b"%d" % number)
+                store.write(DOM0, name, b"%d" % number)
             case "remove":
-                return store.remove(DOM0, name)
+                store.remove(DOM0, name)
             case "chmod":
-                return store.set_perms(DOM0, name, perms(("n0", "n5", "n0 r5 r6")[number % 3]))
+                store.set_perms(DOM0, name, perms(("n0", "n5", "n0 r5 r6")[number % 3]))
             case "watch" if domain is not None:
-                return store.watch(domain.connections[number % 2], name, b"t")
+                store.watch(domain.connections[number % 2], name, b"t")
             case "unwatch" if domain is not None:
-                return store.unwatch(domain.connections[number % 2], name, b"t")
+                store.unwatch(domain.connections[number % 2], name, b"t")
             case "reset" if domain is not None:
-                return store.reset(domain.guest)
+                store.reset(domain.guest)
             case "transaction":
                 tx = store.begin(DOM0)
-                store.remove(DOM0, "/a", tx) if store.tree.get("/a") else None
+                if store.tree.get("/a") is not None:
+                    store.remove(DOM0, "/a", tx)
                 store.write(DOM0, name, b"tx", tx)
-                return store.end(DOM0, tx, commit=True)
-        return None
+                store.end(DOM0, tx, commit=True)
 
     return act
 
@@ -252,7 +259,18 @@ def at(action: str, number: int, name: str) -> Step:
 steps = st.builds(
     at,
     st.sampled_from(
-        ["introduce", "release", "write", "write", "remove", "chmod", "watch", "unwatch", "reset", "transaction"]
+        [
+            "introduce",
+            "release",
+            "write",
+            "write",
+            "remove",
+            "chmod",
+            "watch",
+            "unwatch",
+            "reset",
+            "transaction",
+        ]
     ),
     st.integers(0, 5),
     st.sampled_from(PATHS),

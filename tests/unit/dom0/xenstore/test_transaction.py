@@ -91,7 +91,15 @@ def test_applying_writes_removes_and_creates() -> None:
     assert children_at(made, "/") == ["a", "c", "d", "b"]
     assert children_at(made, "/b") == ["y"]
     values = {path: value_at(made, path) for path in sorted(made.paths())}
-    assert values == {"/": b"", "/a": b"new", "/b": b"anew", "/b/y": b"", "/c": b"old", "/d": b"", "/d/e": b"born"}
+    assert values == {
+        "/": b"",
+        "/a": b"new",
+        "/b": b"anew",
+        "/b/y": b"",
+        "/c": b"old",
+        "/d": b"",
+        "/d/e": b"born",
+    }
     assert (made.owned_by(0), made.owned_by(5)) == (5, 2)
 
 
