@@ -8,8 +8,8 @@ help: ## List these targets
 setup: ## Make .venv/bin/xm ready (again, after a change of the C core)
 	@sh tools/setup.sh
 
-demo: setup ## Fetch Debian's kernel and boot it on this terminal
-	@sh tools/demo.sh
+demo: setup ## Boot Debian's kernel on this terminal; with DISK=1, all of Debian from a disk
+	@sh tools/demo$(if $(DISK),-disk).sh
 
 test: ## Run the linters, the type checker and all tests but the slow ones
 	@sh tools/setup.sh dev

@@ -3,8 +3,9 @@
 Each boot gets new back ends around the same resources. Everything is for Dom0's thread, but `settle`.
 """
 
+import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +19,15 @@ LOOK_SECONDS = 0.5
 
 
 class DeviceError(Exception):
-    """A request about a device that cannot be granted; the message is for the user."""
+    """A request about a device that cannot be granted; the message is for the user.
+
+    The descriptors that came with the request have been closed.
+    """
+
+
+def close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +52,10 @@ class Resource(Protocol):
         """Counters and sizes for people, as JSON."""
 
     def configure(self, changes: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
-        """From now on; the descriptors are taken. What there is to tell. DeviceError."""
+        """From now on; the descriptors are its own. What there is to tell. DeviceError."""
 
     def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
-        """New connections instead of lost ones."""
+        """New connections instead of lost ones. DeviceError."""
 
     def close(self) -> None:
         """Nothing is in flight."""
@@ -87,15 +96,24 @@ class Devices:
         self._stopping = 0
         self._stopped = threading.Event()
         self._stopped.set()
+        self._closed = False
 
     def add(self, order: DeviceOrder) -> None:
-        """Shown to the guest at once if one runs. DeviceError: then its descriptors are closed."""
+        """Shown to the guest at once if one runs. DeviceError."""
         key = order.kind, order.devid
-        if key in self._held:
-            raise DeviceError(f"there is a {order.kind} {order.devid} already")
+        if why_not := self._why_not(order):
+            close_all(order.fds)
+            raise DeviceError(why_not)
         held = self._held[key] = _Held(order, self._makers[order.kind](order))
         if self._guest is not None:
             self._show(held, self._guest)
+
+    def _why_not(self, order: DeviceOrder) -> str:
+        if self._closed:
+            return "the guest has stopped for good: the domain takes no more devices"
+        if (order.kind, order.devid) in self._held:
+            return f"there is a {order.kind} {order.devid} already"
+        return "" if order.kind in self._makers else f"there are no devices of kind {order.kind!r}"
 
     def _show(self, held: _Held, guest: Guest) -> None:
         backend = held.resource.backend(guest, held.order.devid)
@@ -117,7 +135,7 @@ class Devices:
         self._guest = None
         self._stopped.clear()
         self._stopping = 1
-        for held in self._held.values():
+        for held in list(self._held.values()):  # one that is being detached is gone then
             if held.device is not None:
                 device, held.device = held.device, None
                 self._stopping += 1
@@ -137,6 +155,7 @@ class Devices:
 
     def close(self) -> None:
         """No guest will run any more."""
+        self._closed = True
         while self._held:
             _, held = self._held.popitem()
             held.resource.close()
@@ -154,7 +173,8 @@ class Devices:
         held = self._find(kind, devid)
 
         def gone() -> None:
-            if self._held.pop((kind, devid), None) is not None:
+            if self._held.get((kind, devid)) is held:
+                del self._held[kind, devid]
                 held.resource.close()
                 self._gone(kind, devid)
             then()
@@ -168,11 +188,18 @@ class Devices:
         self, kind: str, devid: int, changes: Mapping[str, Any], fds: Sequence[int]
     ) -> dict[str, Any]:
         """DeviceError."""
-        return self._find(kind, devid).resource.configure(changes, fds)
+        return self._taking(fds, kind, devid).resource.configure(changes, fds)
 
     def reconnect(self, kind: str, devid: int, description: Mapping[str, Any], fds: Sequence[int]) -> None:
         """DeviceError."""
-        self._find(kind, devid).resource.reconnect(description, fds)
+        self._taking(fds, kind, devid).resource.reconnect(description, fds)
+
+    def _taking(self, fds: Sequence[int], kind: str, devid: int) -> _Held:
+        try:
+            return self._find(kind, devid)
+        except DeviceError:
+            close_all(fds)
+            raise
 
     def describe(self) -> list[dict[str, Any]]:
         """All of them, as JSON."""

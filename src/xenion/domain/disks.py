@@ -10,7 +10,7 @@ from xenion.dom0.block.nbd import NbdDisk
 from xenion.dom0.block.nbd_handshake import NbdError, NbdInfo
 from xenion.dom0.guest import Guest
 from xenion.dom0.loop import Loop
-from xenion.domain.devices import DeviceError, DeviceOrder
+from xenion.domain.devices import DeviceError, DeviceOrder, close_all
 
 
 class DiskResource:
@@ -33,6 +33,7 @@ class DiskResource:
         try:
             disk = self._make(description, fds, about)
         except (NbdError, OSError) as error:
+            close_all(fds)
             raise DeviceError(f"disk {description['vdev']}: {error}") from error
         disk.set_limits(description["limit_bytes"], description["limit_requests"])
         return disk
@@ -81,10 +82,12 @@ class DiskResource:
 
     def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
         if not isinstance(self._disk, NbdDisk):
+            close_all(fds)
             raise DeviceError("the disk has no connection that could be replaced")
         try:
             self._disk.reconnect(fds, NbdInfo(**description["nbd"]))
         except NbdError as error:
+            close_all(fds)
             raise DeviceError(str(error)) from error
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from xenion.dom0.net.counters import Counters
 from xenion.dom0.net.options import NetOptions, WireOptions
 from xenion.dom0.net.stream_wire import StreamWire
 from xenion.dom0.net.wires import make_wire
-from xenion.domain.devices import DeviceError, DeviceOrder
+from xenion.domain.devices import DeviceError, DeviceOrder, close_all
 
 CAPTURES = 8
 
@@ -64,6 +64,7 @@ class InterfaceResource:
 
     def _begin_capture(self, what: Mapping[str, Any], fds: Sequence[int]) -> None:
         if len(self._captures) >= CAPTURES:
+            close_all(fds)
             raise DeviceError(f"the interface has {CAPTURES} captures already: stop one")
         capture = self._named[what["id"]] = Capture(fds[0], what["snap"])
         self._captures.append(capture)
@@ -78,6 +79,7 @@ class InterfaceResource:
 
     def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
         if not isinstance(self._wire, StreamWire):
+            close_all(fds)
             raise DeviceError("the interface has no connection that could be replaced")
         self._wire.reconnect(fds[0])
 

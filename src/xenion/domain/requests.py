@@ -1,14 +1,14 @@
 """What xend may ask of a domain's process; each is a short method on Dom0's thread."""
 
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xenion.config.domain import ConfigError, DomainConfig
 from xenion.domain.control import DESCRIPTORS, Handler, Refusal, Request
-from xenion.domain.devices import DeviceError, DeviceOrder
+from xenion.domain.devices import DeviceError, DeviceOrder, close_all
 from xenion.domain.machine import Files, Machine, open_files
 
 if TYPE_CHECKING:
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 SHUTDOWN_MODES = ("poweroff", "reboot", "halt")
 HOLDER = "xend"
 DETACH_SECONDS = 10.0
+GUEST_HOLDS = (
+    "the guest has not let go of {device} in {seconds:g} seconds: it may be in use there "
+    "(it goes when the guest is done with it); --force takes it away"
+)
+FORCE_WAITS = (
+    "what the guest has asked of {device} has not ended in {seconds:g} seconds: the host's side of it does not answer "
+    "(it goes when it does, or is given up)"
+)
 BUILDING = "the domain is being built: try again in a moment"
 STOPPED = "the guest has stopped: the domain can only be dumped or destroyed now"
 
@@ -157,8 +165,8 @@ class Requests:
 
     def _store(self, request: Request) -> None:
         """Descriptors: as the guest, as its back ends."""
-        guest, back_ends = request.take_fds(most=2)
-        self._process.store.connect(socket.socket(fileno=guest), socket.socket(fileno=back_ends))
+        guest, back_ends = _sockets(request.take_fds(least=2, most=2))
+        self._process.store.connect(guest, back_ends)
         request.done()
 
     def _devices(self, request: Request) -> None:
@@ -179,13 +187,12 @@ class Requests:
     def _detach(self, request: Request) -> None:
         """Answered in time: a guest that uses the device need not let go of it."""
         kind, devid = request.text("kind"), request.number("devid")
+        force = bool(request.fields.get("force"))
+        why = FORCE_WAITS if force else GUEST_HOLDS
 
         def still_held() -> None:
             patience.cancel()
-            request.refuse(
-                f"the guest has not let go of {kind} {devid} in {DETACH_SECONDS:g} seconds: it may be in use there "
-                "(it goes when the guest is done with it); --force takes it away"
-            )
+            request.refuse(why.format(device=f"{kind} {devid}", seconds=DETACH_SECONDS))
 
         patience = self._process.loop.later(DETACH_SECONDS, still_held)
 
@@ -196,23 +203,23 @@ class Requests:
 
         with _device_refusals():
             try:
-                self._process.devices.detach(kind, devid, gone, force=bool(request.fields.get("force")))
+                self._process.devices.detach(kind, devid, gone, force=force)
             except DeviceError:
                 patience.cancel()
                 raise
 
     def _configure_device(self, request: Request) -> None:
         kind, devid = request.text("kind"), request.number("devid")
-        fds = request.take_fds(least=0, most=DESCRIPTORS)
+        changes, fds = request.mapping("changes"), request.take_fds(least=0, most=DESCRIPTORS)
         with _device_refusals():
-            told = self._process.devices.configure(kind, devid, request.mapping("changes"), fds)
+            told = self._process.devices.configure(kind, devid, changes, fds)
         request.done(**told)
 
     def _reconnect_device(self, request: Request) -> None:
         kind, devid = request.text("kind"), request.number("devid")
-        fds = request.take_fds(most=DESCRIPTORS)
+        description, fds = request.mapping("description"), request.take_fds(most=DESCRIPTORS)
         with _device_refusals():
-            self._process.devices.reconnect(kind, devid, request.mapping("description"), fds)
+            self._process.devices.reconnect(kind, devid, description, fds)
         request.done()
 
     # --- files
@@ -237,6 +244,20 @@ def _device_refusals() -> Iterator[None]:
         yield
     except DeviceError as error:
         raise Refusal(str(error)) from None
+
+
+def _sockets(fds: Sequence[int]) -> list[socket.socket]:
+    """Around descriptors that are ours; Refusal, and they are closed."""
+    made: list[socket.socket] = []
+    try:
+        for fd in fds:
+            made.append(socket.socket(fileno=fd))
+    except OSError:
+        for each in made:
+            each.detach()
+        close_all(fds)
+        raise Refusal("what came with the request are no sockets") from None
+    return made
 
 
 def _replaces(take: Callable[[int], None]) -> Handler:

@@ -47,10 +47,13 @@ class Device:
         self._token = ""
         self._looking = self._look_again = False
         self._holding = False
-        """Connected, or on the way to or from it: the back end has to be disconnected before anything else."""
-        self._over = False
+        """The back end is connected: from its `connect` until its `disconnect` is done."""
+        self._leaving = False
+        """It is being disconnected; what the front end does meanwhile is looked at afterwards."""
+        self._over = self._forced = False
         self._complaints = 0
         self._detached: list[Callable[[], None]] = []
+        self._stopped: Callable[[], None] = _nothing
         backend.log_to(self._complain)
         backend.changed = self._changed
 
@@ -71,28 +74,32 @@ class Device:
         self._token = store.watch(f"{self._front}/state", lambda _: self._look())
 
     @property
-    def connected(self) -> bool:
-        return self.state == XenbusState.Connected
-
-    @property
     def detaching(self) -> bool:
         return bool(self._detached)
 
     def detach(self, then: Callable[[], None], *, force: bool) -> None:
-        """`then` when nothing is left of it: once the guest has let go of it; with `force`, whether or not it does."""
+        """`then` when nothing is left of it: once the guest has let go of it; with `force`, whether or not it does.
+
+        A guest that stops has let go of it.
+        """
         self._detached.append(then)
         self._store.write(f"{self._back}/online", "0")
-        if force or not self._holding:
-            self._give_back(self._remove)
-        else:
+        self._forced = self._forced or force
+        if not self._holding:
+            self._remove()
+        elif force:
+            self._give_back()
+        elif self.state == XenbusState.Connected:
             self._enter(XenbusState.Closing)
 
     def stop(self, then: Callable[[], None]) -> None:
         """The guest has stopped: gives its memory back, leaves the nodes for the next boot to replace."""
-        self._over = True
-        if self._token:
-            self._store.unwatch(f"{self._front}/state", self._token)
-        self._give_back(then)
+        self._stopped = then
+        self._leave_store()
+        if self._holding:
+            self._give_back()
+        else:
+            self._end()
 
     # --- what the front end does
 
@@ -115,76 +122,89 @@ class Device:
             self._look()
 
     def _advance(self) -> None:
-        front = self.front_state
-        if front in READY and self.state == XenbusState.InitWait and not self.detaching:
-            self._connect()
-        elif front == XenbusState.Closing and self.state == XenbusState.Connected:
-            self._give_back(lambda: self._enter(XenbusState.Closing))
-        elif front in GONE and self._holding:
-            self._give_back(self._closed)
-        elif front in GONE and self.detaching:
+        front, state = self.front_state, self.state
+        if self._leaving:
+            return
+        if self._holding:
+            gone = front in GONE or front == XenbusState.Closing
+            if gone or (front == XenbusState.Initialising and state == XenbusState.Closing):
+                self._give_back()
+        elif front == XenbusState.Closing:
+            if state in (XenbusState.InitWait, XenbusState.Connected):
+                self._enter(XenbusState.Closing)
+        elif self.detaching:
             self._remove()
-        elif front in GONE and self.state not in (XenbusState.Closed, XenbusState.InitWait):
-            self._enter(XenbusState.Closed)
-        elif front == XenbusState.Initialising and self.state in (XenbusState.Closed, XenbusState.Closing):
+        elif state == XenbusState.InitWait:
+            self._advance_waiting(front)
+        elif front == XenbusState.Initialising:
             self._wait_again()
+        elif front in GONE and state != XenbusState.Closed:
+            self._enter(XenbusState.Closed)
+
+    def _advance_waiting(self, front: XenbusState) -> None:
+        if front in READY:
+            self._looking = True
+            self._store.read_all(self._front, FRONT_DEPTH, FRONT_NODES, self._connect_to)
+        elif front == XenbusState.Closed:
+            self._enter(XenbusState.Closed)
 
     def _wait_again(self) -> None:
         """A front end that has closed the device opens it anew."""
-        if self.detaching:
-            self._remove()
-        elif not self._holding:
-            self._write(self._back, self.backend.backend_nodes())
-            self._enter(XenbusState.InitWait)
-
-    def _connect(self) -> None:
-        self._looking = self._holding = True
-        self._store.read_all(self._front, FRONT_DEPTH, FRONT_NODES, self._connect_to)
+        self._write(self._back, self.backend.backend_nodes())
+        self._enter(XenbusState.InitWait)
 
     def _connect_to(self, front: Mapping[str, str]) -> None:
         self._looking = False
-        if self._over or self.state != XenbusState.InitWait or self.detaching:
-            self._holding = False
-            if self.detaching and not self._over:
-                self._remove()
+        if self._over:
             return
         try:
             nodes = self.backend.connect(front)
         except FrontendError as error:
-            self._holding = False
             self._complain(str(error))
             self._write(self._back, {"error": str(error)})
             self._enter(XenbusState.Closing)
         else:
+            self._holding = True
             self._write(self._back, {**nodes, "hotplug-status": "connected"})
             self._enter(XenbusState.Connected)
         self._look()
 
-    def _closed(self) -> None:
-        if self.detaching:
+    # --- its end
+
+    def _give_back(self) -> None:
+        """Nothing of the guest's is held afterwards; what follows depends on what has happened until then."""
+        if not self._leaving:
+            self._leaving = True
+            self.backend.disconnect(self._given_back)
+
+    def _given_back(self) -> None:
+        self._holding = self._leaving = False
+        if self._over:
+            self._end()
+        elif self._forced:
             self._remove()
         else:
-            self._enter(XenbusState.Closed)
-        self._look()
-
-    def _give_back(self, then: Callable[[], None]) -> None:
-        """Calls `then` when the back end holds nothing of the guest's any more."""
-
-        def done() -> None:
-            self._holding = False
-            then()
-
-        self.backend.disconnect(done)
+            self._advance()
 
     def _remove(self) -> None:
-        if not self._over:
-            self._over = True
+        self._leave_store()
+        self._end()
+
+    def _leave_store(self) -> None:
+        """Nothing is written any more; what is to be gone, goes."""
+        self._over = True
+        if self._token:
             self._store.unwatch(f"{self._front}/state", self._token)
+        if self.detaching:
             self._store.remove(self._front)
             self._store.remove(self._back)
+
+    def _end(self) -> None:
         waiting, self._detached = self._detached, []
         for then in waiting:
             then()
+        stopped, self._stopped = self._stopped, _nothing
+        stopped()
 
     # --- the store
 
@@ -207,6 +227,10 @@ class Device:
         if self._complaints <= COMPLAINTS:
             last = "; nothing more is written about it" if self._complaints == COMPLAINTS else ""
             self._log(f"{self.backend.kind} {self.backend.devid}: {text}{last}")
+
+
+def _nothing() -> None:
+    return
 
 
 def _state_of(answer: Answer) -> XenbusState:

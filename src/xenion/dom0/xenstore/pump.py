@@ -166,7 +166,7 @@ class StorePump:
     def _received(self, message: Message) -> None:
         if message.type == _EVENT:
             if not self._asked or not self._asked[0].dropped:  # else it is of a watch that is about to go
-                self._unread += encode(message)
+                self._tell(message)
         elif self._asked:
             self._replied(self._asked.popleft(), message)
         self.on_event()  # room for a request, even if nobody waited for this reply
@@ -175,10 +175,14 @@ class StorePump:
         if not asked.dropped:
             if asked.again and reply.type == _ERROR and _says_done(asked.request, reply):
                 reply = Message(asked.request.type, reply.req_id, reply.tx_id, OK)
-            self._unread += encode(self._transactions.inward(asked.request, reply))
+            self._tell(self._transactions.inward(asked.request, reply))
         while self._asked and (answer := self._asked[0].answer) is not None:
             self._asked.popleft()
-            self._unread += encode(answer)
+            self._tell(answer)
+
+    def _tell(self, message: Message) -> None:
+        if self._page is not None and not self.failed:
+            self._unread += encode(message)
 
     # --- the guest's side
 
@@ -228,7 +232,7 @@ class StorePump:
         if self._asked:
             self._asked.append(_Asked(request, answer=answer))
         else:
-            self._unread += encode(answer)
+            self._tell(answer)
 
     def _write_out(self, page: _Page) -> bool:
         written = page.responses.write(self._unread) if self._unread else 0
