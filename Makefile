@@ -9,7 +9,7 @@ setup: ## Make .venv/bin/xm ready (again, after a change of the C core)
 	@sh tools/setup.sh
 
 demo: setup ## Boot Debian's kernel on this terminal; with DISK=1, all of Debian from a disk
-	@sh tools/demo$(if $(DISK),-disk).sh
+	@sh tools/demo.sh
 
 test: ## Run the linters, the type checker and all tests but the slow ones
 	@sh tools/setup.sh dev

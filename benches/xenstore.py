@@ -85,7 +85,7 @@ def daemon() -> Iterator[tuple[Path, int]]:
     """A running xenstored: its socket and its process."""
     with tempfile.TemporaryDirectory(prefix="xenstore-bench-", dir="/tmp") as name:
         folder = Path(name)
-        child = start(folder, sys.stderr.fileno())
+        child = start(folder, 2)
         try:
             yield folder / places.SOCKET, child.pid
         finally:

@@ -1,12 +1,15 @@
 """What the system tests share: xm, kernels, guests, and the rule that no test leaves a process behind."""
 
+import json
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.system import build, guests
+from tests.system.disk_guest import PACKAGES, DebianGuest, Image
 from tests.system.xm import Xm
 from xenion.images import debian
 from xenion.images.apt import AptError
@@ -54,12 +57,77 @@ def tiny_kernel() -> Kernel:
     return build.tiny_kernel
 
 
-@pytest.fixture
-def xm(tmp_path: Path) -> Iterator[Xm]:
-    made = Xm(tmp_path)
+def _xm(folder: Path) -> Iterator[Xm]:
+    made = Xm(folder)
     yield made
     left = made.end_all()
     assert not left, f"the test left processes behind: {left}"
+
+
+@pytest.fixture
+def xm(tmp_path: Path) -> Iterator[Xm]:
+    yield from _xm(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def debian_guest(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """An image, built by the real `xm image build`: for guests on overlays, never to be written into.
+
+    The first time it takes a minute, later it comes out of the user's cache.
+    """
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("there is no mmdebstrap to build a Debian image with: apt-get install mmdebstrap")
+    folder = tmp_path_factory.mktemp("image")
+    xm, key = Xm(folder), _ssh_key(folder)
+    xm.environment["XDG_DATA_HOME"] = str(folder)
+    door = ["--no-ssh-key"] if key is None else ["--ssh-key", f"{key}.pub"]
+    done = xm.run(
+        "image", "build", "debian", "tester", "--packages", ",".join(PACKAGES), *door, "--json", timeout_s=900
+    )
+    if done.status and ("apt-get install" in done.stderr or "cannot be unpacked" in done.stderr):
+        pytest.skip(f"a Debian image cannot be built here: {done.stderr.splitlines()[-1]}")
+    assert done.status == 0, done.stderr
+    told = json.loads(done.stdout)
+    paths = {name: Path(told[name]) for name in ("folder", "kernel", "initrd", "disk")}
+    return Image(**paths, cmdline=told["cmdline"], hostname=told["hostname"], key=key)
+
+
+def _ssh_key(folder: Path) -> Path | None:
+    """None: there is no ssh here."""
+    if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
+        return None
+    key = folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    return key
+
+
+@pytest.fixture(scope="session")
+def shared_debian(
+    tmp_path_factory: pytest.TempPathFactory, debian_guest: Image
+) -> Iterator[Callable[[], DebianGuest]]:
+    """Gives the guest that all tests of disks and networks share, booted anew after one that has not left it as it
+    was: booting takes long."""
+    xm = Xm(tmp_path_factory.mktemp("debian"))
+    guest = DebianGuest(xm, debian_guest, "debian")
+
+    def give() -> DebianGuest:
+        if not guest.untouched():
+            guest.end()
+            guest.boot(cloud_hostname="cloudy")
+        return guest
+
+    yield give
+    guest.end()
+    left = xm.end_all()
+    assert not left, f"the tests left processes behind: {left}"
+
+
+@pytest.fixture
+def debian(shared_debian: Callable[[], DebianGuest]) -> Iterator[DebianGuest]:
+    """A Debian that runs, on the user network, with a way in; a test takes away again what it has attached."""
+    guest = shared_debian()
+    yield guest
+    assert guest.untouched(), "the test left devices in the guest that others use too"
 
 
 class GuestMaker:

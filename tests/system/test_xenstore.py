@@ -21,7 +21,7 @@ class Daemon:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.child = start(folder, sys.stderr.fileno())
+        self.child = start(folder, 2)
         self.environment = {**os.environ, "XENSTORED_PATH": str(folder / places.SOCKET)}
 
     def tool(self, *command: str | Path, status: int = 0) -> str:

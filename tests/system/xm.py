@@ -19,10 +19,15 @@ from typing import Any
 import xenion
 from xenion.api.client import Client
 from xenion.api.folders import Folders
+from xenion.api.addresses import address_of
+from xenion.dom0.net.switch_client import SwitchClient, SwitchGoneError
 from xenion.xend.command import pid_of
+from xenion.xend.helpers import MARK
+from xenion.xend.networks.isolated import SOCKET
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
+ENDING_S = 10.0
 
 
 def command() -> list[str]:
@@ -175,10 +180,7 @@ class Xm:
         self._number += 1
         path = self.folder / f"{name or f'guest{self._number}'}.cfg"
         path.write_text(
-            "".join(
-                f"{key} = {value if isinstance(value, int) else repr(str(value))}\n"
-                for key, value in keys.items()
-            )
+            "".join(f"{key} = {_literal(value)}\n" for key, value in keys.items())
         )
         return path
 
@@ -264,21 +266,59 @@ class Xm:
             DomainProcess(pid).signal(signal.SIGTERM)
             assert DomainProcess(pid).wait(), "xend does not end"
 
-    def left(self) -> list[int]:
-        """Processes that belong to this xm."""
-        mark = f"XDG_STATE_HOME={self.state}".encode()
+    def helpers(self, program: str = "") -> list[int]:
+        """Processes of programs that work for domains of this xm beside them, or of the one that is named so."""
         return [
-            pid for pid in _pids() if mark in _environment(pid) and pid != os.getpid() and _state(pid) != "Z"
+            pid for pid in self.left() if _is_helper(pid, self.run_folder) and program in _command_line(pid)
         ]
 
-    def end_all(self) -> list[int]:
-        """Ends xend, then kills everything that is left of this xm; the ids of what was."""
+    def xenstored(self) -> int:
+        """The process of the store of these folders."""
+        (found,) = (pid for pid in self.left() if "xenion.dom0.xenstore" in _command_line(pid).split())
+        return found
+
+    def left(self) -> list[int]:
+        """Processes that belong to this xm: itself, xend, domains, the store, and all helpers."""
+        mark = f"XDG_STATE_HOME={self.state}".encode()
+        return [
+            pid
+            for pid in _pids()
+            if (mark in _environment(pid) or _is_helper(pid, self.run_folder))
+            and pid != os.getpid()
+            and _state(pid) not in ("", "Z", "X")
+        ]
+
+    def end_all(self) -> list[str]:
+        """Ends xend, then kills everything that is left of this xm; the command lines of what was.
+
+        What is just ending is waited for. A switch of isolated networks may stay a minute, but without a port.
+        """
         self.stop_xend()
+        self._end_idle_switch()
+        deadline = time.monotonic() + ENDING_S
+        for pid in self.left():
+            DomainProcess(pid).wait(max(deadline - time.monotonic(), 0))
         left = self.left()
+        described = [f"{pid}: {_command_line(pid)}" for pid in left]
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return left
+        return described
+
+    def _end_idle_switch(self) -> None:
+        for pid in self.helpers("xenion.dom0.net.switch"):
+            with contextlib.suppress(SwitchGoneError), address_of(self.run_folder / "xenion" / SOCKET) as path:
+                with SwitchClient(Path(path)) as client:
+                    if client.list():
+                        continue
+            DomainProcess(pid).signal(signal.SIGTERM)
+
+
+def _literal(value: object) -> str:
+    """As a configuration file has it."""
+    if isinstance(value, int):
+        return str(value)
+    return repr([str(each) for each in value]) if isinstance(value, list) else repr(str(value))
 
 
 def _pids() -> list[int]:
@@ -294,6 +334,17 @@ def _read(pid: int, name: str) -> bytes:
 
 def _environment(pid: int) -> list[bytes]:
     return _read(pid, "environ").split(b"\0")
+
+
+def _command_line(pid: int) -> str:
+    return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _is_helper(pid: int, run: Path) -> bool:
+    """By the mark that xend gives it, or by what it was told: the store has no mark, and passt shows an ordinary user
+    none."""
+    mark = f"{MARK}={run}/".encode()
+    return any(word.startswith(mark) for word in _environment(pid)) or f"{run}/" in _command_line(pid)
 
 
 def _is_domain(pid: int) -> bool:

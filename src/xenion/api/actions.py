@@ -53,7 +53,7 @@ def _delete(name: str, path: str, summary: str, result: Any, query: Any = None) 
 
 ACTIONS = (
     _get("info", "/info", "The host, xend and the processor", t.Info),
-    _get("list", "/domains", "All domains, Domain 0 first", t.Domains),
+    _get("list", "/domains", "All domains, Domain 0 first", t.Domains, t.ListQuery),
     _post("create", "/domains", "Start a domain from a configuration", t.Task, t.CreateRequest),
     _get("domain", "/domains/{domain}", "One domain", t.Domain),
     _get("vcpus", "/domains/{domain}/vcpus", "A domain's virtual CPUs", t.Vcpus),

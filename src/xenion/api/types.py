@@ -373,6 +373,11 @@ class CaptureRequest(TypedDict):
     """Bytes of a frame that are kept at most; all of it if left out."""
 
 
+class ListQuery(TypedDict):
+    traffic: NotRequired[bool]
+    """With what went through their disks and interfaces: each domain's process is asked."""
+
+
 class DetachQuery(TypedDict):
     force: NotRequired[bool]
     """Do not wait for the guest to let go of it."""

@@ -18,6 +18,7 @@ class DomainGuest:
         self.domid = domain.domid
         self.fence = self._door.fence
         self.scatter = self._door.copy_to
+        self.spread = self._door.spread
 
     def map(self, ref: int, *, write: bool) -> MappedGrant:
         try:

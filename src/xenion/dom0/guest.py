@@ -64,6 +64,12 @@ class Guest(Protocol):
         Offset and length are the caller's to check: within one page.
         """
 
+    def spread(self, parts: Sequence[tuple[int, int, int]], data: bytes | bytearray) -> list[int]:
+        """The reverse of `gather`: copies `data` to (reference, offset, length) after (reference, offset, length).
+
+        The GNTST_* of each. `data` is as long as the parts are together.
+        """
+
     def scatter(self, parts: Sequence[tuple[int, int, bytes | memoryview]]) -> list[int]:
         """Copies bytes to (reference, offset, bytes); the GNTST_* of each. Offset and length as for `gather`."""
 

@@ -32,9 +32,13 @@ class DiskResource:
         }
         try:
             disk = self._make(description, fds, about)
-        except (NbdError, OSError) as error:
+        except NbdError as error:
             close_all(fds)
             raise DeviceError(f"disk {description['vdev']}: {error}") from error
+        except OSError as error:
+            close_all(fds)
+            why = f"what was opened for it is no image: {error.strerror}"
+            raise DeviceError(f"disk {description['vdev']}: {why}") from error
         disk.set_limits(description["limit_bytes"], description["limit_requests"])
         return disk
 
@@ -48,7 +52,7 @@ class DiskResource:
                 return EmptyDrive(self._loop)
 
     def backend(self, guest: Guest, devid: int) -> BlockBackend:
-        self._backend = BlockBackend(guest, devid, self._disk, self._loop)
+        self._backend = BlockBackend(guest, devid, self._disk, self._loop, persistent=False)
         return self._backend
 
     def describe(self) -> dict[str, Any]:

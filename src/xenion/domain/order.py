@@ -62,7 +62,9 @@ class Order:
             uuid=values["uuid"],
             paused=values["paused"],
             fds=Descriptors(**values["fds"]),
-            devices=tuple(DeviceOrder(**device) for device in values["devices"]),
+            devices=tuple(
+                DeviceOrder(**{**device, "fds": tuple(device["fds"])}) for device in values["devices"]
+            ),
         )
 
 

@@ -48,7 +48,15 @@ def run_guest(
     store = DomainStore(loop, identity.domid, identity.uuid, lambda text: None)
     server = own_store(loop, store, identity.domid, str(identity.uuid))
     devices = Devices(loop, store.client, identity.domid, {}, lambda text: None)
-    machine = Machine(config, identity, files, chosen, loop, ConsoleHub(log=output.extend), store, devices)
+    try:
+        machine = Machine(
+            config, identity, files, chosen, loop, ConsoleHub(log=output.extend), store, devices
+        )
+    except BaseException:
+        store.close()
+        server.close()
+        loop.close()
+        raise
     loop.start(lambda: machine.domain.fail(traceback.format_exc()))
     late = threading.Event()
 

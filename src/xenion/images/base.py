@@ -18,12 +18,15 @@ from xenion.images.failure import RootDiskError
 from xenion.images.mmdebstrap import DebianError, Progress, Report
 from xenion.images.programs import follow
 from xenion.images.recipe import Recipe
+from xenion.images.workshop import Workshop, need_room, workshop
 
 CURRENT_S = 7 * 86400
 """A base that is older is built anew, with the security updates since."""
-KEPT_S = 60 * 86400
+KEPT_S = 14 * 86400
+"""After that, a base goes when another one is built."""
 DEBS_BYTES = 1 << 30
-_DISK, _KERNEL, _INITRD, _RECORD, _LOG = "root.img", "vmlinuz", "initrd.img", "base.json", "build.log"
+_DISK, _KERNEL, _INITRD, _RECORD = "root.img", "vmlinuz", "initrd.img", "base.json"
+_WORK, _LOG = "work", "build.log"
 
 
 class BaseError(RootDiskError):
@@ -60,7 +63,7 @@ def folder() -> Path:
 
 def key(recipe: Recipe) -> str:
     """The name of a recipe's base; another one for each change of what is done to make it."""
-    done = "\0".join(mmdebstrap.command(recipe, 0, as_root=False)).encode()
+    done = "\0".join(mmdebstrap.command(recipe, 0)).encode()
     files = guestfiles.early_tar() + guestfiles.late_tar(cloud_init=recipe.cloud_init)
     return hashlib.sha256(done + files).hexdigest()[:24]
 
@@ -98,16 +101,15 @@ def load(path: Path) -> Base | None:
 def _build(recipe: Recipe, root: Path, report: Report) -> Base:
     report("looking at what is here", None)
     host.check()
-    work = host.work_folder()
-    host.need_room(root)
+    need_room(root)
     _prune(root)
     with cache.scratch(root) as scratch:
         debs = root / "debs" / recipe.suite
         debs.mkdir(parents=True, exist_ok=True)
-        (scratch / "debs").symlink_to(debs)
         content = scratch / "content"
         content.mkdir()
-        _make(recipe, scratch, work, content / _DISK, root / _LOG, report)
+        with workshop(root / _WORK) as shop:
+            _make(recipe, scratch, shop, debs, content / _DISK, root / _LOG, report)
         report("reading the kernel out of it", None)
         record = _extract(content, scratch)
         (content / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
@@ -122,27 +124,23 @@ def _build(recipe: Recipe, root: Path, report: Report) -> Base:
     return base
 
 
-def _make(recipe: Recipe, scratch: Path, work: Path, disk: Path, log: Path, report: Report) -> None:
+def _make(
+    recipe: Recipe, scratch: Path, shop: Workshop, debs: Path, disk: Path, log: Path, report: Report
+) -> None:
     (scratch / "early.tar").write_bytes(guestfiles.early_tar())
     (scratch / "late.tar").write_bytes(guestfiles.late_tar(cloud_init=recipe.cloud_init))
     progress = Progress(report)
-    descriptor = os.open(disk, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        # In mmdebstrap's user namespace we are strangers, who open the file through our descriptor: there its mode
-        # counts. Its folder (0700) keeps everybody else away.
-        os.fchmod(descriptor, 0o666)
-        with log.open("w", encoding="utf-8") as lines:
-            status = follow(
-                mmdebstrap.command(recipe, descriptor, as_root=os.geteuid() == 0),
-                folder=scratch,
-                on_line=_both(lines.write, progress.line),
-                more={**mmdebstrap.ENVIRONMENT, "TMPDIR": str(work)},
-                descriptors=[descriptor],
-            )
-        os.fchmod(descriptor, 0o600)
-        empty = os.fstat(descriptor).st_size == 0
-    finally:
-        os.close(descriptor)
+    with disk.open("xb+") as made, log.open("w", encoding="utf-8") as lines:
+        os.fchmod(made.fileno(), 0o600)
+        status = follow(
+            shop.inside(mmdebstrap.command(recipe, made.fileno())),
+            folder=scratch,
+            on_line=_both(lines.write, progress.line),
+            more=mmdebstrap.variables(shop.folder, debs.absolute()),
+            descriptors=[made.fileno()],
+            tidies=not shop.isolated,
+        )
+        empty = os.fstat(made.fileno()).st_size == 0
     if status or empty:
         raise DebianError(
             f"Debian cannot be unpacked: {mmdebstrap.reason(recipe, progress)}; all of it is in {log}."

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from xenion.images import base, cache, host, personal, startfile, store
+from xenion.images import base, cache, personal, startfile, store
 from xenion.images.base import Base
 from xenion.images.ext4 import FileSystem
 from xenion.images.failure import WrongRequestError
@@ -17,6 +17,7 @@ from xenion.images.programs import environment
 from xenion.images.recipe import Recipe
 from xenion.images.size import shown
 from xenion.images.store import Image, NameTakenError
+from xenion.images.workshop import RoomError, need_room
 
 
 class TooSmallError(WrongRequestError):
@@ -44,7 +45,7 @@ def build(order: Order, *, report: Report, say: cache.Say) -> Image:
         images = store.folder()
         with cache.locked(images, say):
             _check_place(order)
-            host.need_room(images, found.disk.stat().st_blocks * 512)
+            need_room(images, found.disk.stat().st_blocks * 512)
             with cache.scratch(images) as scratch:
                 return _finish(order, found, scratch, report)
 
@@ -68,6 +69,7 @@ def _finish(order: Order, found: Base, scratch: Path, report: Report) -> Image:
         (found.initrd, store.INITRD),
     ):
         copy(source, content / name)
+    (content / store.DISK).chmod(0o600)  # it holds a password's hash, a host key
     system = FileSystem(content / store.DISK, scratch)
     report(f"making it {shown(order.size)} large", None)
     _resize(system, order.size, found)
@@ -95,7 +97,7 @@ def copy(source: Path, target: Path) -> None:
     )
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().rpartition(": ")[2]
-        raise host.HostError(f"{target} cannot be written: {reason or 'cp has failed'}.")
+        raise RoomError(f"{target} cannot be written: {reason or 'cp has failed'}.")
 
 
 def _resize(system: FileSystem, size: int, found: Base) -> None:

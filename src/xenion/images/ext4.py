@@ -11,7 +11,7 @@ from xenion.images.programs import ProgramError, run
 
 _BANNER = re.compile(r"debugfs \d")
 _ENTRY = re.compile(r"/(\d+)/(\d+)/(\d+)/(\d+)/([^/]+)/(\d*)/")
-_PLAIN = re.compile(r"/[A-Za-z0-9@+._/-]+")
+_PLAIN = re.compile(r"/[A-Za-z0-9@+._/-]*")
 _MISSING = "File not found by ext2_lookup"
 
 
@@ -91,6 +91,8 @@ class FileSystem:
         sources: list[Path] = []
         for number, (path, file) in enumerate(files.items()):
             checked = _checked(path)
+            if checked == "/":
+                raise Ext4Error("The root of a file system is no file that can be written.")
             there = self.mode(path) is not None
             if file is None or not file.is_folder:
                 commands += [f"rm {checked}"] if there else []
@@ -122,10 +124,18 @@ class FileSystem:
             with self._image.open("r+b") as file:
                 file.truncate(size)
         if size != present:
-            # With their inode tables marked as empty, the guest's kernel writes nothing into new groups by itself.
-            quiet = {"RESIZE2FS_FORCE_ITABLE_INIT": "1"}
-            blocks = f"{size // 1024}K"
-            run(["resize2fs", str(self._image), blocks], folder=self._scratch, more=quiet)
+            # The new inode tables are made now, or the guest's kernel would fill them with zeros at its first boot.
+            settings = {"RESIZE2FS_FORCE_ITABLE_INIT": "1"}
+            command = ["resize2fs", str(self._image), f"{size // 1024}K"]
+            run(command, folder=self._scratch, more=settings)
+        if size > present:
+            # They were allocated on the host for that. A copy has holes there.
+            copied = self._scratch / "copied"
+            run(
+                ["cp", "--reflink=never", "--sparse=auto", "--", str(self._image), "copied"],
+                folder=self._scratch,
+            )
+            copied.replace(self._image)
         if size < present:
             with self._image.open("r+b") as file:
                 file.truncate(size)

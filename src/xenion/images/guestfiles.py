@@ -43,6 +43,30 @@ xen-netfront
 virtio_pci
 virtio_blk
 """,
+    "etc/initramfs-tools/hooks/xenion": """\
+#!/bin/sh
+# The drivers of the root disk are listed: what finds drivers for other hardware would only cost time at each boot.
+# Remove this file and scripts/local-top/xenion, then run update-initramfs -u, to have udev in the initrd again.
+case "$1" in prereqs) exit 0 ;; esac
+rm -rf "$DESTDIR/scripts/init-top/udev" "$DESTDIR/scripts/init-bottom/udev" "$DESTDIR/etc/udev"
+for folder in lib usr/lib; do
+    rm -rf "$DESTDIR/$folder/udev" "$DESTDIR/$folder/systemd"
+done
+for folder in bin usr/bin sbin usr/sbin; do
+    rm -f "$DESTDIR/$folder/udevadm"
+done
+""",
+    "etc/initramfs-tools/scripts/local-top/xenion": """\
+#!/bin/sh
+# A disk is there some moments after its driver.
+case "$1" in prereqs) exit 0 ;; esac
+case "$ROOT" in /dev/*) ;; *) exit 0 ;; esac
+tries=0
+while [ ! -e "$ROOT" ] && [ "$tries" -lt 50 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+""",
 }
 
 # After the last package is set up.
@@ -73,11 +97,6 @@ ExecStart=/lib/systemd/systemd-networkd-wait-online --any
 [Manager]
 DefaultTimeoutStartSec=300s
 """,
-    "etc/systemd/system/systemd-logind.service.d/xenion.conf": """\
-# Without libpam-systemd no login is told to it, and no power button is here: install that package, and it runs.
-[Unit]
-ConditionPathExists=/usr/lib/x86_64-linux-gnu/security/pam_systemd.so
-""",
     "etc/systemd/journald.conf.d/xenion.conf": "[Journal]\nSystemMaxUse=64M\n",
     "etc/systemd/system/xenion-ssh-host-key.service": """\
 [Unit]
@@ -101,6 +120,10 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 """,
     "etc/default/locale": "LANG=C.UTF-8\n",
+    "etc/udev/rules.d/79-xenion.rules": """\
+# Linux loads drivers for what a processor can do when they are used: not a dozen of them at each boot.
+SUBSYSTEM=="cpu", ENV{MODALIAS}=""
+""",
 }
 
 CLOUD_INIT = {
@@ -138,6 +161,7 @@ def _tar(files: Mapping[str, str], links: Mapping[str, str]) -> bytes:
         for name, text in sorted(files.items()):
             member = tarfile.TarInfo(name)
             member.size = len(text.encode())
+            member.mode = 0o755 if text.startswith("#!") else 0o644
             archive.addfile(member, io.BytesIO(text.encode()))
         for name, target in sorted(links.items()):
             member = tarfile.TarInfo(name)

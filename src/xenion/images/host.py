@@ -2,11 +2,11 @@
 
 import os
 import pwd
-import subprocess
 from pathlib import Path
 
 from xenion.images.failure import RootDiskError
-from xenion.images.programs import environment, find
+from xenion.images.programs import find
+from xenion.images.workshop import refusal
 
 _PACKAGES = {
     "mmdebstrap": "mmdebstrap",
@@ -16,14 +16,11 @@ _PACKAGES = {
     "resize2fs": "e2fsprogs",
     "tune2fs": "e2fsprogs",
     "unshare": "util-linux",
+    "setpriv": "util-linux",
 }
 _AS_USER = {"newuidmap": "uidmap", "newgidmap": "uidmap"}
 _IDS = 65536
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-NEEDED_BYTES = 2 << 30
-"""Room that a build takes meanwhile, at least."""
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  mmdebstrap makes a folder of its own in it
-_SPARE_MEMORY_BYTES = 1 << 30
 
 
 class HostError(RootDiskError):
@@ -71,14 +68,8 @@ def _has_range(file: Path, names: tuple[str, str]) -> bool:
 
 
 def _check_namespaces() -> None:
-    tried = subprocess.run(
-        ["unshare", "--user", "--mount", "--map-root-user", "true"],
-        env=environment(),
-        capture_output=True,
-        check=False,
-    )
-    if tried.returncode:
-        reason = tried.stderr.decode(errors="replace").strip().rpartition(": ")[2] or "refused"
+    reason = refusal()
+    if reason is not None:
         raise HostError(
             f"This host gives ordinary users no user namespaces ({reason}), which building without root needs: "
             f"build as root, or have the administrator allow them ({_switch()})."
@@ -98,39 +89,3 @@ def _switch() -> str:
         if value != allowed:
             return f"sysctl {name}={allowed}"
     return "sysctl user.max_user_namespaces, or the container's seccomp profile"
-
-
-def work_folder() -> Path:
-    """Where mmdebstrap unpacks: TMPDIR if it is set, memory if there is plenty, else /var/tmp. HostError: no room."""
-    chosen = os.environ.get("TMPDIR")
-    if not chosen and _is_roomy_memory():
-        return _SHARED_MEMORY
-    folder = Path(chosen or "/var/tmp")  # noqa: S108
-    need_room(folder)
-    return folder
-
-
-def need_room(folder: Path, size: int = NEEDED_BYTES) -> None:
-    """HostError if fewer than `size` bytes are free in `folder`, which exists."""
-    try:
-        status = os.statvfs(folder)
-    except OSError as error:
-        raise HostError(f"{folder} cannot be used: {error.strerror}.") from error
-    free = status.f_bavail * status.f_frsize
-    if free < size:
-        raise HostError(
-            f"Only {free >> 20} MiB are free in {folder}, and {size >> 20} MiB are needed: make room there."
-        )
-
-
-def _is_roomy_memory() -> bool:
-    """Twice as fast as a disk, if it takes nothing from anybody."""
-    try:
-        status = os.statvfs(_SHARED_MEMORY)
-        words = Path("/proc/meminfo").read_text().split()
-    except OSError:
-        return False
-    spare = int(words[words.index("MemAvailable:") + 1]) << 10 if "MemAvailable:" in words else 0
-    usable = not status.f_flag & os.ST_NOEXEC and os.access(_SHARED_MEMORY, os.W_OK)
-    free = status.f_bavail * status.f_frsize
-    return usable and min(free, spare - _SPARE_MEMORY_BYTES) >= NEEDED_BYTES

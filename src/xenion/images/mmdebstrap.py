@@ -1,12 +1,13 @@
 """mmdebstrap: its command line, its progress, and its complaints as a sentence.
 
-It unpacks Debian in a folder of its own, as root or in a user namespace. Its last hook makes the file system out
+It unpacks Debian in a folder of its own, as root, if only in a user namespace. Its last hook makes the file system out
 of that folder, so that nothing is packed and unpacked again, and no file with a strange owner is left to anybody.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from xenion.images.failure import RootDiskError
 from xenion.images.recipe import Recipe
@@ -19,18 +20,19 @@ SIZE_BYTES = 2 << 30
 FEATURES = "^orphan_file,metadata_csum_seed"
 """An older e2fsck knows no orphan file; with the seed, a new UUID is no work."""
 
-_SYNC_IN = """\
-mkdir -p "$1/var/cache/apt/archives/partial" "$1/var/cache/xenion-debs"
+# Packages that were downloaded before are used where they are.
+_OPEN_DEBS = """\
+set -e
+mkdir -p "$1/var/cache/apt/archives"
+if ! mount --bind "$XENION_DEBS" "$1/var/cache/apt/archives" 2>/dev/null; then
+    find "$XENION_DEBS" -name "*.deb" -exec cp -t "$1/var/cache/apt/archives" -- {} +
+fi
 """
-_KNOW_DEBS = """\
-mv "$1"/var/cache/xenion-debs/*.deb "$1/var/cache/apt/archives/" 2>/dev/null || true
-ls "$1/var/cache/apt/archives" >"$1/var/cache/xenion-known"
-"""
-# What was there before need not be copied back.
-_NEW_DEBS = """\
-(cd "$1/var/cache/apt/archives" && xargs -r rm -rf -- <"$1/var/cache/xenion-known" && rm -rf lock partial)
-rm "$1/var/cache/xenion-known"
-rmdir "$1/var/cache/xenion-debs"
+_CLOSE_DEBS = """\
+set -e
+if ! umount "$1/var/cache/apt/archives" 2>/dev/null; then
+    find "$1/var/cache/apt/archives" -name "*.deb" -exec cp -n -t "$XENION_DEBS" -- {} +
+fi
 """
 _SET_UP = """\
 set -e
@@ -39,6 +41,10 @@ chroot "$1" systemctl -q enable systemd-networkd.service systemd-resolved.servic
 # A login on the console need not wait for the resolver.
 if [ -L "$units/sysinit.target.wants/systemd-resolved.service" ]; then
     mv "$units/sysinit.target.wants/systemd-resolved.service" "$units/multi-user.target.wants/"
+fi
+# Nothing tells it of logins without that module, and a request to power off need not go through it.
+if ! [ -e "$1/usr/lib/x86_64-linux-gnu/security/pam_systemd.so" ]; then
+    ln -sf /dev/null "$units/systemd-logind.service"
 fi
 rm -f "$1"/etc/ssh/ssh_host_*
 chroot "$1" update-initramfs -c -k all
@@ -69,11 +75,14 @@ if mount --bind "$root" "$root/mnt" 2>/dev/null; then
     mount -t tmpfs -o mode=755 none "$source/dev"
     mount -t tmpfs -o mode=755 none "$source/run"
     mount -t tmpfs -o mode=1777 none "$source/tmp"
+else
+    find "$root/dev" "$root/run" "$root/tmp" -xdev -mindepth 1 -delete
 fi
+echo "xenion: making the file system"
 used=$(du -skx "$source" | cut -f1)
 size=$((used * 4 / 3 + 262144))
 if [ "$size" -lt {size} ]; then size={size}; fi
-mke2fs -q -F -t ext4 -O {features} -m 1 -L xenion-root -E lazy_itable_init=0,lazy_journal_init=0 \\
+mke2fs -q -F -t ext4 -O {features} -m 1 -J size=32 -L xenion-root -E lazy_itable_init=0,lazy_journal_init=0 \\
     -d "$source" /proc/self/fd/{descriptor} "${{size}}K" </dev/null
 if [ "$source" != "$root" ]; then umount -R "$source"; fi
 """
@@ -89,23 +98,20 @@ _SKIPPED = (
 )
 
 
-def command(recipe: Recipe, descriptor: int, *, as_root: bool) -> list[str]:
-    """To be run in a folder with early.tar, late.tar and debs/; the file system goes to the file at `descriptor`."""
+def command(recipe: Recipe, descriptor: int) -> list[str]:
+    """To be run as root in a folder with early.tar and late.tar; the file system goes to the file at `descriptor`."""
     make = _MAKE.format(size=SIZE_BYTES >> 10, features=FEATURES, descriptor=descriptor)
     hooks = [
-        ("setup", _SYNC_IN),
-        ("setup", "sync-in debs /var/cache/xenion-debs"),
-        ("setup", _KNOW_DEBS),
+        ("setup", _OPEN_DEBS),
         ("setup", "tar-in early.tar /"),
-        ("customize", _NEW_DEBS),
-        ("customize", "sync-out /var/cache/apt/archives debs"),
+        ("customize", _CLOSE_DEBS),
         ("customize", "tar-in late.tar /"),
         ("customize", _SET_UP),
         ("customize", make),
     ]
     options = [
         "--verbose",
-        f"--mode={'root' if as_root else 'unshare'}",
+        "--mode=root",
         "--variant=apt",
         "--format=null",
         "--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
@@ -121,8 +127,10 @@ def command(recipe: Recipe, descriptor: int, *, as_root: bool) -> list[str]:
     return ["mmdebstrap", *options, recipe.suite, "/dev/null", *recipe.sources]
 
 
-ENVIRONMENT = {"INITRD": "No"}
-"""The kernel's package makes no initrd: one is made at the end."""
+def variables(work: Path, debs: Path) -> dict[str, str]:
+    """The environment of `command`, which unpacks below `work` and keeps packages in `debs`, absolute paths."""
+    # The kernel's package makes no initrd: one is made at the end.
+    return {"INITRD": "No", "TMPDIR": str(work), "XENION_DEBS": str(debs)}
 
 
 class DebianError(RootDiskError):
@@ -132,13 +140,14 @@ class DebianError(RootDiskError):
 _NEW = re.compile(r"\d+ upgraded, (\d+) newly installed")
 _DOWNLOAD = re.compile(r"Get:(\d+) ")
 _TASKS = (
+    ("I: running --setup-hook directly", "fetching Debian's package lists"),  # it asks what the suite offers
     ("I: running apt-get update", "fetching Debian's package lists"),
     ("I: downloading packages", "downloading the essential packages"),
     ("I: extracting archives", "unpacking the essential packages"),
     ("I: installing essential packages", "setting up the essential packages"),
     ("I: installing remaining packages", "installing the other packages"),
     ("update-initramfs: Generating", "making the initrd"),
-    ("I: running special hook: sync-out", "keeping the packages"),
+    ("xenion: ", "making the file system"),
 )
 
 
@@ -154,6 +163,8 @@ class Progress:
     _done: int = 0
 
     def line(self, text: str) -> None:
+        if self.tail and self.tail[-1].startswith("Err:") and text.startswith("  "):
+            self.errors[-1] += f"\n{text}"  # why
         self.tail = [*self.tail[-19:], text]
         if text.startswith(("E: ", "mke2fs: ", "dpkg: error", "Err:")) or "No space left on device" in text:
             self.errors.append(text)
@@ -179,7 +190,7 @@ def reason(recipe: Recipe, progress: Progress) -> str:
     """Why mmdebstrap has failed, in a sentence without its dot."""
     told = "\n".join([*progress.errors, *progress.tail])
     if "No space left on device" in told:
-        return "there is no room left where Debian is unpacked: make room there, or set TMPDIR to a larger folder"
+        return "there is no room left where Debian is unpacked: make room in memory or below XDG_CACHE_HOME"
     if found := re.search(
         r"Unable to locate package (\S+)|Package '?([^' ]+)'? has no installation cand", told
     ):

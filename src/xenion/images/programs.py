@@ -60,16 +60,15 @@ def follow(
     on_line: Callable[[str], None],
     more: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
+    tidies: bool = True,
 ) -> int:
     """Runs `command` and gives each line of its output to `on_line`; its status.
 
-    `descriptors` stay open in it. Whatever ends this call early, an interruption too, ends the program first
-    (SIGTERM, so that it tidies up) and waits for it; it is ended as well when this process is killed.
+    `descriptors` stay open in it. Whatever ends this call early, an interruption too, ends the program first and waits
+    for it: kindly if it `tidies` up, else at once. It is killed as well when this process is killed.
     """
-    setpriv = find("setpriv")
-    guarded = [setpriv, "--pdeathsig", "TERM", *command] if setpriv else list(command)
     with subprocess.Popen(
-        guarded,
+        ["setpriv", "--pdeathsig", "KILL", *command],
         cwd=folder,
         env=environment(**(more or {})),
         stdin=subprocess.DEVNULL,
@@ -84,14 +83,14 @@ def follow(
             for line in process.stdout or ():
                 on_line(line.rstrip("\n"))
         except BaseException:
-            _end(process)
+            _end(process, (signal.SIGTERM, signal.SIGKILL) if tidies else (signal.SIGKILL,))
             raise
     return process.returncode
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """Of the whole group: first kindly, then not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+def _end(process: subprocess.Popen[str], signals: Sequence[signal.Signals]) -> None:
+    """Of the whole group."""
+    for number in signals:
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:

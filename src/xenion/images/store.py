@@ -17,6 +17,7 @@ from xenion.images.failure import RootDiskError, WrongRequestError
 
 DISK, KERNEL, INITRD, RECORD = "root.img", "vmlinuz", "initrd.img", "image.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
+_LOCK = "lock"  # as xenion.images.cache calls the file that it locks beside the images
 _VERSION = 1
 _FLOCK = "hhxxxxqqixxxx"  # struct flock of x86-64
 
@@ -94,8 +95,10 @@ def folder() -> Path:
 
 def place(name: str) -> Path:
     """The folder of the image of this name, there or not. NameTakenError, StoreError."""
-    if not _NAME.fullmatch(name):
-        raise NameTakenError(f"{name!r} is no image's name: letters, digits and _.+- make one, at most 64.")
+    if not _NAME.fullmatch(name) or name == _LOCK:
+        raise NameTakenError(
+            f"{name!r} is no image's name: letters, digits and _.+- make one, at most 64 and not `lock`."
+        )
     return folder() / name
 
 

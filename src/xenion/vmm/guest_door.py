@@ -97,6 +97,10 @@ class GuestDoor:
         sizes = [(ref, offset, len(data)) for ref, offset, data in parts]
         return self._copy(sizes, b"".join([data for _, _, data in parts]), write=True)
 
+    def spread(self, parts: Sequence[tuple[int, int, int]], data: bytes | bytearray) -> list[int]:
+        """Copies `data` to each (reference, offset, length), one after the other; the GNTST_* of each."""
+        return self._copy(parts, data, write=True)
+
     def _copy(
         self, parts: Sequence[tuple[int, int, int]], data: bytes | bytearray, *, write: bool
     ) -> list[int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from xenion.api.addresses import bind, connect
 from xenion.api.folders import Folders, configuration_file
 from xenion.api.start import READY
-from xenion.xend import autostart, settings
+from xenion.xend import autostart, record, settings
 from xenion.xend.dispatch import logged
 from xenion.xend.eventlog import EventLogError
 from xenion.xend.handlers import all_handlers
@@ -162,7 +162,7 @@ class Daemon:
             _notify_systemd(b"STOPPING=1")
             starting.cancel()
             await autostart.stop_all(services)
-            if not services.registry.live:
+            if not services.registry.live and not record.folders(self._where.domains):
                 await services.xenstored.stop()
         finally:
             with ExitStack() as last:  # each step, whatever becomes of the others

@@ -1,29 +1,35 @@
 """Opens what a domain's devices are on the host, writes down what has to be undone, and undoes it.
 
-A domain's record has an entry for each device: {"kind", "devid", "config", "helpers", "undo"}. It is written before the
-domain's process gets the device, so that nothing is left over whenever xend is killed.
+A domain's record has an entry for each device: {"kind", "devid", "config", "helpers", "undo", "coming"}. It is written
+before the domain's process gets the device, so that nothing is left over whenever xend is killed; `coming` is true for
+one that a process which runs has not acknowledged yet.
 """
 
+import asyncio
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
 from xenion.config.disk import Disk
 from xenion.config.vif import Vif, with_macs
 from xenion.domain.devices import DeviceOrder
+from xenion.xend import seed
 from xenion.xend.disks import opening as disks
+from xenion.xend.disks import overlay
 from xenion.xend.disks.growing import grow
 from xenion.xend.disks.place import DiskPlace, OpenDisk
 from xenion.xend.helpers import Helper, strays
+from xenion.xend.managed import Managed
 from xenion.xend.networks.place import Plugged, VifPlace
 from xenion.xend.networks.plugging import Networks
-from xenion.xend.record import VBD, VIF, Record, entry_of
+from xenion.xend.record import VBD, VIF, Record, entries_of, entry_of, folders
 from xenion.xend.registry import Registry
 from xenion.xend.storage import private_folder
 
@@ -47,7 +53,7 @@ class OpenDevice:
             self.kind, self.devid, self.opened.description, self.config, tuple(self.opened.fds)
         )
 
-    def make_entry(self) -> dict[str, Any]:
+    def make_entry(self, *, coming: bool) -> dict[str, Any]:
         undo = self.opened.undo if isinstance(self.opened, Plugged) else {}
         helpers = [helper.to_mapping() for helper in self.opened.helpers]
         return {
@@ -56,6 +62,7 @@ class OpenDevice:
             "config": dict(self.config),
             "helpers": helpers,
             "undo": undo,
+            "coming": coming,
         }
 
 
@@ -83,6 +90,14 @@ class Devices:
         self._where = where
         self._registry = registry
         self._networks = networks
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def turn(self, made: Record) -> AsyncIterator[None]:
+        """Whoever changes a running domain's devices, or their connections, is alone within the block."""
+        turn = self._turns.setdefault(made.uuid, asyncio.Lock())
+        async with turn:
+            yield
 
     # --- opening
 
@@ -92,6 +107,9 @@ class Devices:
         try:
             for disk in made.config.disks:
                 opened.devices.append(await self.open_disk(made, disk))
+            cloud_init = await seed.make(made.config, made.uuid, self._where.logs(made.logs))
+            if cloud_init is not None:
+                opened.devices.append(await self.open_disk(made, cloud_init))
             for devid, vif in enumerate(made.config.vifs):
                 opened.devices.append(await self.open_vif(made, devid, vif))
         except BaseException:
@@ -102,22 +120,22 @@ class Devices:
     async def abandon(self, made: Record, opened: OpenDevices) -> None:
         """The domain does not come to be."""
         opened.close()
-        await self.undo_all(made)
+        await self.forget(made)
 
-    async def open_disk(self, made: Record, disk: Disk) -> OpenDevice:
+    async def open_disk(self, made: Record, disk: Disk, *, coming: bool = False) -> OpenDevice:
         """Its entry is in the record then. ApiError."""
         with self._said(made) as said:
             opened = await disks.open_disk(disk, self._disk_place(made, said))
-        return self._entered(made, OpenDevice(VBD, disk.devid, disk.to_mapping(), opened))
+        return _entered(made, OpenDevice(VBD, disk.devid, disk.to_mapping(), opened), coming=coming)
 
-    async def open_vif(self, made: Record, devid: int, vif: Vif) -> OpenDevice:
+    async def open_vif(self, made: Record, devid: int, vif: Vif, *, coming: bool = False) -> OpenDevice:
         """As `open_disk`."""
         with self._said(made) as said:
             place = VifPlace(
                 name=made.name, domid=made.domid, devid=devid, run=self._run_folder(made), said=said
             )
             plugged = await self._networks.plug(vif, place)
-        return self._entered(made, OpenDevice(VIF, devid, vif.to_mapping(), plugged))
+        return _entered(made, OpenDevice(VIF, devid, vif.to_mapping(), plugged), coming=coming)
 
     async def reopen_disk(self, made: Record, disk: Disk) -> OpenDevice:
         """New connections to a disk whose storage daemon has died. ApiError."""
@@ -125,31 +143,37 @@ class Devices:
         if entry is None:
             raise ApiError("no-such-device", f"{made.name} has no disk {disk.vdev}")
         with self._said(made) as said:
-            helpers = [Helper.from_mapping(helper) for helper in entry["helpers"]]
-            opened = await disks.reopen(disk, self._disk_place(made, said), helpers)
+            opened = await disks.reopen(disk, self._disk_place(made, said), _helpers(entry))
+        return self._instead_of(made, entry, OpenDevice(VBD, disk.devid, disk.to_mapping(), opened))
+
+    async def replug(self, made: Record, devid: int, vif: Vif) -> OpenDevice:
+        """As `reopen_disk`, for an interface whose other end has died."""
+        entry = entry_of(made, VIF, devid)
+        if entry is None:
+            raise ApiError("no-such-device", f"{made.name} has no interface {devid}")
+        await self._undo_what_is_outside(entry)
+        device = await self.open_vif(made, devid, vif)
         made.devices = [other for other in made.devices if other is not entry]
-        return self._entered(made, OpenDevice(VBD, disk.devid, disk.to_mapping(), opened))
+        return device
 
     async def grow_disk(self, made: Record, disk: Disk, size_bytes: int) -> OpenDevice | None:
         """New connections to it, if it has any. ApiError: it has its old size, and `reopen_disk` is wanted perhaps."""
         entry = entry_of(made, VBD, disk.devid)
-        helpers = [Helper.from_mapping(helper) for helper in entry["helpers"]] if entry is not None else []
         with self._said(made) as said:
-            opened = await grow(disk, size_bytes, self._disk_place(made, said), helpers)
+            place = self._disk_place(made, said)
+            opened = await grow(disk, size_bytes, place, [] if entry is None else _helpers(entry))
         if not opened.fds:
             return None
+        return self._instead_of(made, entry, OpenDevice(VBD, disk.devid, disk.to_mapping(), opened))
+
+    def _instead_of(self, made: Record, entry: dict[str, Any] | None, device: OpenDevice) -> OpenDevice:
         made.devices = [other for other in made.devices if other is not entry]
-        return self._entered(made, OpenDevice(VBD, disk.devid, disk.to_mapping(), opened))
+        return _entered(made, device, coming=False)
 
     def with_mac(self, made: Record, devid: int, vif: Vif) -> Vif:
         """It gets an address of its own, if it has none."""
         others = made.config.vifs
         return with_macs((*others, vif), f"{made.uuid}/{devid}")[-1]
-
-    def _entered(self, made: Record, device: OpenDevice) -> OpenDevice:
-        device.entry = device.make_entry()
-        made.devices.append(device.entry)
-        return device
 
     def _disk_place(self, made: Record, said: int) -> DiskPlace:
         others = {name: used for name, used in self._registry.disks().items() if name != made.name}
@@ -164,64 +188,140 @@ class Devices:
         )
 
     def _run_folder(self, made: Record) -> Path:
+        """ApiError (failed)."""
         folder = self._where.helpers(made.uuid)
-        private_folder(folder.parent)
-        private_folder(folder)
-        return folder
+        with _failing():
+            private_folder(folder.parent)
+            return private_folder(folder)
 
     @contextmanager
     def _said(self, made: Record) -> Iterator[int]:
         """Where helpers write what they say. ApiError (failed)."""
         folder = self._where.logs(made.logs)
-        try:
+        with _failing():
             private_folder(folder)
             fd = os.open(folder / HELPERS_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ApiError("failed", f"{error.filename}: {error.strerror}") from error
         try:
             yield fd
         finally:
             os.close(fd)
 
+    # --- writing down
+
+    def keep(self, made: Record) -> None:
+        """What it has now, for the next start of a managed domain. ApiError (failed)."""
+        managed = self._registry.managed.get(made.uuid) if made.managed else None
+        if managed is None:
+            return
+        kept = replace(managed.config, disks=made.config.disks, vifs=made.config.vifs)
+        if kept != managed.config:
+            self._registry.managed.put(Managed(kept, managed.logs))
+
     # --- undoing
 
-    async def sweep(self) -> None:
-        """Helpers that an xend has started just before it was killed, and folders of domains that are gone."""
-        known = [
-            Helper.from_mapping(helper)
-            for live in self._registry.live.values()
-            for entry in live.record.devices
-            for helper in entry["helpers"]
-        ]
-        folder = self._where.helpers("")
-        if not folder.is_dir():
-            return
-        for helper in strays(folder, known):  # at once, before a client can have another one started
-            await helper.end()
-        for left in list(folder.iterdir()):
-            if not self._registry.is_running(left.name):
-                shutil.rmtree(left, ignore_errors=True)
+    async def sweep(self, never_came: list[Record]) -> None:
+        """Helpers that an xend has started just before it was killed, what is left of domains that are gone, and of
+        those that never had a process. ApiError."""
+        # All that looks for leftovers comes before the first await: no client can have made anything new yet.
+        alone = {path.name for path in folders(self._where.domains)} - set(self._registry.live)
+        known = [helper for live in self._registry.live.values() for helper in _all_helpers(live.record)]
+        for uuid in alone:  # of a domain whose record is unreadable; it may run
+            known += strays(self._where.helpers(uuid), known)
+        left = strays(self._where.helpers(""), known)
+        if not alone:
+            self._sweep_states()
+        undone = [self._undo_what_is_outside(entry) for made in never_came for entry in made.devices]
+        await _all_of([*(helper.end() for helper in left), *undone])
+        with suppress(FileNotFoundError):
+            for folder in list(self._where.helpers("").iterdir()):
+                if not self._registry.is_running(folder.name) and folder.name not in alone:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _sweep_states(self) -> None:
+        used = {live.record.logs for live in self._registry.live.values()}
+        with suppress(FileNotFoundError):
+            for state in self._where.logs("").iterdir():
+                if state.name not in used and state.is_dir():
+                    _tidy(state)
 
     async def undo(self, made: Record, kind: str, devid: int) -> None:
         """Of a device that the domain's process has let go of, or never got; one that is gone is fine. ApiError."""
-        entry = entry_of(made, kind, devid)
-        if entry is not None:
+        for entry in entries_of(made, kind, devid):
             await self.undo_entry(made, entry)
 
     async def undo_entry(self, made: Record, entry: dict[str, Any]) -> None:
         """As `undo`."""
-        for helper in entry["helpers"]:
-            await Helper.from_mapping(helper).end()
-        if entry["undo"]:
-            await self._networks.unplug(entry["undo"])
+        await self._undo_what_is_outside(entry)
         made.devices = [other for other in made.devices if other is not entry]
 
+    async def _undo_what_is_outside(self, entry: dict[str, Any]) -> None:
+        """Again is fine. ApiError."""
+        for helper in _helpers(entry):
+            await helper.end()
+        if entry["undo"]:
+            await self._networks.unplug(entry["undo"])
+
     async def undo_all(self, made: Record) -> None:
-        """Of a domain that is gone. ApiError."""
-        for entry in list(made.devices):
-            await self.undo_entry(made, entry)
-        shutil.rmtree(self._where.helpers(made.uuid), ignore_errors=True)
-        with suppress(OSError):
-            log = self._where.logs(made.logs) / HELPERS_LOG
-            if not log.stat().st_size:
-                log.unlink()
+        """Of a domain whose process has let go of everything. ApiError: all but that is undone."""
+        try:
+            await _all_of([self.undo_entry(made, entry) for entry in made.devices])
+        finally:
+            shutil.rmtree(self._where.helpers(made.uuid), ignore_errors=True)
+
+    async def forget(self, made: Record) -> None:
+        """Of a domain that is gone, or never came: with what was written for it only. ApiError, as `undo_all`."""
+        try:
+            await self.undo_all(made)
+        finally:
+            _tidy(self._where.logs(made.logs))
+
+
+def _entered(made: Record, device: OpenDevice, *, coming: bool) -> OpenDevice:
+    device.entry = device.make_entry(coming=coming)
+    made.devices.append(device.entry)
+    return device
+
+
+async def _all_of(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Each, whatever becomes of the others. ApiError: the first."""
+    failed: ApiError | None = None
+    for work in works:
+        try:
+            await work
+        except ApiError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def _helpers(entry: Mapping[str, Any]) -> list[Helper]:
+    """ApiError (failed)."""
+    try:
+        return [Helper.from_mapping(helper) for helper in entry["helpers"]]
+    except ValueError as error:
+        raise ApiError("failed", str(error)) from error
+
+
+def _all_helpers(made: Record) -> list[Helper]:
+    """ApiError (failed)."""
+    return [helper for entry in made.devices for helper in _helpers(entry)]
+
+
+def _tidy(state: Path) -> None:
+    """A domain's folder, when it is gone: overlays that do not last, what cloud-init was to find, an empty log."""
+    with suppress(OSError):
+        overlay.remove(state)
+    with suppress(OSError):
+        seed.remove(state)
+    with suppress(OSError):
+        if not (state / HELPERS_LOG).stat().st_size:
+            (state / HELPERS_LOG).unlink()
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """What goes wrong with a folder of ours becomes an ApiError."""
+    try:
+        yield
+    except OSError as error:
+        raise ApiError("failed", f"{error.filename}: {error.strerror}") from error

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from xenion.api.errors import ApiError
 from xenion.config.domain import NAME_CHARACTERS, DomainConfig
+from xenion.config.vif import with_macs
 from xenion.xend import launch, logs
 from xenion.xend.chronicle import (
     CONFIGURATION,
@@ -27,8 +28,9 @@ from xenion.xend.chronicle import (
 from xenion.xend.devices import Devices
 from xenion.xend.live import Live
 from xenion.xend.managed import Managed
+from xenion.xend.mending import Mending
 from xenion.xend.outcomes import Outcomes
-from xenion.xend.record import VBD, without_device
+from xenion.xend.record import Record, folders
 from xenion.xend.registry import Registry
 from xenion.xend.renaming import Renaming
 from xenion.xend.xenstored import Xenstored
@@ -38,7 +40,7 @@ CHECK_S = 60.0
 
 
 class Restart(Protocol):
-    def __call__(self, config: DomainConfig, *, managed: bool) -> Awaitable[object]:
+    def __call__(self, config: DomainConfig, *, managed: bool, lasting: bool) -> Awaitable[object]:
         """Starts a domain. ApiError."""
         ...
 
@@ -53,10 +55,12 @@ class Errands:
         outcomes: Outcomes,
         renaming: Renaming,
         devices: Devices,
+        mending: Mending,
         xenstored: Xenstored,
     ) -> None:
         self._registry = registry
         self._devices = devices
+        self._mending = mending
         self._xenstored = xenstored
         self._chronicle = chronicle
         self._outcomes = outcomes
@@ -72,8 +76,8 @@ class Errands:
             RECONCILE: self.reconcile,
         }
         self._device_deeds: dict[str, Callable[[Live, str, int], Awaitable[None]]] = {
-            DETACHED: self._release_device,
-            LOST: self._reconnect_device,
+            DETACHED: mending.release,
+            LOST: mending.reconnect,
         }
 
     async def do(self, live: Live, what: str) -> None:
@@ -106,6 +110,12 @@ class Errands:
     # --- the store and devices
 
     async def _connect_to_store(self, live: Live) -> None:
+        async with self._devices.turn(
+            live.record
+        ):  # the connections that were made last are those that count
+            await self._introduce(live)
+
+    async def _introduce(self, live: Live) -> None:
         connections = await self._xenstored.introduce(live.domid, live.uuid)
         try:
             await live.ask("store", fds=[connection.fileno() for connection in connections])
@@ -114,55 +124,44 @@ class Errands:
                 connection.close()
 
     async def reconcile(self, live: Live) -> None:
-        """With what its process has, after an earlier xend's end: a device that it never got is undone. ApiError."""
-        said = (await live.ask("devices")).get("devices", [])
-        has = {(device["kind"], device["devid"]) for device in said}
-        for entry in list(live.record.devices):
-            kind, devid = entry["kind"], entry["devid"]
-            if (kind, devid) not in has:
-                live.record.config = without_device(live.record, kind, devid)
-                await self._devices.undo_entry(live.record, entry)
-        if live.domid not in await self._xenstored.connected():
-            await self._connect_to_store(live)
+        """After an earlier xend's end, or when it is not known what its process has. ApiError."""
+        await self._mending.reconcile(live)
+        async with self._devices.turn(live.record):
+            if live.domid not in await self._xenstored.connected():
+                await self._introduce(live)
 
-    async def sweep(self) -> None:
+    async def sweep(self, never_came: list[Record]) -> None:
         """What domains have left of which nobody knows any more. ApiError."""
-        await self._devices.sweep()
-        if self._xenstored.runs:
-            known = {live.domid for live in self._registry.live.values()} | self._registry.coming_domids()
-            for domid in await self._xenstored.introduced():
-                if domid not in known:
-                    await self._xenstored.release(domid)
+        await self._devices.sweep(never_came)
+        if not self._xenstored.runs:
+            return
+        introduced = await self._xenstored.introduced()
+        known = {live.domid for live in self._registry.live.values()} | self._registry.coming_domids()
+        alone = {path.name for path in folders(self._registry.where.domains)}
+        for domid, uuid in introduced.items():
+            if domid not in known and uuid not in alone:
+                await self._xenstored.release(domid)
 
     async def bury(self, live: Live) -> None:
         """Its process has gone: so goes what worked for it. ApiError."""
-        await self._release_devices(live)
-        await self._xenstored.release(live.domid)
+        try:
+            async with self._devices.turn(live.record):
+                await self._devices.forget(live.record)
+        finally:
+            await self._xenstored.release(live.domid)
 
     async def _release_devices(self, live: Live) -> None:
-        await self._devices.undo_all(live.record)
-
-    async def _release_device(self, live: Live, kind: str, devid: int) -> None:
-        await self._devices.undo(live.record, kind, devid)
-
-    async def _reconnect_device(self, live: Live, kind: str, devid: int) -> None:
-        """A disk whose storage daemon has died gets another one, if the disk is still there."""
-        disk = next((disk for disk in live.record.config.disks if disk.devid == devid), None)
-        if kind != VBD or disk is None:
-            return
-        opened = await self._devices.reopen_disk(live.record, disk)
-        live.save()
-        try:
-            order = opened.order
-            description, fds = dict(order.description), list(order.fds)
-            await live.ask("reconnect-device", kind=kind, devid=devid, description=description, fds=fds)
-        finally:
-            opened.opened.close()
+        async with self._devices.turn(live.record):
+            await self._devices.undo_all(live.record)
 
     # --- configurations
 
     async def configure(self, live: Live, config: DomainConfig) -> None:
         """For the next boot. ApiError: everything is as before."""
+        now, config = live.record.config, replace(config, vifs=with_macs(config.vifs, live.uuid))
+        if (config.disks, config.vifs) != (now.disks, now.vifs):
+            how = "attach or detach them (`xm block-attach`, `xm network-attach`), or leave them as they are"
+            raise ApiError("wrong-state", f"{live.name} runs with other disks or interfaces: {how}")
         if CONFIGURATION in live.busy:
             raise ApiError("wrong-state", f"{live.name} is being configured by somebody else: try again")
         before, live.record.config = live.record.config, config
@@ -206,7 +205,8 @@ class Errands:
             return
         try:
             config = replace(live.record.config, name=name, uuid=uuid)
-            await self.restart(config, managed=definitions.get(uuid) is not None)
+            managed_now = definitions.get(uuid) is not None
+            await self.restart(config, managed=managed_now, lasting=live.record.lasting)
         except ApiError as error:
             self._chronicle.told(live, "restart", "refused", f"{name}: {error.message}")
 

@@ -12,6 +12,8 @@ from xenion.api.errors import ApiError
 from xenion.xend.logstate import clean
 
 PACKET_BYTES = 1 << 16
+ANSWER_BYTES = 1 << 18
+"""All devices that a domain may have, with their counters."""
 ANSWER_S = 10.0
 
 
@@ -81,7 +83,7 @@ class Link:
 
     def _on_ready(self) -> None:
         try:
-            packet = self._stream.recv(PACKET_BYTES)
+            packet = self._stream.recv(ANSWER_BYTES)
         except BlockingIOError:
             return
         except OSError:

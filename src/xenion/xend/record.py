@@ -10,12 +10,15 @@ A folder comes and goes in one step (rename), so half a domain is never seen.
 import fcntl
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from xenion.config.disk import Disk
 from xenion.config.domain import DomainConfig
+from xenion.config.vif import Vif
 from xenion.xend.storage import read_json, write_json
 
 RECORD, LOCK, JOURNAL, CONTROL, CONSOLE = "record.json", "lock", "journal", "control.sock", "console.sock"
@@ -99,10 +102,21 @@ class Record:
             raise ValueError(f"{folder / RECORD} is of another version of Xenion") from error
 
 
+def entries_of(made: Record, kind: str, devid: int) -> list[dict[str, Any]]:
+    """More than one while a CD-ROM drive changes its disc; the newest last."""
+    return [entry for entry in made.devices if (entry["kind"], entry["devid"]) == (kind, devid)]
+
+
 def entry_of(made: Record, kind: str, devid: int) -> dict[str, Any] | None:
-    """The first of that device: while a CD-ROM drive changes its disc there are two."""
-    named = (entry for entry in made.devices if (entry["kind"], entry["devid"]) == (kind, devid))
-    return next(named, None)
+    """The oldest of that device."""
+    return next(iter(entries_of(made, kind, devid)), None)
+
+
+def with_device(made: Record, kind: str, config: Mapping[str, Any]) -> DomainConfig:
+    """The configuration with one device more. ConfigError."""
+    if kind == VBD:
+        return replace(made.config, disks=(*made.config.disks, Disk.from_mapping(config)))
+    return replace(made.config, vifs=(*made.config.vifs, Vif.from_mapping(config)))
 
 
 def without_device(made: Record, kind: str, devid: int) -> DomainConfig:
@@ -111,7 +125,7 @@ def without_device(made: Record, kind: str, devid: int) -> DomainConfig:
     if kind == VBD:
         return replace(config, disks=tuple(disk for disk in config.disks if disk.devid != devid))
     mac = entry["config"]["mac"] if entry is not None else ""
-    return replace(config, vifs=tuple(vif for vif in config.vifs if vif.mac != mac))
+    return replace(config, vifs=tuple(vif for vif in config.vifs if not mac or vif.mac != mac))
 
 
 def lock(folder: Path) -> int | None:

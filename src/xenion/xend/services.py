@@ -9,6 +9,7 @@ from xenion.xend.chronicle import Chronicle
 from xenion.xend.devices import Devices
 from xenion.xend.errands import Errands
 from xenion.xend.eventlog import EventLog
+from xenion.xend.mending import Mending
 from xenion.xend.networks.plugging import Networks
 from xenion.xend.outcomes import Outcomes
 from xenion.xend.registry import Registry
@@ -52,10 +53,12 @@ def make_services(
     chronicle, renaming = Chronicle(log, ring), Renaming(registry)
     networks = Networks(where.run, chosen.networks, chosen.user_network)
     devices = Devices(where, registry, networks)
-    errands = Errands(registry, chronicle, outcomes, renaming, devices, xenstored)
+    attaching = Attaching(devices)
+    mending = Mending(devices, attaching)
+    errands = Errands(registry, chronicle, outcomes, renaming, devices, mending, xenstored)
     supervisor = Supervisor(registry, chronicle, outcomes, renaming, errands)
     starter = Starter(registry, supervisor, outcomes, devices, xenstored)
-    attaching = Attaching(registry, devices)
+    attaching.look_after = supervisor.look_after
     errands.restart = starter.start
     xenstored.on_restart = supervisor.connect_to_store
     return Services(

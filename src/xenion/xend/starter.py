@@ -19,7 +19,7 @@ from xenion.xend.record import Record
 from xenion.xend.registry import Registry
 from xenion.xend.supervisor import Supervisor
 from xenion.xend.tasks import RunningTask
-from xenion.xend.xenstored import Xenstored
+from xenion.xend.xenstored import Connections, Xenstored
 
 BUILDING = max(os.cpu_count() or 1, 2)
 """So many domains are built at a time; the others wait."""
@@ -47,20 +47,24 @@ class Starter:
         *,
         managed: bool = False,
         paused: bool = False,
+        lasting: bool | None = None,
         request: str = "",
         task: RunningTask | None = None,
     ) -> t.Domain:
         """The domain, when its guest runs (or is paused before its first instruction). ApiError.
 
         A task that is cancelled leaves nothing. What a request with the same word has made before is the answer to
-        this one, too. `managed`: its definition as it is at that time is what counts.
+        this one, too. `managed`: its definition as it is at that time is what counts. `lasting`, see Record: as the
+        configuration says if left out.
         """
         earlier = self.earlier(request)
         if earlier is not None:
             return await self._answer(earlier, task)
         _step(task, "waiting for its turn")
         async with self._turns:
-            live = self.earlier(request) or await self._launch(config, managed, paused, request, task)
+            live = self.earlier(request) or await self._launch(
+                config, managed, paused, lasting, request, task
+            )
             _step(task, "building the domain")
             return await self._answer(live, task)
 
@@ -84,16 +88,23 @@ class Starter:
             )
         with launch.boot_files(config):
             host.admit(config.memory_mib, registry.promised())
-        return replace(config, uuid=uuid, vifs=with_macs(config.vifs, uuid))
+        return self._filled(replace(config, uuid=uuid))
 
     async def _launch(
-        self, config: DomainConfig, managed: bool, paused: bool, request: str, task: RunningTask | None
+        self,
+        config: DomainConfig,
+        managed: bool,
+        paused: bool,
+        lasting: bool | None,
+        request: str,
+        task: RunningTask | None,
     ) -> Live:
         """Takes the name first, then opens what takes time, then starts the process in one step."""
         registry = self._registry
         if managed:
             config = self._definition(config)
-        lasting = managed or bool(config.uuid)
+        if lasting is None:
+            lasting = managed or bool(config.uuid)
         config = self.check(config, managed=managed)
         made = Record(
             config.uuid, self._next_domid(), config.name, config.name, config, managed, lasting, request
@@ -114,17 +125,38 @@ class Starter:
 
     async def _spawn(self, made: Record, opened: OpenDevices, paused: bool) -> Live:
         """ApiError: the store knows nothing of it then."""
-        where, store = self._registry.where, await self._xenstored.introduce(made.domid, made.uuid)
+        where, store = self._registry.where, await self._introduced(made)
         try:
+            self._check_definition(made)
             folder, child = launch.spawn(where, made, opened.orders, store, paused=paused)
-        except ApiError:
-            await self._xenstored.release(made.domid)
+        except BaseException:
+            await self._released(made)
             raise
         finally:
             for connection in store:
                 connection.close()
         made.condition.notes.extend(opened.notes)
         return Live(where, made, folder, child)
+
+    async def _introduced(self, made: Record) -> Connections:
+        try:
+            return await self._xenstored.introduce(made.domid, made.uuid)
+        except asyncio.CancelledError:
+            await self._released(made)
+            raise
+
+    async def _released(self, made: Record) -> None:
+        """A store that cannot be told is told by the next xend."""
+        with suppress(ApiError):
+            await self._xenstored.release(made.domid)
+
+    def _check_definition(self, made: Record) -> None:
+        """It may have been changed while its disks were opened. ApiError."""
+        if made.managed and self._filled(self._definition(made.config)) != made.config:
+            raise ApiError("wrong-state", f"{made.name} was changed while it was started: start it again")
+
+    def _filled(self, config: DomainConfig) -> DomainConfig:
+        return replace(config, vifs=with_macs(config.vifs, config.uuid))
 
     def _next_domid(self) -> int:
         """ApiError."""

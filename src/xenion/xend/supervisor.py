@@ -64,12 +64,11 @@ class Supervisor:
                 self.follow(live)
             else:
                 never_came.append(folder)
-        for folder in (*record.remnants(domains), *never_came):
-            self._clear(folder)
+        cleared = [self._clear(folder) for folder in (*record.remnants(domains), *never_came)]
         for managed in self._registry.managed:
             if managed.uuid not in self._registry.live:
                 self._renaming.finish_managed(managed)
-        self._job(self._errands.sweep)
+        self._job(lambda: self._sweep([made for made in cleared if made is not None]))
 
     def _is_to_be_buried(self, live: Live) -> bool:
         """Not if it was already, or if xend was killed before it had a process."""
@@ -77,14 +76,22 @@ class Supervisor:
             return False
         return live.process is not None or live.journal.size > 0
 
-    def _clear(self, folder: Path) -> None:
-        """The folder, and the files that were ready for its process."""
+    def _clear(self, folder: Path) -> Record | None:
+        """The folder, and the files that were ready for its process; its record, if it has a whole one."""
+        made = None
         with suppress(OSError, ValueError):
-            name = Record.read(folder).logs
-            if all(live.record.logs != name for live in self._registry.live.values()):
-                logs.tidy(self._registry.where.logs(name))
+            made = Record.read(folder)
+            if all(live.record.logs != made.logs for live in self._registry.live.values()):
+                logs.tidy(self._registry.where.logs(made.logs))
         with suppress(OSError):
             record.discard(folder)
+        return made
+
+    async def _sweep(self, never_came: list[Record]) -> None:
+        try:
+            await self._errands.sweep(never_came)
+        except ApiError as error:
+            _logger.error("something of a domain that is gone is left: %s", error.message)
 
     def follow(self, live: Live) -> None:
         """From now on, until it is gone."""

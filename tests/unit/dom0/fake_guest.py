@@ -104,6 +104,14 @@ class FakeGuest:
             gathered += self.frames[self._use(ref, False)][offset : offset + length]
         return gathered
 
+    def spread(self, parts: Sequence[tuple[int, int, int]], data: bytes | bytearray) -> list[int]:
+        pieces, at = [], 0
+        for ref, offset, length in parts:
+            pieces.append((ref, offset, memoryview(data)[at : at + length]))
+            at += length
+        assert at == len(data)
+        return self.scatter(pieces)
+
     def scatter(self, parts: Sequence[tuple[int, int, bytes | memoryview]]) -> list[int]:
         results = []
         for ref, offset, data in parts:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from xenion.api import console
 from xenion.api.addresses import bind, connect
 from xenion.config.domain import DomainConfig
 from xenion.dom0.loop import Loop
+from xenion.dom0.xenstore.connection import Connection
 from xenion.dom0.xenstore.server import XenstoreServer
+from xenion.dom0.xenstore.store import Store
+from xenion.domain.devices import DeviceOrder
 from xenion.domain.order import Descriptors, Order, in_memory
 
 DOMID = 7
@@ -98,6 +101,7 @@ class Started:
     def __init__(self, folder: Path, process: "subprocess.Popen[bytes]") -> None:
         self.folder = folder
         self.process = process
+        self.xenstored: Xenstored
         self.xend = Xend(folder / "control.sock")
 
     @property
@@ -182,35 +186,86 @@ def configuration(kernel: Path, **values: Any) -> DomainConfig:
     )
 
 
-@contextmanager
-def store(domid: int = DOMID) -> Iterator[tuple[int, int]]:
-    """A store in this process, and the domain's two connections to it."""
-    loop = Loop()
-    server = XenstoreServer(loop)
-    guest, back_ends = socket.socketpair(), socket.socketpair()
-    server.introduce(domid, UUID, guest[1], back_ends[1])
-    loop.start(lambda: None)
-    try:
+class Xenstored:
+    """A store on a thread of this process. Killed and started again it has what it had, and nobody is connected."""
+
+    def __init__(self, domid: int = DOMID) -> None:
+        self._loop = Loop()
+        self._store = Store()
+        self._server = XenstoreServer(self._loop, self._store)
+        self._domid = domid
+        self._loop.start(lambda: None)
+
+    def _do(self, action: Callable[[], None]) -> None:
+        assert self._loop.call_and_wait(action)
+
+    @contextmanager
+    def connections(self) -> Iterator[tuple[int, int]]:
+        """New ones for the domain: as the guest, as its back ends."""
+        guest, back_ends = socket.socketpair(), socket.socketpair()
+        self._do(lambda: self._server.introduce(self._domid, UUID, guest[1], back_ends[1]))
         with guest[0], back_ends[0]:
             yield guest[0].fileno(), back_ends[0].fileno()
-    finally:
-        loop.call_and_wait(server.close)
-        loop.stop()
-        loop.close()
+
+    def kill(self) -> None:
+        """What it has not said by now it never says."""
+
+        def kill() -> None:
+            for channel in list(self._server._channels):
+                channel.close()
+            self._server = XenstoreServer(self._loop, self._store)
+
+        self._do(kill)
+
+    def read(self, path: str) -> bytes | None:
+        found: list[bytes | None] = []
+
+        def read() -> None:
+            node = self._store.tree.get(path)
+            found.append(None if node is None else node.value)
+
+        self._do(read)
+        return found[0]
+
+    def write(self, path: str, value: bytes) -> None:
+        """As domain 0's clients."""
+        self._do(lambda: self._store.write(Connection(0), path, value))
+
+    def remove(self, path: str) -> None:
+        """As `write`."""
+        self._do(lambda: self._store.remove(Connection(0), path))
+
+    def close(self) -> None:
+        self._do(self._server.close)
+        self._loop.stop()
+        self._loop.close()
 
 
 @contextmanager
 def start(
-    folder: Path, config: DomainConfig, *, paused: bool = False, constants: str = ""
+    folder: Path,
+    config: DomainConfig,
+    *,
+    paused: bool = False,
+    constants: str = "",
+    devices: Sequence[DeviceOrder] = (),
 ) -> Iterator[Started]:
     """`constants`: statements that are run in the process before its main, such as "process.STUCK_S = 0"."""
-    with store() as connections, _start(folder, config, connections, paused, constants) as started:
+    with closing(Xenstored()) as xenstored, ExitStack() as opened:
+        with xenstored.connections() as connections:
+            started = opened.enter_context(_start(folder, config, connections, paused, constants, devices))
+        started.xenstored = xenstored
         yield started
 
 
 @contextmanager
 def _start(
-    folder: Path, config: DomainConfig, connections: tuple[int, int], paused: bool, constants: str
+    folder: Path,
+    config: DomainConfig,
+    connections: tuple[int, int],
+    paused: bool,
+    constants: str,
+    devices: Sequence[DeviceOrder],
 ) -> Iterator[Started]:
     with ExitStack() as opened:
         kernel = os.open(config.kernel, os.O_RDONLY | os.O_CLOEXEC)
@@ -233,7 +288,8 @@ def _start(
             store_back_ends=back_ends,
             **files,
         )
-        order = in_memory(Order(config, DOMID, UUID, paused, fds).to_json())
+        made = Order(config, DOMID, UUID, paused, fds, tuple(devices))
+        order = in_memory(made.to_json())
         opened.callback(os.close, order)
         program = ["-m", "xenion.domain"]
         if constants:
@@ -243,7 +299,7 @@ def _start(
         stderr = opened.enter_context((folder / "process.log").open("wb"))
         process = subprocess.Popen(
             [sys.executable, *program, str(order)],
-            pass_fds=(order, *fds.numbers()),
+            pass_fds=(order, *made.numbers()),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

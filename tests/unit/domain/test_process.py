@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit.domain.process_kit import (
+    DOMID,
     Started,
     Xend,
     configuration,
@@ -22,6 +23,7 @@ from tests.unit.domain.process_kit import (
 )
 from xenion.api.addresses import connect
 from xenion.api.console import ConsoleError
+from xenion.domain.devices import DeviceOrder
 
 Start = Callable[..., Started]
 
@@ -45,7 +47,9 @@ def run(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as opened:
 
         def run(end: str, words: str = "", *, times: int = 1, **values: Any) -> Started:
-            options = {name: values.pop(name) for name in ("paused", "constants") if name in values}
+            options = {
+                name: values.pop(name) for name in ("paused", "constants", "devices") if name in values
+            }
             config = configuration(kernel(end, words, times=times), **values)
             return opened.enter_context(start(tmp_path, config, **options))
 
@@ -597,3 +601,243 @@ def test_hostile_greetings_are_refused(run: Start) -> None:
             assert b'"error"' in read_all(client), greeting
     with domain.attach(0).stream as stream:
         assert read_until(stream, b"\n") == b"hello\n"
+
+
+# --- devices, and the store that comes and goes
+
+
+HOME = f"/local/domain/{DOMID}"
+DISK = {
+    "type": "file",
+    "vdev": "xvda",
+    "devid": 51712,
+    "writable": True,
+    "cdrom": False,
+    "sector_bytes": 512,
+    "discard": True,
+    "limit_bytes": 0,
+    "limit_requests": 0,
+}
+VIF = {
+    "options": {"mac": "00:16:3e:00:00:01", "addresses": [], "queues": 2},
+    "wire": {"kind": "stream", "big": True},
+    "peer": "switch",
+}
+XVDA: dict[str, Any] = {"kind": "vbd", "devid": 51712}
+FRONT = f"{HOME}/device/vbd/51712"
+BACK = f"/local/domain/0/backend/vbd/{DOMID}/51712"
+
+
+def attach(domain: Started, name: str = "image") -> None:
+    fd = domain.new_file(name)
+    try:
+        os.truncate(fd, 1 << 20)
+        domain.xend.done("attach", **XVDA, description=DISK, config={"target": name}, fds=[fd])
+    finally:
+        os.close(fd)
+
+
+def until_node(domain: Started, path: str, value: bytes | None) -> None:
+    domain.wait_for(lambda: domain.xenstored.read(path) == value)
+
+
+def connect_again(domain: Started) -> None:
+    with domain.xenstored.connections() as fds:
+        domain.xend.done("store", fds=fds)
+
+
+def test_a_disk_comes_and_goes(run: Start) -> None:
+    domain = run("wait")
+    domain.until_armed()
+    before = domain.descriptors()
+    for count in (1, 2, 3):
+        attach(domain, f"image{count}")
+        until_node(domain, f"{BACK}/state", b"2")
+        assert domain.xenstored.read(f"{FRONT}/virtual-device") == b"51712"
+        (told,) = domain.xend.done("devices")["devices"]
+        assert (told["state"], told["size_bytes"]) == ("InitWait", 1 << 20)
+        assert told["config"] == {"target": f"image{count}"}
+        assert len(domain.descriptors()) == len(before) + 1
+        domain.xend.done("detach", **XVDA)
+        assert domain.entry("detached")["devid"] == 51712
+        until_node(domain, BACK, None)
+        assert domain.xenstored.read(FRONT) is None
+        assert domain.descriptors() == before
+    assert domain.xend.done("devices") == {"devices": []}
+    assert domain.kinds() == ["running", "detached", "detached", "detached"]
+
+
+def test_what_cannot_be_attached_is_refused_and_nothing_of_it_stays(run: Start) -> None:
+    domain = run("wait")
+    domain.until_armed()
+    attach(domain)
+    before = domain.descriptors()
+    order = {**XVDA, "description": DISK, "config": {}}
+    with (domain.folder / "other").open("wb") as other:
+        fds = [other.fileno()]
+        assert "there is a vbd 51712 already" in domain.xend.refused("attach", **order, fds=fds)
+        assert "kind 'vtpm'" in domain.xend.refused("attach", **(order | {"kind": "vtpm"}), fds=fds)
+        assert "no connection" in domain.xend.refused("reconnect-device", **XVDA, description={}, fds=fds)
+        assert "no sockets" in domain.xend.refused("store", fds=fds * 2)
+    for word in ("detach", "configure-device"):
+        assert "no vbd 7" in domain.xend.refused(word, kind="vbd", devid=7, changes={})
+    with socket.socket(socket.AF_UNIX) as stream:
+        fds = [stream.fileno()]
+        message = domain.xend.refused("attach", **(order | {"devid": 9}), fds=fds)
+        assert "is no image" in message
+    assert domain.descriptors() == before
+
+
+HOSTILE = {
+    "no number": {"ring-ref": b"x", "event-channel": b"1"},
+    "negative": {"ring-ref": b"-1", "event-channel": b"-1"},
+    "beyond 32 bits": {"ring-ref": b"4294967296", "event-channel": b"4294967296"},
+    "beyond 64 bits": {"ring-ref": b"9" * 30, "event-channel": b"9" * 30},
+    "beyond the tables": {"ring-ref": b"4294967295", "event-channel": b"4294967295"},
+    "a high grant": {"ring-ref": b"2147483648", "event-channel": b"2"},
+    "not granted": {"ring-ref": b"100", "event-channel": b"100"},
+    "the console's ring": {"ring-ref": b"0", "event-channel": b"2"},
+    "the store's ring": {"ring-ref": b"1", "event-channel": b"1"},
+    "any bytes": {"ring-ref": bytes(range(256)), "event-channel": b"\xff\xfe"},
+    "not decimal": {"ring-ref": b"\xb2\xb3", "event-channel": "٣".encode()},
+    "another protocol": {"protocol": b"\xff" * 100},
+    "many queues": {"multi-queue-num-queues": b"4", "queue-0/ring-ref": b"8", "queue-3/ring-ref": b"8"},
+    "no queues": {"multi-queue-num-queues": b"0"},
+    "many pages": {"ring-page-order": b"4", "ring-ref0": b"8", "event-channel": b"3"},
+    "rings without an end": {"tx-ring-ref": b"8", "rx-ring-ref": b"8", "request-rx-copy": b"1"},
+}
+
+
+def test_nodes_of_a_hostile_front_end_harm_nobody(run: Start) -> None:
+    """As a guest would write them, in its place: it is refused, time after time, and goes on running."""
+    domain = run("wait")
+    domain.until_armed()
+    attach(domain)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        domain.xend.done("attach", kind="vif", devid=0, description=VIF, config={}, fds=[ours.fileno()])
+        ours.close()
+        fronts = {FRONT: BACK, f"{HOME}/device/vif/0": f"/local/domain/0/backend/vif/{DOMID}/0"}
+        for nodes in HOSTILE.values():
+            for front, back in fronts.items():
+                until_node(domain, f"{back}/state", b"2")
+                more = (
+                    {}
+                    if "vbd" in front
+                    else {"request-rx-copy": b"1", "tx-ring-ref": b"8", "rx-ring-ref": b"8"}
+                )
+                for name, value in (more | nodes).items():
+                    domain.xenstored.write(f"{front}/{name}", value)
+                domain.xenstored.write(f"{front}/state", b"3")
+                until_node(domain, f"{back}/state", b"5")
+                assert domain.xenstored.read(f"{back}/error")
+                for state, answer in ((b"6", b"6"), (b"1", b"2")):
+                    domain.xenstored.write(f"{front}/state", state)
+                    until_node(domain, f"{back}/state", answer)
+                for name in nodes:
+                    domain.xenstored.remove(f"{front}/{name}")
+        domain.xend.done("detach", **XVDA)
+        domain.xend.done("detach", kind="vif", devid=0)
+    domain.xend.done("pause")
+    assert domain.notes().count("\n") < 2 * 20
+
+
+def test_the_store_dies_and_comes_back_while_the_guest_runs(run: Start) -> None:
+    domain = run("wait")
+    domain.until_armed()
+    before = len(domain.descriptors())
+    attach(domain)
+    until_node(domain, f"{BACK}/state", b"2")
+    for number in range(5):
+        domain.xenstored.kill()
+        waiting = domain.xend.begin("shutdown", mode="poweroff")
+        domain.xend.done("rename", name=f"name-{number}")
+        domain.xend.done("pause")
+        domain.xend.done("unpause")
+        connect_again(domain)
+        assert domain.xend.answer(waiting)["done"] == {"listens": False}
+        until_node(domain, f"{HOME}/name", b"name-%d" % number)
+    domain.xenstored.write(f"{FRONT}/state", b"5")
+    until_node(domain, f"{BACK}/state", b"5")  # its watch has survived
+    domain.xend.done("detach", **XVDA)
+    until_node(domain, FRONT, None)
+    assert len(domain.descriptors()) == before
+
+
+def test_connections_are_replaced_again_and_again(run: Start) -> None:
+    domain = run("wait")
+    domain.until_armed()
+    before = len(domain.descriptors())
+    for _ in range(20):
+        connect_again(domain)
+    domain.xend.done("rename", name="other")
+    until_node(domain, f"{HOME}/name", b"other")
+    assert len(domain.descriptors()) == before
+
+
+def test_devices_come_and_go_while_the_store_is_away(run: Start) -> None:
+    domain = run("wait")
+    domain.until_armed()
+    domain.xenstored.kill()
+    attach(domain)
+    domain.xend.done("detach", **XVDA)
+    attach(domain, "again")
+    connect_again(domain)
+    until_node(domain, f"{BACK}/state", b"2")
+    domain.xenstored.kill()
+    domain.xend.done("detach", **XVDA)
+    connect_again(domain)
+    until_node(domain, BACK, None)
+
+
+def test_a_guest_that_reboots_while_the_store_is_away_waits_for_it(run: Start) -> None:
+    domain = run("reboot", paused=True, constants=BRIEF)
+    domain.until_armed()
+    attach(domain)
+    until_node(domain, f"{BACK}/state", b"2")
+    domain.xenstored.kill()
+    domain.xend.done("unpause")
+    domain.until("ended")
+    for _ in range(20):
+        assert domain.xend.done("devices")["devices"][0]["state"] in ("Unknown", "InitWait")
+    assert domain.kinds().count("running") == 1
+    connect_again(domain)
+    domain.until("running", 2)
+    domain.xend.begin("destroy")
+    assert domain.end() == 0
+
+
+def test_its_disks_are_there_at_each_boot(run: Start, tmp_path: Path) -> None:
+    (tmp_path / "first").write_bytes(bytes(1 << 20))
+    with (tmp_path / "first").open("r+b") as image:
+        order = DeviceOrder("vbd", 51712, DISK, {"target": "first"}, (image.fileno(),))
+        domain = run("reboot", paused=True, constants=BRIEF, devices=[order])
+    domain.until_armed()
+    assert domain.xenstored.read(f"{BACK}/state") == b"2"
+    before = len(domain.descriptors())
+    domain.xend.done("unpause")
+    domain.until("running", 4)
+    assert domain.xend.done("devices")["devices"][0]["config"] == {"target": "first"}
+    assert abs(len(domain.descriptors()) - before) <= 1, "one is a boot's, which may be between two"
+
+
+def test_a_disk_that_cannot_be_opened_refuses_the_domain(run: Start) -> None:
+    reader, writer = os.pipe()
+    domain = run("spin", devices=[DeviceOrder("vbd", 51712, DISK, {}, (reader,))])
+    os.close(reader)
+    os.close(writer)
+    assert domain.end() == 2
+    assert "disk xvda" in domain.entry("refused")["text"]
+
+
+def test_a_guest_that_is_preserved_has_no_devices_and_takes_none(run: Start, tmp_path: Path) -> None:
+    (tmp_path / "first").write_bytes(bytes(1 << 20))
+    with (tmp_path / "first").open("r+b") as image:
+        order = DeviceOrder("vbd", 51712, DISK, {}, (image.fileno(),))
+        domain = run("crash", on_crash="preserve", devices=[order])
+    domain.until("preserved")
+    assert domain.xend.done("devices") == {"devices": []}
+    with (tmp_path / "first").open("r+b") as image:
+        refusal = domain.xend.refused("attach", **XVDA, description=DISK, config={}, fds=[image.fileno()])
+    assert "stopped for good" in refusal
+    assert "/first" not in "".join(domain.descriptors())

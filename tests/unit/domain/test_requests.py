@@ -1,14 +1,18 @@
 """What follows from a request: who holds the guest, what the journal says, when a pause is answered."""
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from tests.unit.domain.descriptors import open_descriptors
+from xenion.dom0.loop import Loop
+from xenion.domain import requests
 from xenion.domain.control import Refusal, Request
+from xenion.domain.devices import DeviceError, DeviceOrder
 from xenion.domain.process import DomainProcess
 from xenion.domain.requests import BUILDING, HOLDER, STOPPED, Requests
 
@@ -132,3 +136,174 @@ def test_trim(process: Process) -> None:
     assert process.ask("trim", through=3) == {"trimmed": True}
     assert process.ask("trim", through=2) == {"trimmed": False}
     assert "whole number" in process.ask("trim", through="3")
+
+
+# --- the store and devices
+
+
+def pipe_end() -> int:
+    reader, writer = os.pipe()
+    os.close(writer)
+    return reader
+
+
+class Devices:
+    """As much of a domain's devices as requests ask for: `gone` is what a detached one is told with."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.gone: Any = None
+        self.refuses = ""
+
+    def _refuse(self, fds: Sequence[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        if self.refuses:
+            raise DeviceError(self.refuses)
+
+    def add(self, order: DeviceOrder) -> None:
+        self.asked.append((order.kind, order.devid, order.description, order.config, len(order.fds)))
+        self._refuse(order.fds)
+
+    def detach(self, kind: str, devid: int, then: Any, *, force: bool) -> None:
+        self.asked.append((kind, devid, force))
+        self._refuse(())
+        self.gone = then
+
+    def configure(self, kind: str, devid: int, changes: Any, fds: Sequence[int]) -> dict[str, Any]:
+        self.asked.append((kind, devid, changes, len(fds)))
+        self._refuse(fds)
+        return {"packets": 3}
+
+    def reconnect(self, kind: str, devid: int, description: Any, fds: Sequence[int]) -> None:
+        self.asked.append((kind, devid, description, len(fds)))
+        self._refuse(fds)
+
+    def describe(self) -> list[dict[str, Any]]:
+        return [{"kind": "vbd", "devid": 1}]
+
+
+class WithDevices(Process):
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices = Devices()
+        self.loop = Loop()
+        self.sockets: list[socket.socket] = []
+        self.store = SimpleNamespace(connect=lambda *streams: self.sockets.extend(streams))
+
+    def close(self) -> None:
+        for stream in self.sockets:
+            stream.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def full() -> Iterator[WithDevices]:
+    before = open_descriptors()
+    made = WithDevices()
+    yield made
+    made.close()
+    assert open_descriptors() <= before, "a descriptor was left open"
+
+
+ORDER: dict[str, Any] = {"kind": "vbd", "devid": 1, "description": {"a": 1}, "config": {"b": 2}}
+
+
+def test_new_connections_to_the_store(full: WithDevices) -> None:
+    ends = [*socket.socketpair(), *socket.socketpair()]
+    assert full.ask("store", fds=[ends[0].detach(), ends[2].detach()]) == {}
+    full.sockets[1].send(b"x")
+    assert ends[3].recv(1) == b"x", "the second is the back ends'"
+    for end in ends:
+        end.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_store_takes_two_connections(full: WithDevices, count: int) -> None:
+    assert f"{count} descriptors" in full.ask("store", fds=[pipe_end() for _ in range(count)])
+    assert full.sockets == []
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_what_is_no_socket_is_no_connection_to_the_store(full: WithDevices, first: bool) -> None:
+    ours, theirs = socket.socketpair()
+    fds = [ours.detach(), pipe_end()]
+    assert "no sockets" in full.ask("store", fds=fds[::-1] if first else fds)
+    assert theirs.recv(1) == b""
+    theirs.close()
+
+
+def test_devices(full: WithDevices) -> None:
+    assert full.ask("devices") == {"devices": [{"kind": "vbd", "devid": 1}]}
+
+
+@pytest.mark.parametrize("fds", [0, 1, 8])
+def test_attach(full: WithDevices, fds: int) -> None:
+    assert full.ask("attach", fds=[pipe_end() for _ in range(fds)], **ORDER) == {}
+    assert full.devices.asked == [("vbd", 1, {"a": 1}, {"b": 2}, fds)]
+
+
+@pytest.mark.parametrize("key", list(ORDER))
+def test_attach_needs_all_of_it(full: WithDevices, key: str) -> None:
+    assert f"{key!r}" in full.ask("attach", fds=[pipe_end()], **(ORDER | {key: None}))
+    assert full.devices.asked == []
+
+
+@pytest.mark.parametrize(
+    ("word", "fields"),
+    [
+        ("attach", ORDER),
+        ("detach", {"kind": "vbd", "devid": 1}),
+        ("configure-device", {"kind": "vbd", "devid": 1, "changes": {}}),
+        ("reconnect-device", {"kind": "vbd", "devid": 1, "description": {}}),
+    ],
+)
+def test_what_a_device_cannot_do_is_told(full: WithDevices, word: str, fields: dict[str, Any]) -> None:
+    full.devices.refuses = "the domain has no vbd 1"
+    assert full.ask(word, fds=[pipe_end()], **fields) == "the domain has no vbd 1"
+    full.loop.turn(0)
+    assert full.answers == ["the domain has no vbd 1"]
+
+
+def test_configure_and_reconnect(full: WithDevices) -> None:
+    fields: dict[str, Any] = {"kind": "vif", "devid": 0}
+    assert full.ask("configure-device", changes={"rate": [1, 2]}, **fields) == {"packets": 3}
+    assert full.ask("configure-device", changes={"capture": {}}, fds=[pipe_end()], **fields) == {"packets": 3}
+    assert full.ask("reconnect-device", description={"nbd": {}}, fds=[pipe_end()], **fields) == {}
+    assert full.devices.asked == [
+        ("vif", 0, {"rate": [1, 2]}, 0),
+        ("vif", 0, {"capture": {}}, 1),
+        ("vif", 0, {"nbd": {}}, 1),
+    ]
+    assert "'changes'" in full.ask("configure-device", fds=[pipe_end()], **fields)
+    assert "'description'" in full.ask("reconnect-device", fds=[pipe_end()], **fields)
+    assert "0 descriptors" in full.ask("reconnect-device", description={}, **fields)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_detached_device_is_answered_when_it_is_gone(full: WithDevices, late: bool) -> None:
+    fields: dict[str, Any] = {"kind": "vbd", "devid": 1, "force": True}
+    assert full.ask("detach", **fields) is None
+    assert full.devices.asked == [("vbd", 1, True)]
+    if late:
+        full.loop.turn(0)
+        assert full.answers == []
+    full.devices.gone()
+    assert full.answers == [{}]
+    full.devices.gone()
+    full.loop.turn(0)
+    assert full.answers == [{}]
+
+
+@pytest.mark.parametrize(("force", "words"), [(False, "--force takes it away"), (True, "does not answer")])
+def test_who_waits_for_a_device_that_does_not_go_is_told_so(
+    full: WithDevices, monkeypatch: pytest.MonkeyPatch, force: bool, words: str
+) -> None:
+    monkeypatch.setattr(requests, "DETACH_SECONDS", 0.001)
+    assert full.ask("detach", kind="vbd", devid=1, force=force) is None
+    while not full.answers:
+        full.loop.turn(0.01)
+    assert "vbd 1" in full.answers[0]
+    assert words in full.answers[0]
+    full.devices.gone()
+    assert len(full.answers) == 1

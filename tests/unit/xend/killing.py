@@ -14,7 +14,16 @@ from typing import Any
 from tests.unit.xend.kit import World
 
 Scenario = Callable[[World], Awaitable[None]]
-STEPS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "socket.bind", "subprocess.Popen"}
+STEPS = {
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.truncate",
+    "socket.bind",
+    "subprocess.Popen",
+    "os.posix_spawn",
+}
 """Python's audit events of what changes something outside of the process."""
 OTHER = 70
 

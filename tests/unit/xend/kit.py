@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ from typing import Any
 from xenion.api.addresses import connect
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
+from xenion.config.disk import Disk
 from xenion.config.domain import DomainConfig
-from xenion.xend import process, record
+from xenion.xend import helpers, process, record
 from xenion.xend.call import Call, Peer
 from xenion.xend.dispatch import logged
 from xenion.xend.handlers import all_handlers
 from xenion.xend.live import Live
+from xenion.xend.networks.defined import UserNetwork
 from xenion.xend.services import make_services
-from xenion.xend.storage import private_folder
+from xenion.xend.settings import Settings
+from xenion.xend.storage import private_folder, read_json, write_json
 from xenion.xend.xenstored import Connections, Xenstored
 
 STANDIN = Path(__file__).with_name("standin.py")
@@ -41,7 +45,7 @@ def config(at: Path, name: str = "web", behaviour: str = "", **more: Any) -> Dom
 
 
 children: list["subprocess.Popen[bytes]"] = []
-"""Stand-ins whose xend has ended; they are this process's to wait for."""
+"""Stand-ins, and real stores, whose xend has ended; they are this process's to wait for."""
 
 
 async def within(work: Awaitable[Any]) -> Any:
@@ -53,26 +57,38 @@ def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 
 class StoreStandin(Xenstored):
-    """A store that only knows who was introduced: stand-ins ask it nothing."""
+    """A store that only knows who was introduced, in a file, so that it outlives xend: stand-ins ask it nothing."""
 
     def __init__(self, where: Folders) -> None:
         super().__init__(where)
-        self.known: set[int] = set()
+        self._file = where.run / "store.json"
+
+    @property
+    def runs(self) -> bool:
+        return self._file.exists()
+
+    @property
+    def known(self) -> dict[int, str]:
+        return {int(domid): uuid for domid, uuid in read_json(self._file).items()} if self.runs else {}
 
     async def introduce(self, domid: int, uuid: str) -> Connections:
-        self.known.add(domid)
+        write_json(self._file, {**self.known, domid: uuid})
         (guest, one), (back_ends, other) = socket.socketpair(), socket.socketpair()
         one.close()
         other.close()
         return guest, back_ends
 
     async def release(self, domid: int) -> None:
-        self.known.discard(domid)
+        write_json(self._file, {known: uuid for known, uuid in self.known.items() if known != domid})
 
-    async def introduced(self) -> set[int]:
+    async def introduced(self) -> dict[int, str]:
+        return self.known
+
+    async def connected(self) -> set[int]:
         return set(self.known)
 
-    connected = introduced
+    async def stop(self) -> None:
+        self._file.unlink(missing_ok=True)
 
 
 class World:
@@ -80,13 +96,15 @@ class World:
 
     def __init__(self, at: Path) -> None:
         self.at = at
+        self.chosen = Settings(user_network=UserNetwork("slirp"))
+        self.make_store: Callable[[Folders], Xenstored] = StoreStandin
         self.where = folders(at)
         for folder in (self.where.run, self.where.domains, self.where.state):
             private_folder(folder)
 
     async def __aenter__(self) -> "World":
-        self.store = StoreStandin(self.where)
-        self.services = make_services(self.where, xenstored=self.store)
+        self.store = self.make_store(self.where)
+        self.services = make_services(self.where, self.chosen, self.store)
         self.handlers = logged(all_handlers(self.services), self.services.registry, self.services.log)
         self.services.supervisor.adopt_all()
         await asyncio.sleep(0)  # their journals are read before a client is heard
@@ -94,10 +112,10 @@ class World:
 
     async def __aexit__(self, *_: object) -> None:
         self.services.supervisor.close()
+        self.store.close()
         self.services.log.close()
-        children.extend(
-            live._child for live in self.services.registry.live.values() if live._child is not None
-        )
+        made = [self.store._child, *(live._child for live in self.services.registry.live.values())]
+        children.extend(child for child in made if child is not None)
 
     # --- acting
 
@@ -143,6 +161,14 @@ class World:
     async def settled(self) -> None:
         """Until everything that was wanted is done, for all domains."""
         await self.until(lambda: all(_is_settled(live) for live in self.services.registry.live.values()))
+
+    def disk(self, vdev: str, target: str = "", **more: Any) -> Disk:
+        """On a raw image of its own, or `target` here."""
+        path = self.at / (target or f"{vdev}.img")
+        if not path.exists() or not path.stat().st_size:  # a test may be killed in between
+            path.touch()
+            os.truncate(path, 1 << 20)
+        return Disk(target=str(path), vdev=vdev, **more)
 
     # --- looking
 
@@ -219,6 +245,12 @@ def descriptors() -> list[str]:
     return os.listdir("/proc/self/fd")  # noqa: PTH208
 
 
+def open_files(pid: int) -> list[str]:
+    """What a process has open, by name."""
+    folder = f"/proc/{pid}/fd"
+    return [os.readlink(f"{folder}/{number}") for number in os.listdir(folder)]  # noqa: PTH115, PTH208
+
+
 def standins(at: Path) -> list[int]:
     """The stand-ins that a test in this folder has started and that still run."""
     mark = f"{MARK}={at}".encode()
@@ -242,3 +274,15 @@ def kill_standins(at: Path) -> list[int]:
     while children:
         children.pop().wait(PATIENCE_S)
     return left
+
+
+def helpers_of(at: Path) -> list[str]:
+    """What helpers of domains run for a test in this folder, switches not among them: those go when they are idle."""
+    return sorted(helper.what for helper in helpers.strays(at / "run" / "helpers", ()))
+
+
+def kill_helpers(at: Path) -> None:
+    for helper in helpers.strays(at, ()):
+        helper.process.kill()
+        while helper.alive:
+            time.sleep(0.001)

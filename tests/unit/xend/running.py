@@ -88,16 +88,33 @@ class Xend:
             monkeypatch.setenv(name, self.environment[name])
         return self.environment
 
+    def left(self) -> list[int]:
+        """Processes of its folders: domains, and the store, which gets no more of our environment than it needs."""
+        mark = f"XDG_STATE_HOME={self.at / 'state'}".encode()
+        ours = [pid for pid in _pids() if pid != os.getpid() and mark in _environment(pid)]
+        return [*ours, *self.stores()]
+
+    def stores(self) -> list[int]:
+        """Those of xenstored."""
+        folder = str(self.where.xenstored).encode()
+        return [pid for pid in _pids() if folder in _arguments(pid)]
+
     def close(self) -> list[int]:
         """The processes that were left."""
         for started in self.started:
             started.process.kill()
             started.process.communicate()
-        mark = f"XDG_STATE_HOME={self.at / 'state'}".encode()
-        left = [pid for pid in _pids() if pid != os.getpid() and mark in _environment(pid)]
+        left = self.left()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         return left
+
+
+def _arguments(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def wait_for_end(pid: int) -> None:

@@ -1,8 +1,9 @@
 """Stands in for a domain process: holds the lock, writes a journal, answers on the control socket, runs no guest.
 
-The words of its domain's `cmdline` say how it behaves: refuse, die, hang, mute, slow, no-dump. It needs nothing but
-the standard library, so that it is there at once. A test asks it for `add` (journal entries), `asked` (all requests so
-far) and `exit` over a control connection of its own.
+The words of its domain's `cmdline` say how it behaves: refuse, die, hang, mute, slow, no-dump; of devices: no-attach,
+no-change, held (none is let go of), deaf (to what is attached), nonsense. It needs nothing but the standard library,
+so that it is there at once. A test asks it for `add` (journal entries), `asked` (all requests so far), `open` (how
+many descriptors it has) and `exit` over a control connection of its own.
 """
 
 import json
@@ -14,6 +15,23 @@ import sys
 import time
 from typing import Any
 
+TESTS = ("asked", "add", "open", "exit")
+NONSENSE: dict[str, Any] = {
+    "devices": [
+        7,
+        {"kind": ["vbd"], "devid": 1},
+        {"kind": "vbd", "devid": "51712", "state": 3},
+        {"kind": "vbd", "devid": 51712, "state": ["Connected"], "rd_req": -1, "wr_sect": "many", "config": 3},
+        {
+            "kind": "vif",
+            "devid": 0,
+            "state": "Connected",
+            "rx_bytes": 1e300,
+            "tx_bytes": True,
+            "peer": {"x": 1},
+        },
+    ]
+}
 Message = dict[str, Any]
 Answer = dict[str, Any] | str | None
 
@@ -29,6 +47,7 @@ class Standin:
         self.asked: list[Message] = []
         self.n = 0
         self.dump: tuple[socket.socket, int] | None = None
+        self.devices = {(device["kind"], device["devid"]): device for device in order.get("devices", ())}
 
     def add(self, kind: str, **fields: Any) -> None:
         self.n += 1
@@ -41,7 +60,7 @@ class Standin:
         try:
             link.send(json.dumps(message).encode())
         except OSError:
-            self.links.remove(link)
+            return  # its end is read in a moment
 
     def run(self) -> None:
         if "refuse" in self.mode:
@@ -81,15 +100,17 @@ class Standin:
             ready.close()
             return
         self.answer(ready, json.loads(packet), fds)
-        for fd in fds:
+        for fd in fds:  # those that were kept have gone from it
             os.close(fd)
 
     def answer(self, link: socket.socket, request: Message, fds: list[int]) -> None:
         what, number = request["do"], request["id"]
-        if what not in ("asked", "add"):
+        if what not in TESTS:
             files = [os.readlink(f"/proc/self/fd/{fd}") for fd in fds]  # noqa: PTH115  pathlib takes long to import
             self.asked.append({**request, "fds": files})
-        if "mute" in self.mode and what not in ("asked", "add", "exit"):
+        if "deaf" in self.mode and what == "attach":
+            return
+        if "mute" in self.mode and what not in TESTS:
             return
         done: Answer = getattr(self, "on_" + what.replace("-", "_"), lambda request, fds: {})(request, fds)
         if done is not None:
@@ -112,6 +133,55 @@ class Standin:
         if "signal" in request:
             os.kill(os.getpid(), request["signal"])
         os._exit(request.get("status", 0))
+
+    def on_open(self, request: Message, fds: list[int]) -> Answer:
+        return {"open": len(os.listdir("/proc/self/fd"))}  # noqa: PTH208
+
+    def on_devices(self, request: Message, fds: list[int]) -> Answer:
+        if "nonsense" in self.mode:
+            return NONSENSE
+        counts = {"rd_req": 3, "wr_req": 4, "size_bytes": 512, "tx_bytes": 5, "rx_bytes": 6, "peer": "switch"}
+        told = [
+            {"kind": kind, "devid": devid, "config": device["config"], "state": "Connected", **counts}
+            for (kind, devid), device in self.devices.items()
+        ]
+        return {"devices": told}
+
+    def on_attach(self, request: Message, fds: list[int]) -> Answer:
+        key = request["kind"], request["devid"]
+        if "no-attach" in self.mode or key in self.devices:
+            return f"{key} is not wanted"
+        self.devices[key] = {**request, "fds": list(fds)}
+        fds.clear()
+        return {}
+
+    def on_detach(self, request: Message, fds: list[int]) -> Answer:
+        kind, devid = request["kind"], request["devid"]
+        if (kind, devid) not in self.devices:
+            return f"there is no {kind} {devid}"
+        if "held" in self.mode and not request["force"]:
+            return "the guest does not let go of it"
+        for fd in self.devices.pop((kind, devid))["fds"]:
+            os.close(fd)
+        self.add("detached", kind_of_device=kind, devid=devid)
+        return {}
+
+    def on_configure_device(self, request: Message, fds: list[int]) -> Answer:
+        return self.change(request, fds, "medium" in request["changes"])
+
+    def on_reconnect_device(self, request: Message, fds: list[int]) -> Answer:
+        return self.change(request, fds, True)
+
+    def change(self, request: Message, fds: list[int], replaces: bool) -> Answer:
+        device = self.devices.get((request["kind"], request["devid"]))
+        if "no-change" in self.mode or device is None:
+            return "it cannot be changed"
+        if replaces:
+            for fd in device["fds"]:
+                os.close(fd)
+            device["fds"] = list(fds)
+            fds.clear()
+        return {"packets": 7, "dropped": "x"} if "stop_capture" in request.get("changes", {}) else {}
 
     def on_pause(self, request: Message, fds: list[int]) -> Answer:
         self.add("paused")

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.system import build
 from tests.unit.xend.kit import World, config, folders, run, within
 from tests.unit.xend.running import PATIENCE_S, Xend
 from xenion.api.addresses import connect
 from xenion.api.errors import UnreachableError
 from xenion.api.start import READY
+from xenion.config.domain import DomainConfig
 from xenion.xend import daemon
 from xenion.xend.daemon import Daemon, StartError
 from xenion.xend.settings import Settings, Tcp
@@ -186,3 +188,26 @@ def test_whoever_comes_as_it_ends_is_served(world: World, monkeypatch: pytest.Mo
 def test_without_start_nobody_starts_it(xend: Xend) -> None:
     with pytest.raises(UnreachableError, match="`xend start`"):
         xend.client().call("info")
+
+
+def test_the_store_ends_with_the_last_domain_and_xend(xend: Xend) -> None:
+    if build.compiler() is None:
+        pytest.skip("no C compiler to build a tiny kernel with: install gcc, or name one in CC")
+    xend.start()
+    client = xend.client()
+    made = DomainConfig(name="web", kernel=build.tiny_kernel("wait"), memory_mib=16)
+    task = client.call("create", {"config": made.to_mapping()})
+    while task["state"] == "running":
+        task = client.call("task", query={"wait": 10}, task=task["id"])
+    assert task["error"] is None
+    (store,) = xend.stores()
+    client.close()
+    assert xend.started[-1].end() == 0
+    assert xend.stores() == [store], "a domain needs it"
+    xend.start()
+    client = xend.client()
+    client.call("destroy", domain="web")
+    client.close()
+    assert xend.stores() == [store]
+    assert xend.started[-1].end() == 0
+    assert xend.stores() == []

@@ -1,26 +1,45 @@
 """A domain process is started with all that it needs, or nothing is left of the attempt."""
 
 import os
+import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.unit.xend.kit import World, config, descriptors, run
+from tests.unit.xend.kit import Direct, World, config, descriptors, open_files, run
 from xenion.api.errors import ApiError
+from xenion.domain.devices import DeviceOrder
 from xenion.xend import launch, logs, record
+from xenion.xend.live import Live
 from xenion.xend.record import Record
+from xenion.xend.xenstored import Connections
 
 UUID = "00000000-0000-4000-8000-00000000f00d"
+
+
+@pytest.fixture
+def store() -> Iterator[Connections]:
+    pairs = [socket.socketpair() for _ in range(2)]
+    yield pairs[0][0], pairs[1][0]
+    for one, other in pairs:
+        one.close()
+        other.close()
 
 
 def made(world: World) -> Record:
     return Record(UUID, 5, "web", "web", config(world.at, uuid=UUID))
 
 
-def test_started(world: World) -> None:
-    before = descriptors()
-    folder, child = launch.spawn(world.where, made(world), paused=False)
+def test_started(world: World, store: Connections) -> None:
+    image = world.at / "image"
+    image.touch()
+    with image.open("rb") as file:
+        devices = [DeviceOrder("vbd", 51712, {"type": "file"}, {"vdev": "xvda"}, (file.fileno(),))]
+        before = descriptors()
+        folder, child = launch.spawn(world.where, made(world), devices, store, paused=False)
+        assert descriptors() == before, "devices and store stay the caller's"
     with child:
         assert folder == world.where.domains / UUID
         assert record.lock(folder) is None
@@ -29,7 +48,15 @@ def test_started(world: World) -> None:
         for name in (record.CONTROL, record.CONSOLE, record.JOURNAL, record.RECORD, record.LOCK):
             assert (folder / name).stat().st_mode & 0o777 == 0o600
         assert folder.stat().st_mode & 0o777 == 0o700
-        assert descriptors() == before
+        live = Live(world.where, Record.read(folder), folder)
+        while not live.journal.size:  # it says so when it listens
+            assert child.poll() is None
+        with Direct(live) as direct:
+            (device,) = direct.ask("devices")["devices"]
+            assert device["config"] == {"vdev": "xvda"}
+        assert str(image) in open_files(child.pid)
+        sockets = {os.readlink(f"/proc/self/fd/{connection.fileno()}") for connection in store}  # noqa: PTH115
+        assert sockets <= set(open_files(child.pid))
         child.kill()
     lock = record.lock(folder)
     assert lock is not None
@@ -57,7 +84,9 @@ def test_boot_files_are_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["logs", "Popen", "record.lock", "in_memory", "record.finish", "bind"])
-def test_what_fails_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_what_fails_leaves_nothing(
+    world: World, store: Connections, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     before = descriptors()
 
     def fail(*_: object, **__: object) -> None:
@@ -73,7 +102,7 @@ def test_what_fails_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch
     }[name]
     monkeypatch.setattr(*target, fail)
     with pytest.raises(ApiError, match="No space left") as caught:
-        launch.spawn(world.where, made(world), paused=False)
+        launch.spawn(world.where, made(world), [], store, paused=False)
     assert caught.value.code == "failed"
     assert list(world.where.domains.iterdir()) == []
     assert [name for name in world.files(world.where.state) if "console.log" not in name] == []

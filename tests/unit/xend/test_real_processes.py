@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,20 @@ from tests.system import build
 from tests.unit.xend.kit import World, config, run, within
 from xenion.config.domain import Action, DomainConfig
 from xenion.xend import process
+from xenion.xend.xenstored import Xenstored
 
 
 @pytest.fixture
-def real(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+def real(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """With a real xenstored, too."""
     if build.compiler() is None:
         pytest.skip("no C compiler to build tiny kernels with: install gcc, or name one in CC")
     monkeypatch.setattr(process, "PROGRAM", (sys.executable, "-m", "xenion.domain"))
-    return world
+    world.make_store = Xenstored
+    yield world
+    stopped = Xenstored(world.where)
+    run(stopped.stop)
+    assert not stopped.runs
 
 
 def guest(end: str, words: str = "", **more: Any) -> DomainConfig:

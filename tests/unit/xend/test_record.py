@@ -2,12 +2,27 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.xend.kit import config, names
+from xenion.config.domain import ConfigError
 from xenion.xend import record
-from xenion.xend.record import Condition, Record
+from xenion.xend.record import (
+    VBD,
+    VIF,
+    Condition,
+    Record,
+    entries_of,
+    entry_of,
+    with_device,
+    without_device,
+)
+
+
+def entry(kind: str, devid: int, **config: Any) -> dict[str, Any]:
+    return {"kind": kind, "devid": devid, "config": config, "helpers": [], "undo": {}, "coming": False}
 
 
 def test_written_and_read(tmp_path: Path) -> None:
@@ -18,15 +33,17 @@ def test_written_and_read(tmp_path: Path) -> None:
         "web",
         "old",
         config(tmp_path),
-        True,
-        "word",
-        8,
-        9,
-        "web",
-        "u2",
-        ["name"],
-        ["/x.part"],
-        condition,
+        managed=True,
+        lasting=True,
+        request="word",
+        pid=8,
+        began=9,
+        successor="web",
+        successor_uuid="u2",
+        wants=["name"],
+        parts=["/x.part"],
+        devices=[entry("vbd", 51712, vdev="xvda", target="/x")],
+        condition=condition,
     )
     made.write(tmp_path)
     assert Record.read(tmp_path) == made
@@ -81,3 +98,30 @@ def test_a_folder_comes_and_goes(tmp_path: Path) -> None:
     record.discard(folder)
     record.discard(folder)
     assert names(tmp_path) == []
+
+
+def test_devices_come_into_the_configuration_and_out_of_it(tmp_path: Path) -> None:
+    made = Record("u", 7, "web", "web", config(tmp_path))
+    disk = {"vdev": "xvdb", "target": "/x"}
+    vifs = [{"mac": f"00:16:3e:00:00:0{n}"} for n in (1, 2)]
+    made.config = with_device(made, VBD, disk)
+    with pytest.raises(ConfigError, match="two disks xvdb"):
+        with_device(made, VBD, disk)
+    for devid, vif in enumerate(vifs):
+        made.config = with_device(made, VIF, vif)
+        made.devices.append(entry(VIF, devid, **vif))
+    assert [disk.vdev for disk in made.config.disks] == ["xvdb"]
+    made.config = without_device(made, VIF, 0)
+    made.config = without_device(made, VIF, 7)
+    assert [vif.mac for vif in made.config.vifs] == [vifs[1]["mac"]]
+    made.config = without_device(made, VBD, 51728)
+    assert made.config.disks == ()
+
+
+def test_a_device_that_changes_has_two_entries(tmp_path: Path) -> None:
+    made = Record("u", 7, "web", "web", config(tmp_path))
+    old, new = entry(VBD, 51712, target="/old"), entry(VBD, 51712, target="/new")
+    made.devices = [old, entry(VIF, 51712), new]
+    assert entries_of(made, VBD, 51712) == [old, new]
+    assert entry_of(made, VBD, 51712) is old
+    assert entry_of(made, VIF, 0) is None

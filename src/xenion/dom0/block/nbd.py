@@ -291,6 +291,7 @@ class NbdDisk(Disk):
         self.submit()
 
     def _close(self) -> None:
+        self._gave_up = True
         self._set_patience(None)
         for connection in self._connections:
             connection.leave()

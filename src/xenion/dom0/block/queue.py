@@ -18,7 +18,7 @@ from xenion.abi.io.blkif import (
     BlkifOp,
     BlkifRsp,
 )
-from xenion.dom0.block.disk import Disk
+from xenion.dom0.block.disk import Disk, Done
 from xenion.dom0.block.pages import Page, Pages
 from xenion.dom0.block.slots import SEGMENT, Slots
 from xenion.dom0.guest import GrantError, Guest, MappedGrant, Port
@@ -28,6 +28,8 @@ from xenion.dom0.shared_ring import BackRing
 
 REQUESTS_A_TURN = 32
 MAX_INDIRECT_SEGMENTS = 256
+MOST_COPIED = 8 << 20
+"""Bytes that requests of one ring hold, before the next ones wait."""
 PERSISTENT_A_REQUEST = 33
 """Grants that stay mapped for each slot of the ring: what Linux's front end uses at most, unless told otherwise."""
 
@@ -83,6 +85,8 @@ class Queue:
         self._active: dict[int, None] = {}
         """Numbers of requests that were begun and are not answered, the oldest first."""
         self._number = 0
+        self._copied = 0
+        """Bytes of copies that requests hold."""
         self._barrier = False
         """One of the active ones is a barrier."""
         self._filled: list[MappedGrant] = []
@@ -142,6 +146,8 @@ class Queue:
             while todo:
                 if self._barrier or (todo[0][0] == WRITE_BARRIER and self._active):
                     return False  # what it waits for wakes us
+                if self._copied > MOST_COPIED:
+                    return False  # the end of a request wakes us
                 self._begin(todo.popleft())
             if self._broken or self._stopped is not None:
                 return False
@@ -202,8 +208,6 @@ class Queue:
         self._number = number = self._number + 1
         self._active[number] = None
         once: list[Page] = []
-        views: list[memoryview] = []
-        grants: list[MappedGrant] = []
         disk = self._drive.disk
         try:
             if not count and operation < WRITE_BARRIER:
@@ -215,12 +219,11 @@ class Queue:
                 segments = slot[at : at + count * SEGMENT.size]
             else:
                 raise Bad
-            sectors = self._map(segments, operation == READ, once, views, grants)
-            self._check(operation, disk, sector, sectors)
+            move = self._map_all if self._pages.persistent else self._copy
+            length, views, done = move(operation, ident, sector, segments, once)
         except (Bad, GrantError):
             return self._finished(number, ident, operation, [], once, errno.EINVAL)
-        done = partial(self._finished, number, ident, operation, grants, once)
-        offset, length = sector * SECTOR_BYTES, sectors * SECTOR_BYTES
+        offset = sector * SECTOR_BYTES
         if operation == READ:
             disk.readv(offset, length, views, done)
         elif operation == WRITE:
@@ -229,6 +232,54 @@ class Queue:
             self._barrier = self._barrier or operation == WRITE_BARRIER
             self._flush(disk, offset, length, views, done)
         return None
+
+    def _map_all(
+        self, operation: int, ident: int, sector: int, segments: bytes, once: list[Page]
+    ) -> tuple[int, list[memoryview], Done]:
+        """The guest's own pages are read or written: bytes, where they are, what follows. Bad, GrantError."""
+        views: list[memoryview] = []
+        grants: list[MappedGrant] = []
+        sectors = self._map(segments, operation == READ, once, views, grants)
+        self._check(operation, self._drive.disk, sector, sectors)
+        done = partial(self._finished, self._number, ident, operation, grants, once)
+        return sectors * SECTOR_BYTES, views, done
+
+    def _copy(
+        self, operation: int, ident: int, sector: int, segments: bytes, once: list[Page]
+    ) -> tuple[int, list[memoryview], Done]:
+        """As `_map_all`, with memory of our own: a copy costs less than mapping and unmapping. Bad, GrantError."""
+        unit, aligned = SECTOR_BYTES, self._drive.sector_bytes == SECTOR_BYTES
+        parts: list[tuple[int, int, int]] = []
+        sectors = 0
+        for ref, first, last in SEGMENT.iter_unpack(segments):
+            if not first <= last < 8 or not (aligned or (first == 0 and last == 7)):
+                raise Bad
+            parts.append((ref, first * unit, (last - first + 1) * unit))
+            sectors += last - first + 1
+        self._check(operation, self._drive.disk, sector, sectors)
+        number, length = self._number, sectors * unit
+        if operation == READ:
+            space = bytearray(length)
+            views = [memoryview(space)]
+            done: Done = partial(self._read_into, number, ident, parts, space)
+        else:
+            views = [memoryview(self._guest.gather(parts))] if parts else []
+            done = partial(self._copied_out, number, ident, operation, length)
+        self._copied += length
+        return length, views, done
+
+    def _read_into(
+        self, number: int, ident: int, parts: list[tuple[int, int, int]], data: bytearray, error: int
+    ) -> None:
+        """What was read goes to the guest."""
+        self._copied -= len(data)
+        if not error and any(self._guest.spread(parts, data)):
+            error = errno.EINVAL
+        self._finished(number, ident, READ, [], [], error)
+
+    def _copied_out(self, number: int, ident: int, operation: int, length: int, error: int) -> None:
+        self._copied -= length
+        self._finished(number, ident, operation, [], [], error)
 
     def _map(
         self,

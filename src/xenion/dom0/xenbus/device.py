@@ -185,6 +185,8 @@ class Device:
             self._remove()
         else:
             self._advance()
+            if self.state == XenbusState.Connected:  # it is not, whatever the front end says by now
+                self._enter(XenbusState.Closing)
 
     def _remove(self) -> None:
         self._leave_store()

@@ -6,7 +6,7 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,12 @@ class StoreControl:
         return done if isinstance(done, dict) else {}
 
 
-def start(folder: Path, log: int, timeout: float = TIMEOUT_S) -> "subprocess.Popen[bytes]":
+def start(
+    folder: Path, log: int, timeout: float = TIMEOUT_S, environment: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
     """A daemon for the folder, in a session of its own, that serves; its words go to the descriptor `log`.
+
+    `environment`: ours when it is None.
 
     StoreControlError, with its reason when it gives one, and no process is left.
     """
@@ -103,6 +107,7 @@ def start(folder: Path, log: int, timeout: float = TIMEOUT_S) -> "subprocess.Pop
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env=environment,
         )
     except OSError as error:
         os.close(ready)

@@ -17,8 +17,6 @@ from xenion.abi.io.xs_wire import (
     XENSTORE_ERROR_RINGIDX,
     XENSTORE_RECONNECT,
     XENSTORE_RING_SIZE,
-    XENSTORE_SERVER_FEATURE_ERROR,
-    XENSTORE_SERVER_FEATURE_RECONNECTION,
     XenstoreDomainInterface,
     XsdSockmsgType,
 )
@@ -33,6 +31,7 @@ from xenion.dom0.ring import (
     SharedPage,
     offset_of,
 )
+from xenion.dom0.xenstore.domains import FEATURES
 from xenion.dom0.xenstore.guest_transactions import GuestTransactions
 from xenion.dom0.xenstore.link import StoreLink
 from xenion.dom0.xenstore.payload import OK
@@ -69,7 +68,7 @@ class _Page:
         self.responses = RingWriter(page, XenstoreDomainInterface, "rsp", XENSTORE_RING_SIZE, fence)
         self.notify = port.notify
         self._fence = fence
-        self._words[_FEATURES_WORD] = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR
+        self._words[_FEATURES_WORD] = FEATURES
 
     @property
     def wants_to_reconnect(self) -> bool:
@@ -97,6 +96,8 @@ class _Asked:
     """Nobody waits for the reply any more. Of those that wait, the dropped ones come first."""
     again: bool = False
     """An earlier store was asked, too."""
+    loose: bool = False
+    """The store sees it outside of any transaction, and will whenever it is asked again."""
     answer: Message | None = None
     """Our own: the store is not asked."""
 
@@ -150,18 +151,24 @@ class StorePump:
         self._transactions.break_all()
         waiting, self._asked = self._asked, deque()
         for asked in waiting:
+            asked.again = asked.again or again
             if asked.answer is not None:
                 self._answer(asked.request, asked.answer)
-            elif not asked.dropped:
-                self._serve(asked.request, again=again or asked.again)
-            elif asked.request is _RESET:
-                self._ask(_Asked(_RESET, dropped=True))
+            elif asked.dropped:
+                if asked.request is _RESET:
+                    self._ask(asked)
+            elif asked.loose:
+                self._ask(asked)
+            else:
+                self._serve(asked.request, again=asked.again)
         self.on_event()
 
     def _ask(self, asked: _Asked) -> None:
         self._asked.append(asked)
+        outward = self._transactions.outward(asked.request)
+        asked.loose = asked.loose or not outward.tx_id
         if self._link is not None:
-            self._link.send(self._transactions.outward(asked.request))
+            self._link.send(outward._replace(tx_id=0) if asked.loose else outward)
 
     def _received(self, message: Message) -> None:
         if message.type == _EVENT:

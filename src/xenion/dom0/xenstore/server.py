@@ -22,7 +22,7 @@ from xenion.dom0.xenstore.store import Store
 _CREDENTIALS = struct.Struct("3i")
 ACCEPT_AGAIN_S = 0.2
 BACKLOG = 128
-WORK_REST = 3
+WORK_REST = 9
 
 
 class Keeper(Protocol):
@@ -192,7 +192,7 @@ class XenstoreServer:
             self._work = self._loop.later(0, self._do_work)
 
     def _do_work(self) -> None:
-        """A share of what can wait; the clients get three times as long before the next one."""
+        """A share of what can wait; the clients get WORK_REST times as long before the next one."""
         began = monotonic()
         self._keeper.work()
         self._work = None

@@ -170,7 +170,9 @@ class Transaction:
             node = self._now[path]
             if node is not None:
                 before = self._seen.get(path)
-                only_children = before is not None and node.value is before.value and node.perms is before.perms
+                only_children = (
+                    before is not None and node.value is before.value and node.perms is before.perms
+                )
                 told = path in self.changes or not only_children
                 tree.update(path, node, self._children_of(node, before), told=told)
 

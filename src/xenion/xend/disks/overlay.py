@@ -60,11 +60,14 @@ async def prepare(disk: Disk, place: DiskPlace) -> Path:
 
 def remove(state: Path) -> None:
     """The overlays of a domain that is over and does not last; the others stay. OSError."""
-    for path in (state / DISKS).glob("*.qcow2"):
+    for note in (state / DISKS).glob("[!.]*.json"):
+        path = note.with_suffix(".qcow2")
         found = _written(path)
         if found is not None and not found.lasting:
             path.unlink(missing_ok=True)
-            _note(path).unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
+    for fresh in (state / DISKS).glob(".*.new"):  # what a kill kept from becoming one
+        fresh.unlink(missing_ok=True)
     with suppress(OSError):
         (state / DISKS).rmdir()  # only if it is empty
 

@@ -4,30 +4,38 @@ import errno
 import itertools
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from xenion.api import types as t
 from xenion.api.errors import ApiError
 from xenion.config.disk import Disk, format_of
-from xenion.config.domain import ConfigError, DomainConfig
+from xenion.config.domain import ConfigError
 from xenion.config.vif import Attachment, Vif
+from xenion.xend import told
 from xenion.xend.attaching import with_disk, with_vif
 from xenion.xend.call import Call, Handler
 from xenion.xend.live import Live
+from xenion.xend.logstate import clean
 from xenion.xend.managed import Managed
 from xenion.xend.networks.defined import Network
 from xenion.xend.record import VBD, VIF
 from xenion.xend.services import Services
 
 SECTOR, SNAP_BYTES = 512, 262144
+NUMBER_DIGITS = 16
+_FLAGS = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_NEW = _FLAGS | os.O_CREAT | os.O_EXCL
 
 
 class Devices:
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._captures = itertools.count(1)
+        self._captures = itertools.count(time.time_ns() // 1_000_000)
+        """Numbers that no earlier xend has used: captures outlive it."""
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
@@ -47,22 +55,18 @@ class Devices:
     def _live(self, call: Call) -> Live:
         return self._services.registry.need_live(call.parameters["domain"])
 
-    async def _described(
-        self, call: Call, kind: str
-    ) -> tuple[Live | Managed, DomainConfig, dict[int, dict[str, Any]]]:
-        """The domain, its configuration, and what its process, if it runs, tells by device number."""
+    async def _described(self, call: Call) -> tuple[Live | Managed, told.Devices]:
+        """The domain, and what its process tells, if it runs."""
         found = self._services.registry.find(call.parameters["domain"])
         if not isinstance(found, Live):
-            return found, found.config, {}
-        said = (await found.ask("devices")).get("devices", []) if found.linked else []
-        by_number = {device["devid"]: device for device in said if device["kind"] == kind}
-        return found, found.record.config, by_number
+            return found, {}
+        return found, await told.devices(found) if found.linked else {}
 
     # --- disks
 
     async def _disks(self, call: Call) -> t.Disks:
-        found, config, said = await self._described(call, VBD)
-        disks = [disk_info(disk, said.get(disk.devid, {})) for disk in config.disks]
+        found, has = await self._described(call)
+        disks = [disk_info(disk, has.get((VBD, disk.devid), told.NOTHING)) for disk in _disks(found)]
         return {"name": found.name, "domid": _domid(found), "disks": disks}
 
     async def _attach_disk(self, call: Call) -> t.DiskInfo:
@@ -94,9 +98,10 @@ class Devices:
                 limit_bytes=wanted.get("limit_bytes", disk.limit_bytes),
                 limit_requests=wanted.get("limit_requests", disk.limit_requests),
             )
-            changes = {"limits": [disk.limit_bytes, disk.limit_requests]}
-            config = with_disk(live.record.config, disk)
-            await attaching.configure(live, VBD, disk.devid, config, changes)
+            changes, changed = {"limits": [disk.limit_bytes, disk.limit_requests]}, disk
+            await attaching.configure(
+                live, VBD, disk.devid, changes, lambda config: with_disk(config, changed)
+            )
         return await self._disk_info(live, disk)
 
     async def _change_medium(self, live: Live, disk: Disk, target: str) -> Disk:
@@ -109,16 +114,15 @@ class Devices:
         return disk
 
     async def _disk_info(self, live: Live, disk: Disk) -> t.DiskInfo:
-        said = (await live.ask("devices")).get("devices", [])
-        named = (device for device in said if (device["kind"], device["devid"]) == (VBD, disk.devid))
-        return disk_info(disk, next(named, {}))
+        return disk_info(disk, (await told.devices(live)).get((VBD, disk.devid), told.NOTHING))
 
     # --- interfaces
 
     async def _interfaces(self, call: Call) -> t.Interfaces:
-        found, config, said = await self._described(call, VIF)
-        by_mac = {device["config"]["mac"]: device for device in said.values()}
-        vifs = [interface_info(vif, by_mac.get(vif.mac, {}), at) for at, vif in enumerate(config.vifs)]
+        found, has = await self._described(call)
+        vifs = [
+            interface_info(devid, vif, has.get((VIF, devid), told.NOTHING)) for devid, vif in _vifs(found)
+        ]
         return {"name": found.name, "domid": _domid(found), "interfaces": vifs}
 
     async def _attach_interface(self, call: Call) -> t.InterfaceInfo:
@@ -142,28 +146,32 @@ class Devices:
         devid, vif = _vif(live, call.parameters["device"])
         vif = _checked(vif, rate_bytes=call.body.get("rate_bytes", vif.rate_bytes))
         changes = {"rate": [vif.rate_bytes, vif.rate_window_us]}
-        config = with_vif(live.record.config, vif)
-        await self._services.attaching.configure(live, VIF, devid, config, changes)
+        await self._services.attaching.configure(
+            live, VIF, devid, changes, lambda config: with_vif(config, vif)
+        )
         return await self._interface_info(live, devid)
 
     async def _interface_info(self, live: Live, devid: int) -> t.InterfaceInfo:
-        said = (await live.ask("devices")).get("devices", [])
-        named = (device for device in said if (device["kind"], device["devid"]) == (VIF, devid))
-        device = next(named, None)
-        if device is None:
-            raise ApiError("wrong-state", f"interface {devid} of {live.name} has just gone")
-        return interface_info(Vif.from_mapping(device["config"]), device, devid)
+        has = await told.devices(live)
+        _, vif = _vif(live, str(devid))
+        return interface_info(devid, vif, has.get((VIF, devid), told.NOTHING))
 
     # --- captures
 
     async def _capture(self, call: Call) -> t.Capture:
         """Everything that passes goes to the path, a new file or a FIFO that is read, as pcap."""
-        live = self._live(call)
+        live, path = self._live(call), call.body["path"]
         devid, _ = _vif(live, call.parameters["device"])
-        number, fd = next(self._captures), _open_capture(call.body["path"])
+        number = next(self._captures)
+        fd, is_new = _open_capture(path)
         try:
             changes = {"capture": {"id": number, "snap": call.body.get("snaplen", SNAP_BYTES)}}
             await live.ask("configure-device", kind=VIF, devid=devid, changes=changes, fds=[fd])
+        except ApiError:
+            if is_new:
+                with suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108  as it was opened
+            raise
         finally:
             os.close(fd)
         return {"capture": str(number)}
@@ -171,11 +179,11 @@ class Devices:
     async def _stop_capture(self, call: Call) -> t.Captured:
         live, word = self._live(call), call.parameters["capture"]
         devid, _ = _vif(live, call.parameters["device"])
-        if not word.isdecimal():
+        if not word.isdecimal() or len(word) > NUMBER_DIGITS:
             raise ApiError("bad-request", f"{word} is no number of a capture")
         changes = {"stop_capture": int(word)}
-        told = await live.ask("configure-device", kind=VIF, devid=devid, changes=changes)
-        return {"packets": told.get("packets", 0), "dropped": told.get("dropped", 0)}
+        answer = await live.ask("configure-device", kind=VIF, devid=devid, changes=changes)
+        return {"packets": told.count(answer, "packets"), "dropped": told.count(answer, "dropped")}
 
     async def _networks(self, call: Call) -> t.Networks:
         """Those of xend.toml, and what domains that run are plugged into beside them."""
@@ -221,31 +229,37 @@ def _carrier(vif: Vif, peer: str) -> str:
     return f"{vif.attachment} {vif.network}"
 
 
-def _open_capture(path: str) -> int:
-    """A FIFO that somebody reads, or a new file: nothing that is there is written over. ApiError."""
-    if not path.startswith("/"):
-        raise ApiError("bad-request", f"{path} is not an absolute path: give one")
-    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+def _open_capture(path: str) -> tuple[int, bool]:
+    """A FIFO that somebody reads, or a new file, and whether it is new: nothing that is there is written over.
+    ApiError."""
+    if not path.startswith("/") or "\0" in path:
+        raise ApiError("bad-request", f"{clean(path)} is not an absolute path: give one")
     try:
-        return _open_fifo(path, flags)
-    except FileNotFoundError:
-        pass
+        is_new = not os.path.lexists(path)
+        return os.open(path, _NEW, 0o600) if is_new else _open_fifo(path), is_new
     except OSError as error:
         why = "nobody reads it" if error.errno == errno.ENXIO else error.strerror
-        raise ApiError("refused", f"{path}: {why}") from error
-    try:
-        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise ApiError("refused", f"{path}: {error.strerror}") from error
+        raise ApiError("refused", f"{clean(path)}: {why}") from error
+    except UnicodeError:
+        raise ApiError("bad-request", f"{clean(path)} is no path") from None
 
 
-def _open_fifo(path: str, flags: int) -> int:
+def _open_fifo(path: str) -> int:
     """OSError."""
-    fd = os.open(path, flags)
-    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+    _check_fifo(os.stat(path))  # noqa: PTH116  before it is opened, which may do something to what is none
+    fd = os.open(path, _FLAGS)
+    try:
+        _check_fifo(os.fstat(fd))
+    except OSError:
         os.close(fd)
-        raise FileExistsError(errno.EEXIST, "it exists already: name a new file")
+        raise
     return fd
+
+
+def _check_fifo(status: os.stat_result) -> None:
+    """OSError."""
+    if not stat.S_ISFIFO(status.st_mode):
+        raise FileExistsError(errno.EEXIST, "it exists already: name a new file")
 
 
 def _checked(device: Any, **fields: Any) -> Any:
@@ -256,27 +270,49 @@ def _checked(device: Any, **fields: Any) -> Any:
         raise ApiError("bad-configuration", str(error)) from error
 
 
+def _disks(found: Live | Managed) -> list[Disk]:
+    """Those of its configuration, and cloud-init's."""
+    if isinstance(found, Managed):
+        return list(found.config.disks)
+    disks = list(found.record.config.disks)
+    known = {disk.devid for disk in disks}
+    for entry in found.record.devices:
+        if entry["kind"] == VBD and entry["devid"] not in known and not entry["coming"]:
+            disks.append(Disk.from_mapping(entry["config"]))
+    return disks
+
+
+def _vifs(found: Live | Managed) -> list[tuple[int, Vif]]:
+    """With their numbers."""
+    config = found.config if isinstance(found, Managed) else found.record.config
+    if isinstance(found, Managed):
+        return list(enumerate(config.vifs))
+    numbers = {
+        entry["config"]["mac"]: entry["devid"] for entry in found.record.devices if entry["kind"] == VIF
+    }
+    return [(numbers[vif.mac], vif) for vif in config.vifs if vif.mac in numbers]
+
+
 def _disk(live: Live, word: str) -> Disk:
     """By its name in the guest or its number. ApiError."""
-    for disk in live.record.config.disks:
+    disks = _disks(live)
+    for disk in disks:
         if word in (disk.vdev, str(disk.devid)):
             return disk
-    names = ", ".join(disk.vdev for disk in live.record.config.disks) or "none"
-    raise ApiError("no-such-device", f"{live.name} has no disk {word}: there is {names}")
+    names = ", ".join(disk.vdev for disk in disks) or "none"
+    raise ApiError("no-such-device", f"{live.name} has no disk {clean(word)}: there is {names}")
 
 
 def _vif(live: Live, word: str) -> tuple[int, Vif]:
     """Its number and what it is, by its number or MAC. ApiError."""
-    for entry in live.record.devices:
-        if entry["kind"] == VIF and word.lower() in (str(entry["devid"]), entry["config"]["mac"]):
-            found = next((vif for vif in live.record.config.vifs if vif.mac == entry["config"]["mac"]), None)
-            if found is not None:
-                return entry["devid"], found
-    raise ApiError("no-such-device", f"{live.name} has no interface {word}")
+    for devid, vif in _vifs(live):
+        if word.lower() in (str(devid), vif.mac):
+            return devid, vif
+    raise ApiError("no-such-device", f"{live.name} has no interface {clean(word)}")
 
 
-def disk_info(disk: Disk, said: Mapping[str, Any]) -> t.DiskInfo:
-    """`said`: by the domain's process, nothing for a domain that does not run."""
+def disk_info(disk: Disk, said: told.Told) -> t.DiskInfo:
+    """`said`: by the domain's process."""
     return {
         "vdev": disk.vdev,
         "devid": disk.devid,
@@ -285,21 +321,21 @@ def disk_info(disk: Disk, said: Mapping[str, Any]) -> t.DiskInfo:
         "mode": "w" if disk.writable else "r",
         "cdrom": disk.cdrom,
         "overlay": disk.overlay,
-        "state": said.get("state", "Unknown").lower(),
-        "size_bytes": said.get("size_bytes", 0),
+        "state": said.state,
+        "size_bytes": said.count("size_bytes"),
         "sector_bytes": disk.sector_bytes,
         "limit_bytes": disk.limit_bytes,
         "limit_requests": disk.limit_requests,
-        "rd_req": said.get("rd_req", 0),
-        "wr_req": said.get("wr_req", 0),
-        "rd_bytes": said.get("rd_sect", 0) * SECTOR,
-        "wr_bytes": said.get("wr_sect", 0) * SECTOR,
-        "errors": sum(said.get(name, 0) for name in ("rd_err", "wr_err", "f_err", "ds_err")),
+        "rd_req": said.count("rd_req"),
+        "wr_req": said.count("wr_req"),
+        "rd_bytes": said.count("rd_sect") * SECTOR,
+        "wr_bytes": said.count("wr_sect") * SECTOR,
+        "errors": sum(said.count(name) for name in ("rd_err", "wr_err", "f_err", "ds_err")),
     }
 
 
-def interface_info(vif: Vif, said: Mapping[str, Any], at: int) -> t.InterfaceInfo:
-    """As `disk_info`; `at` is its number where there is no process to tell it."""
+def interface_info(devid: int, vif: Vif, said: told.Told) -> t.InterfaceInfo:
+    """As `disk_info`."""
     forwards: list[t.ForwardInfo] = [
         {
             "protocol": forward.protocol,  # type: ignore[typeddict-item]
@@ -310,20 +346,20 @@ def interface_info(vif: Vif, said: Mapping[str, Any], at: int) -> t.InterfaceInf
         for forward in vif.forwards
     ]
     return {
-        "devid": said.get("devid", at),
+        "devid": devid,
         "mac": vif.mac,
         "attachment": vif.attachment.value,
         "network": vif.network,
         "addresses": list(vif.addresses),
         "rate_bytes": vif.rate_bytes,
         "name": vif.name,
-        "state": said.get("state", "Unknown").lower(),
+        "state": said.state,
         "forwards": forwards,
-        "description": _carrier(vif, said.get("peer", "")),
-        "rx_bytes": said.get("rx_bytes", 0),
-        "rx_packets": said.get("rx_packets", 0),
-        "rx_drops": said.get("rx_drops", 0),
-        "tx_bytes": said.get("tx_bytes", 0),
-        "tx_packets": said.get("tx_packets", 0),
-        "tx_drops": said.get("tx_drops", 0),
+        "rx_bytes": said.count("rx_bytes"),
+        "rx_packets": said.count("rx_packets"),
+        "rx_drops": said.count("rx_drops"),
+        "tx_bytes": said.count("tx_bytes"),
+        "tx_packets": said.count("tx_packets"),
+        "tx_drops": said.count("tx_drops"),
+        "description": _carrier(vif, said.peer),
     }

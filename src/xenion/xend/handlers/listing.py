@@ -4,6 +4,7 @@ import asyncio
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from xenion.abi.version import MAJOR, MINOR
 from xenion.api import types as t
 from xenion.api.errors import ApiError
-from xenion.xend import host, record
+from xenion.xend import host, record, told
 from xenion.xend.call import Call, Handler
 from xenion.xend.live import Live
 from xenion.xend.managed import Managed
@@ -20,6 +21,8 @@ from xenion.xend.registry import DOMAIN_0, HOST_WORDS, UUID_0
 from xenion.xend.services import Services
 
 XEN_CAPS = "xen-3.0-x86_64"
+TRAFFIC_S = 1.0
+"""A process that hangs does not keep the list from coming."""
 
 
 class Listing:
@@ -74,7 +77,17 @@ class Listing:
             if managed.uuid not in registry.live
         ]
         defined.sort(key=lambda domain: domain["name"])
+        if call.query.get("traffic"):
+            await asyncio.gather(*(self._add_traffic(domain) for domain in running))
         return {"domains": [domain_0(running), *running, *defined]}
+
+    async def _add_traffic(self, domain: t.Domain) -> None:
+        live = self._services.registry.live.get(domain["uuid"])
+        if live is None or not live.linked:
+            return
+        with suppress(ApiError):
+            has = await told.devices(live, TRAFFIC_S) if live.record.devices else {}
+            domain["traffic"] = told.traffic(has)
 
     async def _domain(self, call: Call) -> t.Domain:
         word = call.parameters["domain"]

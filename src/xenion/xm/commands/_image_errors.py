@@ -14,6 +14,12 @@ def told() -> Iterator[None]:
     try:
         yield
     except WrongRequestError as error:
-        raise UsageError(str(error).rstrip(".")) from error
+        raise UsageError(sentence_of(error)) from error
     except (RootDiskError, CacheError) as error:
-        raise XmError(str(error).rstrip(".")) from error
+        raise XmError(sentence_of(error)) from error
+
+
+def sentence_of(error: Exception) -> str:
+    """As it stands behind "xm: ": without its dot, and begun small unless with a name."""
+    text = str(error).rstrip(".")
+    return text if text.startswith("Debian") else text[:1].lower() + text[1:]

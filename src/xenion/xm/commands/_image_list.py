@@ -7,7 +7,7 @@ from xenion.images.failure import RootDiskError
 from xenion.images.size import shown
 from xenion.images.store import find, names
 from xenion.xm.arguments import Parser, command, json_option, parse
-from xenion.xm.commands._image_errors import told
+from xenion.xm.commands._image_errors import sentence_of, told
 from xenion.xm.output import complain, escaped, moment, print_json
 
 SUMMARY = "list the images"
@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> int:
             try:
                 found.append(find(name).to_mapping())
             except RootDiskError as error:
-                complain(str(error).rstrip("."))
+                complain(sentence_of(error))
                 status = 1
     if args.json:
         print_json(found)

@@ -18,7 +18,7 @@ xm image rm NAME ...          remove images
 def parser() -> Parser:
     p = command("image", SUMMARY, EPILOG)
     p.add_argument("verb", choices=VERBS, help="what to do")
-    p.add_argument("arguments", metavar="ARGUMENT", nargs="*", help="the verb's own arguments")
+    p.add_argument("arguments", metavar="ARGUMENT", nargs="*", default=[], help="the verb's own arguments")
     return p
 
 

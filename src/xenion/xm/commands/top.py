@@ -66,7 +66,7 @@ def _take(client: Any, usage: Any, vcpus: bool = False) -> list[str]:
 
     info = client.call("info")
     known = all_vcpus(client) if vcpus else []
-    usage.take(client.call("list")["domains"], known, time.monotonic())
+    usage.take(client.call("list", query={"traffic": True})["domains"], known, time.monotonic())
     return list(usage.summary(info))
 
 

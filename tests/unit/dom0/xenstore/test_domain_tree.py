@@ -1,9 +1,14 @@
 """What a new domain finds, and may do there."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 
-from xenion.dom0.xenstore.connection import Connection, Event
-from xenion.dom0.xenstore.domain_tree import DomainNodes, populate, remove, vm_path
+from tests.unit.dom0.xenstore.replaceable import Client
+from tests.unit.dom0.xenstore.stores import contents
+from xenion.dom0.xenstore.connection import Connection
+from xenion.dom0.xenstore.domain_tree import DomainNodes, populate, vm_path
 from xenion.dom0.xenstore.errors import StoreError
 from xenion.dom0.xenstore.store import Store
 
@@ -27,10 +32,19 @@ NODES = DomainNodes(
 
 
 @pytest.fixture
-def store() -> Store:
-    made = Store()
-    populate(made, Connection(0), NODES)
-    return made
+def process() -> Iterator[Client]:
+    """The domain's process has asked for the tree, over its connection that may write nothing else."""
+    made = Client()
+    made.store.connect()
+    populate(made.client, NODES)
+    made.store.settle()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(process: Client) -> Store:
+    return process.store.store
 
 
 @pytest.mark.parametrize(
@@ -108,24 +122,42 @@ def test_the_vm_path_is_for_the_toolstack(store: Store) -> None:
         store.read(Connection(5), f"{vm_path(UUID)}/name")
 
 
-def test_a_new_domain_finds_nothing_of_a_former_one(store: Store) -> None:
+def test_the_next_boot_finds_nothing_of_the_one_before(process: Client, store: Store) -> None:
     dom0 = Connection(0)
     store.write(Connection(5), "data/left", b"over")
     store.set_perms(dom0, "/local/domain/5", store.get_perms(dom0, "/"))
-    populate(store, dom0, NODES)
-    assert store.directory(Connection(5), "data") == ()
-    assert store.read(Connection(5), "name") == b"guest"
+    store.write(dom0, "/local/domain/5/device/vbd/1/state", b"4")
+    populate(process.client, NODES)
+    process.store.settle()
+    guest = Connection(5)
+    assert store.directory(guest, "data") == ()
+    assert store.read(guest, "name") == b"guest"
+    assert store.directory(guest, "device") == ("suspend",)
+    with pytest.raises(StoreError, match="EACCES"):
+        store.write(guest, "new", b"")
 
 
-def test_removing_takes_everything(store: Store) -> None:
-    dom0 = Connection(0)
-    watcher = Connection(0)
+def test_a_store_that_comes_back_gets_the_rest(process: Client, store: Store) -> None:
+    """Wherever the connection breaks, the tree is whole in the end, and the guest's rights with it."""
+    whole = contents(store)["nodes"]
+    for part in range(0, 4000, 97):
+        populate(process.client, NODES)
+        process.store.move(part, part // 2)
+        process.store.cut()
+        process.store.connect()
+        process.store.settle()
+        assert contents(store)["nodes"] == whole
+
+
+def test_everything_of_it_goes_with_the_domain(process: Client, store: Store) -> None:
     store.write(Connection(5), "data/left", b"over")
-    store.watch(watcher, "/local/domain/5/data/left", b"t")
-    watcher.events()
-    remove(store, dom0, 5, UUID)
-    remove(store, dom0, 5, UUID)
-    assert store.directory(dom0, "/local/domain") == ()
-    assert store.directory(dom0, "/vm") == ()
-    assert Event("/local/domain/5/data/left", b"t") in watcher.events()
     store.release(5)
+    assert store.directory(Connection(0), "/local/domain") == ()
+    assert store.directory(Connection(0), "/vm") == ()
+
+
+def test_a_kernel_with_the_longest_of_paths_keeps_nobody_from_booting(process: Client, store: Store) -> None:
+    populate(process.client, replace(NODES, kernel="/" + "k" * 4094))
+    process.store.settle()
+    assert store.read(Connection(5), "name") == b"guest"
+    assert "kernel" not in store.directory(Connection(0), f"{vm_path(UUID)}/image")

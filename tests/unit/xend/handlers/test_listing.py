@@ -3,8 +3,12 @@
 import asyncio
 import os
 
-from tests.unit.xend.kit import World, add, config, ended, run, within
+import pytest
+
+from tests.unit.xend.kit import World, add, asked, config, ended, run, within
 from xenion.api import types as t
+from xenion.config.vif import Attachment, Vif
+from xenion.xend.handlers import listing
 
 
 def test_the_host_comes_first(world: World) -> None:
@@ -19,7 +23,7 @@ def test_the_host_comes_first(world: World) -> None:
             assert [(d["name"], d["domid"]) for d in listed] == [
                 ("Domain-0", 0), ("z", 1), ("y", 2), ("b", 3), ("a", None),
             ]  # fmt: skip
-            assert all(d.keys() == t.Domain.__annotations__.keys() for d in listed)
+            assert all(d.keys() == t.Domain.__required_keys__ for d in listed)
             host = listed[0]
             assert host["vcpus"] == os.cpu_count()
             assert host["memory_mib"] > 100
@@ -88,5 +92,37 @@ def test_notes_are_in_the_outcome(world: World) -> None:
             add(live, {"kind": "note", "text": "a word"})
             await world.call("destroy", domain="web")
             assert (await world.call("outcome", uuid=live.uuid))["notes"] == ["a word"]
+
+    run(work)
+
+
+def test_traffic_only_for_who_asks(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            disks = (world.disk("xvda"), world.disk("xvdb"))
+            vif = Vif(attachment=Attachment.ISOLATED, network="lan")
+            live = await world.create(config(world.at, disks=disks, vifs=(vif,)))
+            idle = await world.create(config(world.at, "idle"))
+            assert all("traffic" not in domain for domain in (await world.call("list"))["domains"])
+            assert asked(live) == []
+            host, web, other = (await world.call("list", {}, {"traffic": True}))["domains"]
+            assert "traffic" not in host
+            assert web["traffic"] == {
+                "vbds": 2, "vbd_rd": 6, "vbd_wr": 8, "nets": 1, "net_tx_bytes": 5, "net_rx_bytes": 6,
+            }  # fmt: skip
+            assert set(other["traffic"].values()) == {0}
+            assert asked(idle) == [], "it has no device"
+
+    run(work)
+
+
+def test_a_process_that_hangs_does_not_keep_the_list(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "TRAFFIC_S", 0.01)
+
+    async def work() -> None:
+        async with world:
+            await world.create(config(world.at, behaviour="mute", disks=(world.disk("xvda"),)))
+            _, web = (await world.call("list", {}, {"traffic": True}))["domains"]
+            assert "traffic" not in web
 
     run(work)

@@ -1,0 +1,105 @@
+"""Disks and interfaces that come and go, again and again: nothing of them stays."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.system.disk_guest import gone
+from tests.system.images_on_host import MIB, qcow2, raw
+
+if TYPE_CHECKING:
+    from tests.system.disk_guest import DebianGuest
+    from xenion.api.client import Client
+
+GROWTH_BYTES = 24 * MIB
+"""What a process's own memory may vary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What there is of a guest and for it: a number each."""
+
+    counts: dict[str, int]
+    memory: dict[str, int]
+
+    @classmethod
+    def of(cls, guest: "DebianGuest") -> "Belongings":
+        xm = guest.xm
+        pids = {"domain": guest.process.pid, "xend": xm.xend() or 0, "xenstored": xm.xenstored()}
+        counts = {f"descriptors of {name}": len(os.listdir(f"/proc/{pid}/fd")) for name, pid in pids.items()}
+        counts["threads of domain"] = len(os.listdir(f"/proc/{pids['domain']}/task"))
+        counts["processes"] = len(xm.helpers())
+        counts["files"] = sum(1 for folder in (xm.run_folder, xm.state) for _ in folder.rglob("*"))
+        if shutil.which("xenstore-ls") is not None:
+            path = str(xm.run_folder / "xenion" / "xenstored" / "xenstored.sock")
+            command = ["xenstore-ls", "-f"]
+            listed = subprocess.run(command, env={**os.environ, "XENSTORED_PATH": path}, check=True, capture_output=True)
+            counts["nodes of the store"] = listed.stdout.count(b"\n")
+        status, said = guest.shell.run("ls /sys/bus/xen/devices /sys/block /sys/class/net | wc -l")
+        assert status == 0
+        counts["devices in the guest"] = int(said)
+        return cls(counts, {name: _anonymous(pid) for name, pid in pids.items()})
+
+    def compare(self, before: "Belongings") -> None:
+        assert self.counts == before.counts
+        for name, size in self.memory.items():
+            assert size - before.memory[name] < GROWTH_BYTES, f"{name} has grown: {before.memory[name]} to {size}"
+
+
+def _anonymous(pid: int) -> int:
+    """Bytes of a process's own memory, without that of its guest."""
+    (found,) = re.findall(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found) << 10
+
+
+class Turns:
+    """One device each, there and used and gone, straight through the API."""
+
+    def __init__(self, guest: "DebianGuest", api: "Client", folder: Path) -> None:
+        self._guest, self._api = guest, api
+        self._images = {"raw": raw(folder / "raw.img", MIB), "qcow2": qcow2(folder / "qcow2.img", MIB)}
+
+    def all(self) -> list[Callable[[], None]]:
+        disks = [partial(self.disk, kind) for kind in ("raw", "qcow2", "raw")]
+        return [*disks, partial(self.vif, {"attachment": "isolated", "network": "cycles"}), partial(self.vif, {})]
+
+    def disk(self, kind: str) -> None:
+        disk = {"target": str(self._images[kind]), "vdev": "xvdb", "format": kind}
+        self._api.call("attach_disk", {"disk": disk}, domain=self._guest.name)
+        self._in_guest("until [ -b /dev/xvdb ]; do :; done; dd if=/dev/xvdb of=/dev/null bs=64k count=2 iflag=direct")
+        self._api.call("detach_disk", domain=self._guest.name, vdev="xvdb")
+        self._in_guest(gone("vbd-51728"))
+
+    def vif(self, vif: dict[str, Any]) -> None:
+        made = self._api.call("attach_interface", {"vif": vif}, domain=self._guest.name)
+        link = self._guest.link(made["devid"])
+        self._in_guest(f"until [ -d /sys/class/net/{link} ]; do :; done; ip link set {link} up")
+        self._api.call("detach_interface", domain=self._guest.name, device=str(made["devid"]))
+        self._in_guest(gone(f"vif-{made['devid']}"))
+
+    def _in_guest(self, command: str) -> None:
+        status, said = self._guest.shell.run(command)
+        assert status == 0, said
+
+
+@pytest.mark.parametrize("cycles", [20, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_nothing_stays_of_devices_that_came_and_went(debian: "DebianGuest", tmp_path: Path, cycles: int) -> None:
+    """Neither processes, descriptors, threads, memory, files, nodes of the store, nor devices in the guest."""
+    with closing(debian.xm.api()) as api:
+        turns = Turns(debian, api, tmp_path).all()
+        for turn in turns * 2:  # modules are loaded, caches filled
+            turn()
+        before = Belongings.of(debian)
+        for number in range(cycles):
+            turns[number % len(turns)]()
+        Belongings.of(debian).compare(before)
+        assert debian.xm.run("dmesg").status == 0
