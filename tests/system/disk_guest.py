@@ -53,8 +53,8 @@ def gone(device: str) -> str:
 class Shell:
     """A shell on a guest's console, which `log_in` reaches."""
 
-    def __init__(self, path: Path) -> None:
-        self._stream = console.attach(path).stream
+    def __init__(self, path: Path, since: int | None = None) -> None:
+        self._stream = console.attach(path, since).stream
         self._unseen = b""
         self._number = 0
 

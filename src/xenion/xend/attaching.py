@@ -183,9 +183,10 @@ class Attaching:
     # --- what is written down
 
     def keep(self, live: Live) -> None:
-        """In the record, and for the next start of a managed domain. ApiError (failed)."""
-        live.save()
+        """For the next start of a managed domain, and in the record, by which a killed xend's work is finished.
+        ApiError (failed)."""
         self._devices.keep(live.record)
+        live.save()
 
 
 def with_disk(config: DomainConfig, disk: Disk) -> DomainConfig:

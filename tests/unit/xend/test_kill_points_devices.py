@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.xend import test_kill_points
 from tests.unit.xend.killing import Scenario
-from tests.unit.xend.kit import Direct, World, add, config, helpers_of
+from tests.unit.xend.kit import Direct, World, add, asked, config, helpers_of
 from tests.unit.xend.test_kill_points import kill_at_each_step, nothing
 from xenion.config.cloud_init import CloudInit
 from xenion.config.disk import Disk
@@ -27,6 +27,10 @@ def vif(number: int) -> Vif:
 def with_devices(world: World) -> DomainConfig:
     overlay = world.disk("xvdb", overlay=True)
     return config(world.at, disks=(world.disk("xvda"), overlay), vifs=(vif(0),), cloud_init=CloudInit())
+
+
+def reconnects(live: Live) -> list[Any]:
+    return [request for request in asked(live) if request["do"] == "reconnect-device"]
 
 
 def devices(live: Live) -> set[tuple[str, int]]:
@@ -167,8 +171,7 @@ def test_another_disc(tmp_path: Path) -> None:
         live = world.live()
         (entry,), (disk,) = live.record.devices, live.record.config.disks
         assert entry["config"]["target"] == disk.target
-        with Direct(live) as direct:
-            told = [one for one in direct.ask("asked")["asked"] if one["do"] == "configure-device"]
+        told = [request for request in asked(live) if request["do"] == "configure-device"]
         assert ([[str(world.at / "old.iso")], *(one["fds"] for one in told)])[-1] == [disk.target]
 
     assert each_step(tmp_path, inserted, change, check) > 3
@@ -179,8 +182,9 @@ def test_larger(tmp_path: Path) -> None:
         await world.call("configure_disk", {"resize_bytes": 2 << 20}, domain="web", vdev="xvdb")
 
     async def check(world: World) -> None:
-        add(world.live(), {"kind": "lost", "kind_of_device": "vbd", "devid": 51728})
-        await world.until(lambda: bool(world.live().record.wants))
+        live, before = world.live(), len(reconnects(world.live()))
+        add(live, {"kind": "lost", "kind_of_device": "vbd", "devid": 51728})
+        await world.until(lambda: len(reconnects(live)) > before)
         await world.settled()
 
     assert each_step(tmp_path, one, grow, check) > 3

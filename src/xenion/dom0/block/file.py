@@ -1,13 +1,14 @@
 """Raw images: a regular file or a block device, opened by whoever starts the domain process.
 
-What the host has cached is read at once on Dom0's thread (RWF_NOWAIT); all that might wait is done by threads. Data
-goes between the host's cache, or the device, and the guest's pages without a copy of ours.
+What the host has cached is read at once on Dom0's thread (RWF_NOWAIT), and small writes go into its cache there;
+what may wait is done by threads.
 """
 
 import ctypes
 import errno
 import os
 import stat
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,6 +18,9 @@ from xenion.dom0.block.workers import Workers
 from xenion.dom0.loop import Loop
 
 THREADS = 8
+SMALL_BYTES = 128 << 10
+SLOW_SECONDS, REST_SECONDS = 0.002, 1.0
+"""A small write that took longer than this is the last one on Dom0's thread for a while."""
 FALLOC_KEEP_SIZE_AND_PUNCH_HOLE = 3
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -58,6 +62,7 @@ class FileDisk(Disk):
         self._workers = Workers(loop, threads)
         self._bytes = 0
         self._try_read = self._try_write = True
+        self._slow_until = 0.0
         self._flushing: list[Done] = []
         self._to_flush: list[Done] = []
         self.resize()
@@ -90,10 +95,25 @@ class FileDisk(Disk):
                 count = os.pwritev(self._fd, views, offset, os.RWF_NOWAIT)
             except OSError as error:
                 self._try_write = error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS)
-            if count == length:
-                return done(0)
+        elif not fua and length <= SMALL_BYTES and (now := time.monotonic()) >= self._slow_until:
+            count = self._write_here(offset, views, now)
+        if count == length:
+            return done(0)
         job = partial(_write_all, self._fd, offset + count, skip(views, count), length - count, fua)
         return self._hand_over(WRITE, job, done)
+
+    def _write_here(self, offset: int, views: Sequence[memoryview], now: float) -> int:
+        """A copy into the host's cache, as a rule, which is sooner done than handed over. Bytes written.
+
+        A host that is short of clean memory makes who writes wait: then threads do that for a while.
+        """
+        try:
+            return os.pwritev(self._fd, views, offset)
+        except OSError:
+            return 0  # the thread will meet it again, and report it
+        finally:
+            if time.monotonic() - now > SLOW_SECONDS:
+                self._slow_until = now + REST_SECONDS
 
     def _flush(self, done: Done) -> None:
         """One at a time: one that begins later covers all that have come meanwhile.

@@ -333,8 +333,8 @@ struct engine *engine_create(struct domain *d, int notify_fd, u32 buffer_mib)
     if (!e->code_pages || unicorn.open(UC_ARCH_X86, UC_MODE_64, &e->uc))
         return fail(e);
     unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_CPU_MODEL, 1u), UC_CPU_X86_SKYLAKE_SERVER);
+    unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1u), buffer_mib << 20); /* the next call allocates it */
     unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_TLB_TYPE, 1u), UC_TLB_CPU);
-    unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1u), buffer_mib << 20);
     if (unicorn.mem_map_ptr(e->uc, 0, d->nr_frames << PAGE_SHIFT, UC_PROT_ALL, d->memory) || !locate(e))
         return fail(e);
     *((u8 *)e->uc + UC_NO_EXIT_REQUEST) = 1;

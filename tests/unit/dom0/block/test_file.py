@@ -64,6 +64,50 @@ def make(loop: Loop, image: Path) -> Iterator[Make]:
         disk.close()
 
 
+def test_small_writes_go_to_threads_while_the_host_makes_them_wait(
+    loop: Loop, image: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = make()
+    disk._try_write = False
+    clock, threads = [100.0], []
+
+    def slow(fd: int, views: list[memoryview], offset: int) -> int:
+        clock[0] += 0.5
+        threads.append(threading.current_thread() is threading.main_thread())
+        return real(fd, views, offset)
+
+    real = os.pwritev
+    monkeypatch.setattr("xenion.dom0.block.file.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("xenion.dom0.block.file.os.pwritev", slow)
+    for _ in range(2):
+        write(loop, disk, 512, b"a" * 512)
+    clock[0] += 2
+    write(loop, disk, 1024, b"b" * 512)
+    assert threads == [True, False, True]
+    assert image.read_bytes()[512:1536] == b"a" * 512 + b"b" * 512
+
+
+def test_what_is_cached_in_part(
+    loop: Loop, image: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is read and written where it belongs."""
+    real_read, real_write = os.preadv, os.pwritev
+
+    def some(views: list[memoryview], flags: int) -> list[memoryview]:
+        return [views[0][: len(views[0]) // 2]] if flags & os.RWF_NOWAIT else views
+
+    monkeypatch.setattr(
+        "xenion.dom0.block.file.os.preadv", lambda fd, v, at, flags=0: real_read(fd, some(v, flags), at, 0)
+    )
+    monkeypatch.setattr(
+        "xenion.dom0.block.file.os.pwritev", lambda fd, v, at, flags=0: real_write(fd, some(v, flags), at, 0)
+    )
+    disk, before = make(), image.read_bytes()
+    assert read(loop, disk, 8192, 65536) == before[8192 : 8192 + 65536]
+    write(loop, disk, 4096, bytes(range(256)) * 64)
+    assert image.read_bytes() == before[:4096] + bytes(range(256)) * 64 + before[4096 + 16384 :]
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_data_goes_both_ways(loop: Loop, image: Path, make: Make, at_once: bool) -> None:
     disk = make()
