@@ -101,6 +101,14 @@ class Shell:
     def run(self, command: str, timeout_s: float = COMMAND_S) -> tuple[int, str]:
         return self.finish(self.start(command), timeout_s)
 
+    def rest(self, timeout_s: float = COMMAND_S) -> bytes:
+        """All that is left to be heard of a domain that is over."""
+        self._stream.settimeout(timeout_s)
+        with contextlib.suppress(ConnectionResetError):
+            while data := self._stream.recv(1 << 16):
+                self._unseen += data
+        return self._unseen
+
     def close(self) -> None:
         self._stream.close()
 

@@ -46,7 +46,7 @@ virtio_blk
     "etc/initramfs-tools/hooks/xenion": """\
 #!/bin/sh
 # The drivers of the root disk are listed: what finds drivers for other hardware would only cost time at each boot.
-# Remove this file and scripts/local-top/xenion, then run update-initramfs -u, to have udev in the initrd again.
+# Remove this file and both scripts/*/xenion, then run update-initramfs -u, to have udev in the initrd again.
 case "$1" in prereqs) exit 0 ;; esac
 rm -rf "$DESTDIR/scripts/init-top/udev" "$DESTDIR/scripts/init-bottom/udev" "$DESTDIR/etc/udev"
 for folder in lib usr/lib; do
@@ -55,6 +55,14 @@ done
 for folder in bin usr/bin sbin usr/sbin; do
     rm -f "$DESTDIR/$folder/udevadm"
 done
+""",
+    "etc/initramfs-tools/scripts/init-bottom/xenion": """\
+#!/bin/sh
+# What udev's script would do: the system goes on with the devices that the kernel has made.
+case "$1" in prereqs) exit 0 ;; esac
+mount -n -o move /dev "$rootmnt/dev" || mount -n --move /dev "$rootmnt/dev"
+rm -rf /dev
+ln -s "$rootmnt/dev" /dev
 """,
     "etc/initramfs-tools/scripts/local-top/xenion": """\
 #!/bin/sh
@@ -126,13 +134,22 @@ SUBSYSTEM=="cpu", ENV{MODALIAS}=""
 """,
 }
 
+_MTU = """\
+# cloud-init's own file for the interface leaves the DHCP server's MTU out.
+[DHCPv4]
+UseMTU=yes
+"""
 CLOUD_INIT = {
     "etc/cloud/cloud.cfg.d/90_xenion.cfg": """\
 # Data comes on a disk labelled CIDATA, or there is none; no address on the network is asked for it.
 datasource_list: [NoCloud, None]
 disable_root: false
 ssh_genkeytypes: [ed25519]
-"""
+""",
+    **{
+        f"etc/systemd/network/10-cloud-init-{name}.network.d/xenion.conf": _MTU
+        for name in ("enX0", "enX1", "enX2", "enX3", "eth0")
+    },
 }
 
 AUTOLOGIN = "etc/systemd/system/serial-getty@hvc0.service.d/autologin.conf"

@@ -42,10 +42,6 @@ chroot "$1" systemctl -q enable systemd-networkd.service systemd-resolved.servic
 if [ -L "$units/sysinit.target.wants/systemd-resolved.service" ]; then
     mv "$units/sysinit.target.wants/systemd-resolved.service" "$units/multi-user.target.wants/"
 fi
-# Nothing tells it of logins without that module, and a request to power off need not go through it.
-if ! [ -e "$1/usr/lib/x86_64-linux-gnu/security/pam_systemd.so" ]; then
-    ln -sf /dev/null "$units/systemd-logind.service"
-fi
 rm -f "$1"/etc/ssh/ssh_host_*
 chroot "$1" update-initramfs -c -k all
 """

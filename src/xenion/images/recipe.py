@@ -78,7 +78,7 @@ class Recipe:
         """All packages that are named to apt, sorted."""
         names = {*_SYSTEM, *self.packages, self.kernel.package}
         if self.cloud_init:
-            names.add("cloud-init")
+            names |= {"cloud-init", "sudo"}  # its default user is to become root by it
         if self.mirror.startswith("https") or self.security_mirror.startswith("https"):
             names.add("ca-certificates")
         if self.suite == OLDEST:  # where resolved is a part of systemd

@@ -21,12 +21,14 @@ from xenion.dom0.xenstore.control import StoreControl, StoreControlError
 from xenion.dom0.xenstore.folder import CONTROL, LOCK
 from xenion.xend import helpers
 from xenion.xend.process import Process
+from xenion.xend.threads import in_thread
 
 LOOK_S = 3600.0
 AGAIN_S = 1.0
 """One that cannot be started, or dies at once, is not started more often."""
 ANSWER_S = 10.0
-ATTEMPTS, PAUSE_S = 5, 0.1
+ATTEMPTS, TRIES, PAUSE_S = 5, 3, 0.1
+"""To start it; to ask it."""
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
@@ -104,24 +106,24 @@ class Xenstored:
             raise
 
     async def _ask_in_turn(self, what: Callable[[StoreControl], T]) -> T:
-        """Once more if it has died meanwhile."""
+        """Again if it has died meanwhile; one that is dying may still take a connection."""
         async with self._turn:
-            try:
-                return await asyncio.to_thread(what, await self._connected())
-            except StoreControlError:
-                self._forget()
-            try:
-                return await asyncio.to_thread(what, await self._connected())
-            except StoreControlError as error:
-                self._forget()
-                raise ApiError("failed", str(error)) from error
+            for left in reversed(range(TRIES)):
+                try:
+                    return await asyncio.to_thread(what, await self._connected())
+                except StoreControlError as error:
+                    self._forget()
+                    if not left:
+                        raise ApiError("failed", str(error)) from error
+                await asyncio.sleep(PAUSE_S)
+            raise AssertionError("it was not tried")
 
     async def _connected(self) -> StoreControl:
         """StoreControlError."""
         if self._closed:
             raise StoreControlError("xend is about to end: try again")
         if self._control is None:
-            found = await asyncio.to_thread(self._find_or_start)
+            found = await in_thread(self._find_or_start, StoreControl.close)
             running = self._process()
             if running is None or self._closed:
                 found.close()

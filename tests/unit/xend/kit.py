@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from xenion.api.addresses import connect
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
@@ -20,6 +22,7 @@ from xenion.xend import helpers, process, record
 from xenion.xend.call import Call, Peer
 from xenion.xend.dispatch import logged
 from xenion.xend.handlers import all_handlers
+from xenion.xend.link import Link
 from xenion.xend.live import Live
 from xenion.xend.networks.defined import UserNetwork
 from xenion.xend.services import make_services
@@ -286,3 +289,10 @@ def kill_helpers(at: Path) -> None:
         helper.process.kill()
         while helper.alive:
             time.sleep(0.001)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Answers of processes that do not come are not waited for long."""
+    defaults = Link.ask.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "timeout", seconds)

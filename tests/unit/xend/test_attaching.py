@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 
-from tests.unit.xend.kit import Direct, World, asked, config, descriptors, end, helpers_of, run, within
+from tests.unit.xend.kit import (
+    Direct,
+    World,
+    asked,
+    config,
+    descriptors,
+    end,
+    helpers_of,
+    impatient,
+    run,
+    within,
+)
 from xenion.api.errors import ApiError
 from xenion.config.vif import Attachment, Vif
 from xenion.xend import attaching, live
 from xenion.xend.disks import opening
-from xenion.xend.link import Link
 from xenion.xend.record import VBD
 
 
@@ -23,7 +33,7 @@ async def attach(world: World, vdev: str = "xvdb", **more: Any) -> Any:
 
 def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that does not come is not waited for."""
-    monkeypatch.setitem(Link.ask.__kwdefaults__, "timeout", 0.1)
+    impatient(monkeypatch, 0.1)
 
 
 def test_destroyed_while_a_disk_is_opened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.unit.xend.kit import World, add, asked, config, ended, run, within
 from xenion.api.errors import ApiError
 from xenion.config.domain import Action
+from xenion.config.vif import Attachment, Vif
 from xenion.xend import logs
 
+LAN: Any = {"attachment": Attachment.ISOLATED, "network": "lan"}
 PRESERVED = ended("crash", "rename-restart"), {"kind": "preserved", "action": "rename-restart"}
 
 
@@ -208,5 +211,66 @@ def test_the_process_gets_the_files_of_the_configuration(world: World) -> None:
             await world.call("configure", {"config": changed.to_mapping()}, domain="web")
             (request,) = sent(world, "configure")
             assert request["fds"] == [str(world.at / "kernel"), str(ramdisk)]
+
+    run(work)
+
+
+def test_disks_and_interfaces_of_a_running_domain_are_not_configured_away(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            made = config(world.at, disks=(world.disk("xvda"),), vifs=(Vif(**LAN),))
+            live = await world.create(made)
+            await world.call("configure", {"config": {**made.to_mapping(), "memory_mib": 24}}, domain="web")
+            before = live.record.config
+            assert before.memory_mib == 24
+            changes: list[dict[str, Any]] = [
+                {"disks": []},
+                {"vifs": []},
+                {"disks": [world.disk("xvdb").to_mapping()]},
+            ]
+            for change in changes:
+                changed = {**made.to_mapping(), **change}
+                error = await world.refusal(world.call("configure", {"config": changed}, domain="web"))
+                assert error.code == "wrong-state"
+                assert "web runs with other disks or interfaces" in error.message
+            assert live.record.config is before
+
+    run(work)
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_successor_lasts_as_long_as_who_gave_it_its_name(world: World, tools: None, lasting: bool) -> None:
+    async def work() -> None:
+        async with world:
+            uuid = "00000000-0000-4000-8000-00000000000a" if lasting else ""
+            disk = world.disk("xvda", overlay=True)
+            old = await world.create(config(world.at, uuid=uuid, disks=(disk,)))
+            add(old, *PRESERVED)
+            await world.until(lambda: len(world.names) == 2)
+            await world.settled()
+            assert old.record.devices == []
+            new = world.live("web")
+            assert new.record.lasting == old.record.lasting == lasting
+            for live in (old, new):
+                assert (live.logs / "disks" / "xvda.qcow2").exists(), "it is preserved"
+            for live in (old, new):
+                await live.stop()
+                assert (live.logs / "disks" / "xvda.qcow2").exists() == lasting
+
+    run(work)
+
+
+def test_connected_again_when_the_store_has_come_back(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            for number in range(1, 4):
+                world.store.on_restart()
+                world.store.on_restart()
+                await world.settled()
+                requests = sent(world, "store")
+                assert len(requests) >= number
+                assert all(len(request["fds"]) == 2 for request in requests)  # type: ignore[arg-type]
+            await live.stop()
 
     run(work)

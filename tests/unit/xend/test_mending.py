@@ -16,7 +16,7 @@ from xenion.api.errors import ApiError
 from xenion.config.disk import Disk
 from xenion.config.vif import Attachment, Forward, Vif
 from xenion.dom0.net import libslirp
-from xenion.xend import mending, supervisor
+from xenion.xend import mending, supervisor, told
 from xenion.xend.helpers import Helper, strays
 from xenion.xend.live import Live
 
@@ -29,6 +29,20 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has failed is tried again at once, and what is lost again waits for nothing."""
     monkeypatch.setattr(supervisor, "AGAIN_S", 0.01)
     monkeypatch.setattr(mending, "AGAIN_S", 0.0)
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets longer with each attempt to connect something again."""
+    found: list[int] = []
+    really = mending.Mending._not_too_often
+
+    def counted(self: mending.Mending, live: Live, kind: str, devid: int) -> None:
+        found.append(devid)
+        really(self, live, kind, devid)
+
+    monkeypatch.setattr(mending.Mending, "_not_too_often", counted)
+    return found
 
 
 def pids(live: Live, at: int = 0) -> list[int]:
@@ -89,7 +103,9 @@ def test_lost_while_no_xend_was_there(world: World, tools: None, soon: None) -> 
     run(second)
 
 
-def test_an_image_that_is_away_for_a_while(world: World, tools: None, soon: None) -> None:
+def test_an_image_that_is_away_for_a_while(
+    world: World, tools: None, soon: None, attempts: list[int]
+) -> None:
     async def work() -> None:
         async with world:
             disk = world.disk("xvda", overlay=True)
@@ -100,10 +116,7 @@ def test_an_image_that_is_away_for_a_while(world: World, tools: None, soon: None
             helper.process.kill()
             await world.until(lambda: not helper.alive)
             add(live, LOST_DISK)
-            await world.until(lambda: bool(live.record.wants))
-            for _ in range(3):
-                await world.until(lambda: not live.busy)
-                await world.until(lambda: bool(live.busy))
+            await world.until(lambda: len(attempts) > 2)
             assert reconnects(live) == []
             shutil.move(away, disk.target)
             await world.until(lambda: len(reconnects(live)) == 1)
@@ -115,7 +128,7 @@ def test_an_image_that_is_away_for_a_while(world: World, tools: None, soon: None
 
 
 def test_one_that_is_lost_again_at_once_waits(
-    world: World, tools: None, monkeypatch: pytest.MonkeyPatch
+    world: World, tools: None, attempts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "AGAIN_S", 0.01)
 
@@ -124,10 +137,7 @@ def test_one_that_is_lost_again_at_once_waits(
             live = await world.create(config(world.at, disks=(world.disk("xvda", overlay=True),)))
             await kill(world, live, LOST_DISK)
             add(live, LOST_DISK)
-            await world.until(lambda: bool(live.record.wants))
-            for _ in range(5):
-                await world.until(lambda: not live.busy)
-                await world.until(lambda: bool(live.busy))
+            await world.until(lambda: len(attempts) > 4)
             assert len(reconnects(live)) == 1
             assert len(live.record.wants) == 1
             monkeypatch.setattr(mending, "AGAIN_S", 0.0)
@@ -337,7 +347,7 @@ def test_a_process_that_does_not_tell_is_asked_again(
 
         async with world:
             with monkeypatch.context() as patched:
-                patched.setattr(mending.told, "devices", devices)
+                patched.setattr(told, "devices", devices)
                 await world.until(lambda: len(failures) > 2)
                 assert len(world.live().record.devices) == 1
             await world.settled()

@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 
 from tests.system import build
-from tests.unit.xend.kit import World, config, run, within
+from tests.unit.xend.kit import World, config, helpers_of, run, within
+from xenion.config.cloud_init import CloudInit
 from xenion.config.domain import Action, DomainConfig
+from xenion.config.vif import Attachment, Vif
 from xenion.xend import process
+from xenion.xend.helpers import Helper
+from xenion.xend.live import Live
+from xenion.xend.record import VBD, entry_of
 from xenion.xend.xenstored import Xenstored
 
 
@@ -39,7 +44,7 @@ def test_a_life(real: World) -> None:
         async with real:
             live = await real.create(guest("wait", "hello\n"))
             await real.call("pause", domain="web")
-            assert live.shown()["state"] == "paused"
+            await real.until(lambda: live.shown()["state"] == "paused")  # its journal may tell a moment later
             await real.call("unpause", domain="web")
             changed = replace(live.record.config, memory_mib=24)
             await real.call("configure", {"config": changed.to_mapping()}, domain="web")
@@ -130,3 +135,68 @@ def test_destroyed_while_it_hangs(real: World) -> None:
             assert (await real.call("outcome", uuid=live.uuid))["reason"] == "destroyed"
 
     run(work)
+
+
+async def devices(real: World) -> list[tuple[str, str]]:
+    disks = (await real.call("disks", domain="web"))["disks"]
+    vifs = (await real.call("interfaces", domain="web"))["interfaces"]
+    return [*((disk["vdev"], disk["state"]) for disk in disks), *((vif["mac"], vif["state"]) for vif in vifs)]
+
+
+def helper_of(live: Live) -> Helper:
+    """The storage daemon of xvdb."""
+    entry = entry_of(live.record, VBD, 51728)
+    assert entry is not None
+    return Helper.from_mapping(entry["helpers"][0])
+
+
+def test_devices(real: World, tools: None) -> None:
+    """Of a guest that does not use them, over the ends of storage daemon, store and xend."""
+    lan: Any = {"attachment": Attachment.ISOLATED, "network": "lan"}
+    macs = [f"00:16:3e:00:00:0{number}" for number in range(2)]
+
+    async def first() -> None:
+        async with real:
+            made = guest(
+                "wait",
+                disks=(real.disk("xvda"), real.disk("xvdb", overlay=True)),
+                vifs=(Vif(mac=macs[0], **lan),),
+                cloud_init=CloudInit(),
+            )
+            live = await real.create(made)
+            await real.call("attach_disk", {"disk": real.disk("xvdc").to_mapping()}, domain="web")
+            vif = Vif(mac=macs[1], **lan).to_mapping()
+            await real.call("attach_interface", {"vif": vif}, domain="web")
+            every = ["xvda", "xvdb", "xvdc", "xvdz", *macs]
+            assert sorted(await devices(real)) == sorted((name, "initwait") for name in every)
+            await real.call("detach_disk", domain="web", vdev="xvda")
+            await real.call("configure_disk", {"resize_bytes": 2 << 20}, domain="web", vdev="xvdb")
+            await real.call("configure_disk", {"limit_bytes": 1 << 20}, domain="web", vdev="xvdc")
+            sizes = {
+                disk["vdev"]: disk["size_bytes"] for disk in (await real.call("disks", domain="web"))["disks"]
+            }
+            assert (sizes["xvdb"], sizes["xvdc"]) == (2 << 20, 1 << 20)
+            helper = helper_of(live)
+            helper.process.kill()
+            await real.until(lambda: helper_of(live) != helper)
+            await real.settled()
+            store = real.store._process()
+            assert store is not None
+            store.kill()
+            while await real.store.connected() != {1}:
+                await real.settled()
+            await real.call("detach_interface", domain="web", device="0")
+
+    async def second() -> None:
+        async with real:
+            await real.settled()
+            left = ["xvdb", "xvdc", "xvdz", macs[1]]
+            assert sorted(await devices(real)) == sorted((name, "initwait") for name in left)
+            assert await real.store.connected() == {1}
+            await real.call("detach_disk", domain="web", vdev="xvdc")
+            await real.call("destroy", domain="web")
+            assert helpers_of(real.at) == []
+            assert real.files(real.where.state / "domains") == ["web/console.log"]
+
+    run(first)
+    run(second)

@@ -1,11 +1,13 @@
 """Domains are found by name, id and UUID, and each of these means one domain."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.unit.xend.kit import config, folders
 from xenion.api.errors import ApiError
+from xenion.config.disk import Disk
 from xenion.xend import registry as registry_module
 from xenion.xend.live import Live
 from xenion.xend.managed import Managed
@@ -13,6 +15,7 @@ from xenion.xend.record import Record
 from xenion.xend.registry import Registry
 from xenion.xend.storage import private_folder, read_json
 
+DISK = Disk(target="/x", vdev="xvda")
 UUID = "00000000-0000-4000-8000-00000000000{}"
 
 
@@ -101,3 +104,22 @@ def test_a_counter_that_makes_no_sense_begins_anew(registry: Registry, text: str
 
 def test_what_was_promised(registry: Registry) -> None:
     assert registry.promised() == [(16, None), (16, None)]
+
+
+def test_one_that_is_coming_has_its_name_its_memory_and_its_id(registry: Registry, tmp_path: Path) -> None:
+    made = Record(UUID.format(9), 3, "new", "new", config(tmp_path, "new", disks=(DISK,)))
+    with suppress(ZeroDivisionError), registry.coming(made):
+        with pytest.raises(ApiError, match='a domain "new" is being started'):
+            registry.check_name_is_free("new")
+        registry.check_name_is_free("new", made.uuid)
+        assert registry.is_running(made.uuid)
+        assert registry.find_live("new") is None
+        assert registry.coming_domids() == {3}
+        assert registry.disks()["new"] == (DISK,)
+        assert registry.next_domid() == 4
+        assert len(registry.promised()) == 3
+        raise ZeroDivisionError
+    registry.check_name_is_free("new")
+    assert not registry.is_running(made.uuid)
+    assert registry.coming_domids() == set()
+    assert len(registry.promised()) == 2

@@ -87,9 +87,7 @@ def test_small_writes_go_to_threads_while_the_host_makes_them_wait(
     assert image.read_bytes()[512:1536] == b"a" * 512 + b"b" * 512
 
 
-def test_what_is_cached_in_part(
-    loop: Loop, image: Path, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_cached_in_part(loop: Loop, image: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is read and written where it belongs."""
     real_read, real_write = os.preadv, os.pwritev
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.xend.kit import Direct, World, asked, config, descriptors, helpers_of, run
+from tests.unit.xend.kit import Direct, World, asked, config, descriptors, helpers_of, impatient, run
 from xenion.api import types as t
 from xenion.config.disk import Disk, Format
 from xenion.config.vif import Attachment, Vif
 from xenion.xend import told
 from xenion.xend.disks import locks
-from xenion.xend.link import Link
 from xenion.xend.live import Live
 
 MAC = "00:16:3e:00:00:{:02}"
@@ -224,8 +223,8 @@ def test_devices_of_domains_that_cannot_have_them(world: World) -> None:
             error = await world.refusal(world.call("disks", domain="0"))
             assert error.code == "wrong-state"
             live = await world.create(config(world.at))
-            for words in ({"vdev": "xvdb"}, {"vdev": "x" * 9000}):
-                error = await world.refusal(world.call("detach_disk", domain="web", **words))
+            for vdev in ("xvdb", "x" * 9000):
+                error = await world.refusal(world.call("detach_disk", domain="web", vdev=vdev))
                 assert error.code == "no-such-device"
             error = await world.refusal(world.call("detach_interface", domain="web", device="0"))
             assert error.message == "web has no interface 0"
@@ -577,18 +576,19 @@ def test_a_process_that_talks_nonsense(world: World) -> None:
 
 def test_one_that_answers_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(told, "ANSWER_S", 0.05)
-    monkeypatch.setitem(Link.ask.__kwdefaults__, "timeout", 0.05)
+    impatient(monkeypatch, 0.05)
 
     async def work() -> None:
         async with world:
             await world.create(config(world.at, behaviour="mute", vifs=(vif(),)))
             before = len(descriptors())
-            for name, body, at in (
-                ("attach_disk", {"disk": world.disk("xvdb").to_mapping()}, {}),
-                ("capture", {"path": str(world.at / "new.pcap")}, {"device": "0"}),
-                ("configure_interface", {"rate_bytes": 1}, {"device": "0"}),
+            capture = {"path": str(world.at / "new.pcap")}
+            for work in (
+                attach(world, world.disk("xvdb")),
+                world.call("capture", capture, domain="web", device="0"),
+                world.call("configure_interface", {"rate_bytes": 1}, domain="web", device="0"),
             ):
-                error = await world.refusal(world.call(name, body, domain="web", **at))
+                error = await world.refusal(work)
                 assert (error.code, error.message) == (
                     "failed", "the process of web does not answer: `xm destroy` ends it",
                 )  # fmt: skip
