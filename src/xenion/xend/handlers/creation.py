@@ -70,7 +70,7 @@ class Creation:
             raise ApiError("already-exists", f"the UUID {uuid} is that of {other.name}")
         if known is None:
             registry.check_name_is_free(config.name, uuid)
-            if uuid in registry.live:
+            if registry.is_running(uuid):
                 raise ApiError("already-exists", f"the UUID {uuid} is that of a domain that runs")
         managed = Managed(replace(config, uuid=uuid), known.logs if known is not None else config.name)
         registry.managed.put(managed)
