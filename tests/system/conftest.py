@@ -11,7 +11,7 @@ import pytest
 from tests.system import build, guests
 from tests.system.disk_guest import PACKAGES, DebianGuest, Image
 from tests.system.xm import Xm
-from xenion.images import debian
+from xenion.images import debian as debian_packages
 from xenion.images.apt import AptError
 from xenion.images.cache import CacheError
 from xenion.images.debian import ImageError
@@ -28,17 +28,17 @@ def _fetched(what: Callable[[], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def cloud_kernel() -> Path:
-    return _fetched(lambda: debian.kernel("linux-image-cloud-amd64").vmlinuz)
+    return _fetched(lambda: debian_packages.kernel("linux-image-cloud-amd64").vmlinuz)
 
 
 @pytest.fixture(scope="session")
 def generic_kernel() -> Path:
-    return _fetched(lambda: debian.kernel("linux-image-amd64").vmlinuz)
+    return _fetched(lambda: debian_packages.kernel("linux-image-amd64").vmlinuz)
 
 
 @pytest.fixture(scope="session")
 def busybox() -> Path:
-    return _fetched(debian.busybox)
+    return _fetched(debian_packages.busybox)
 
 
 @pytest.fixture(scope="session")

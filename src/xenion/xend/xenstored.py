@@ -29,6 +29,8 @@ AGAIN_S = 1.0
 ANSWER_S = 10.0
 ATTEMPTS, TRIES, PAUSE_S = 5, 3, 0.1
 """To start it; to ask it."""
+IDLE_S = 3.0
+"""Without xend and domains it ends by itself; its folder keeps what the store is."""
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
@@ -165,7 +167,9 @@ class Xenstored:
         except OSError as error:
             raise StoreControlError(f"{self._log}: {error.strerror}") from error
         try:
-            child = control.start(self._where.xenstored, log, environment=helpers.environment())
+            child = control.start(
+                self._where.xenstored, log, environment=helpers.environment(), idle_s=IDLE_S
+            )
         finally:
             os.close(log)
         if self._child is not None:  # the one before has let go of its folder: it is dead, or about to be

@@ -16,6 +16,7 @@ TIMEOUT_S = 30.0
 """For an answer, and for the daemon's start; it is always far quicker unless it hangs."""
 _PACKET_BYTES = 1 << 20
 _READY = b"ready\n"
+_COMMAND = (sys.executable, "-m", "xenion.dom0.xenstore")
 
 
 class StoreControlError(Exception):
@@ -90,18 +91,23 @@ class StoreControl:
 
 
 def start(
-    folder: Path, log: int, timeout: float = TIMEOUT_S, environment: Mapping[str, str] | None = None
+    folder: Path,
+    log: int,
+    timeout: float = TIMEOUT_S,
+    environment: Mapping[str, str] | None = None,
+    idle_s: float | None = None,
 ) -> "subprocess.Popen[bytes]":
     """A daemon for the folder, in a session of its own, that serves; its words go to the descriptor `log`.
 
-    `environment`: ours when it is None.
+    `environment`: ours when it is None. `idle_s`: it ends when nobody has been connected for so long.
 
     StoreControlError, with its reason when it gives one, and no process is left.
     """
     ready, told = os.pipe()
+    idle = () if idle_s is None else ("--idle", str(idle_s))
     try:
         child = subprocess.Popen(
-            [sys.executable, "-m", "xenion.dom0.xenstore", "--folder", folder, "--ready-fd", str(told)],
+            [*_COMMAND, "--folder", folder, "--ready-fd", str(told), *idle],
             pass_fds=(told,),
             stdin=subprocess.DEVNULL,
             stdout=log,

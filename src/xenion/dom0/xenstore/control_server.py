@@ -42,6 +42,11 @@ class ControlServer:
         listener.listen(CONNECTIONS)
         loop.watch(listener.fileno(), READ, self._accept)
 
+    @property
+    def clients(self) -> int:
+        """Connections."""
+        return len(self._streams)
+
     def close(self) -> None:
         self._loop.watch(self._listener.fileno(), 0, self._accept)
         self._listener.close()

@@ -24,12 +24,12 @@ COLLECT_AFTER = 50_000
 """Objects; nothing here makes cycles, and to look through a big store for them would be felt."""
 
 
-def serve(folder: Path, ready_fd: int | None) -> int:
-    """Until it is told to stop, by xend or SIGTERM; the exit status."""
+def serve(folder: Path, ready_fd: int | None, idle_s: float | None = None) -> int:
+    """Until it is told to stop, by xend or SIGTERM, or nobody has been connected for `idle_s`; the exit status."""
     os.umask(0o077)
     _set_limits()
     try:
-        daemon = _Daemon(folder)
+        daemon = _Daemon(folder, idle_s)
     except (FolderError, StateError) as error:
         print(f"xenstored: {error}", file=sys.stderr)
         _tell(ready_fd, f"{error}\n".encode())
@@ -72,7 +72,7 @@ def _tell(ready_fd: int | None, line: bytes) -> None:
 class _Daemon:
     """Everything that serves a folder; FolderError, StateError."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, idle_s: float | None) -> None:
         self._lock = places.lock(folder)
         self._loop = Loop()
         self.stop = self._loop.stop
@@ -83,6 +83,19 @@ class _Daemon:
         self._server.listen(places.bind(self._paths[0], socket.SOCK_STREAM))
         control = places.bind(self._paths[1], socket.SOCK_SEQPACKET)
         self._control = ControlServer(self._loop, self._server, control, self.stop)
+        self._idle_s = idle_s
+        self._was_idle = False
+        if idle_s is not None:
+            self._loop.later(idle_s, self._look)
+
+    def _look(self) -> None:
+        """What the store is stays in its folder: who needs it again starts another."""
+        idle = not self._server.clients and not self._control.clients
+        if idle and self._was_idle:
+            self.stop()
+        elif self._idle_s is not None:
+            self._was_idle = idle
+            self._loop.later(self._idle_s, self._look)
 
     def run(self) -> None:
         """Serve; StateError."""

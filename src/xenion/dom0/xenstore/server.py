@@ -65,6 +65,11 @@ class XenstoreServer:
         self._pause: Timer | None = None
         self._work: Timer | None = None
 
+    @property
+    def clients(self) -> int:
+        """Connections of any kind."""
+        return len(self._channels)
+
     # Clients of domain 0
 
     def listen(self, listener: socket.socket) -> None:

@@ -235,3 +235,14 @@ def test_it_runs_with_the_rights_that_are_listed(run: Run) -> None:
     if "not restricted" in run.said():
         pytest.skip(run.said().strip())
     assert fields["Seccomp"] == "2"
+
+
+def test_it_ends_when_nobody_is_connected_any_more(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    with (tmp_path / "log").open("wb") as log:
+        child = start(folder, log.fileno(), idle_s=0.05)
+    with StoreControl.connect(folder / places.CONTROL) as control:
+        guest, process = control.introduce(1, "11111111-2222-3333-4444-555555555555")
+    with guest, process, pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.5)  # a domain is there
+    assert child.wait(20) == 0
