@@ -260,7 +260,9 @@ class DebianGuest:
     def untouched(self) -> bool:
         """Whether it runs and has the devices that it was created with."""
         found = [domain for domain in self.xm.json("list") if domain["name"] == self.name]
-        return bool(found) and all(found[0]["config"][kind] == self._devices[kind] for kind in ("disks", "vifs"))
+        return bool(found) and all(
+            found[0]["config"][kind] == self._devices[kind] for kind in ("disks", "vifs")
+        )
 
     def hang_up(self) -> None:
         """Connections are gone, the guest goes on."""

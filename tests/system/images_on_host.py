@@ -70,7 +70,7 @@ def qemu_img(*words: str | Path) -> str:
 
 
 def qcow2(path: Path, size: int, base: Path | None = None) -> Path:
-    backing = ["-b", base, "-F", "raw"] if base is not None else []
+    backing: list[str | Path] = [] if base is None else ["-b", base, "-F", "raw"]
     qemu_img("create", "-q", "-f", "qcow2", *backing, path, str(size))
     return path
 

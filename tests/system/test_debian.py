@@ -70,7 +70,9 @@ def test_names_are_resolved(debian: "DebianGuest") -> None:
 
 
 def test_cloud_inits_data_is_on_a_disk(debian: "DebianGuest") -> None:
-    said = debian.run("d=$(blkid -L cidata || blkid -L CIDATA) && mount -r $d /mnt && cat /mnt/meta-data; umount /mnt")
+    said = debian.run(
+        "d=$(blkid -L cidata || blkid -L CIDATA) && mount -r $d /mnt && cat /mnt/meta-data; umount /mnt"
+    )
     assert "local-hostname: cloudy" in said
 
 

@@ -113,7 +113,9 @@ def missing(path: Path, kept: int) -> list[int]:
             file.seek(number % SLOTS * SLOT_BYTES)
             record = file.read(SLOT_BYTES)
             found, inverse = RECORD.unpack_from(record)
-            whole = found ^ inverse == 0xFFFFFFFFFFFFFFFF and record == record[: RECORD.size] * (SLOT_BYTES // 16)
+            whole = found ^ inverse == 0xFFFFFFFFFFFFFFFF and record == record[: RECORD.size] * (
+                SLOT_BYTES // 16
+            )
             later = found > kept or not whole  # the next one in this place was just being written
             if found != number and not (later and kept + 1 >= number + SLOTS):
                 lost.append(number)

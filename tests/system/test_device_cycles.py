@@ -34,14 +34,18 @@ class Belongings:
     def of(cls, guest: "DebianGuest") -> "Belongings":
         xm = guest.xm
         pids = {"domain": guest.process.pid, "xend": xm.xend() or 0, "xenstored": xm.xenstored()}
-        counts = {f"descriptors of {name}": len(os.listdir(f"/proc/{pid}/fd")) for name, pid in pids.items()}
-        counts["threads of domain"] = len(os.listdir(f"/proc/{pids['domain']}/task"))
+        counts = {f"descriptors of {name}": _entries(f"/proc/{pid}/fd") for name, pid in pids.items()}
+        counts["threads of domain"] = _entries(f"/proc/{pids['domain']}/task")
         counts["processes"] = len(xm.helpers())
         counts["files"] = sum(1 for folder in (xm.run_folder, xm.state) for _ in folder.rglob("*"))
         if shutil.which("xenstore-ls") is not None:
             path = str(xm.run_folder / "xenion" / "xenstored" / "xenstored.sock")
-            command = ["xenstore-ls", "-f"]
-            listed = subprocess.run(command, env={**os.environ, "XENSTORED_PATH": path}, check=True, capture_output=True)
+            listed = subprocess.run(
+                ["xenstore-ls", "-f"],
+                env={**os.environ, "XENSTORED_PATH": path},
+                check=True,
+                capture_output=True,
+            )
             counts["nodes of the store"] = listed.stdout.count(b"\n")
         status, said = guest.shell.run("ls /sys/bus/xen/devices /sys/block /sys/class/net | wc -l")
         assert status == 0
@@ -51,7 +55,13 @@ class Belongings:
     def compare(self, before: "Belongings") -> None:
         assert self.counts == before.counts
         for name, size in self.memory.items():
-            assert size - before.memory[name] < GROWTH_BYTES, f"{name} has grown: {before.memory[name]} to {size}"
+            assert size - before.memory[name] < GROWTH_BYTES, (
+                f"{name} has grown: {before.memory[name]} to {size}"
+            )
+
+
+def _entries(folder: str) -> int:
+    return len(list(Path(folder).iterdir()))
 
 
 def _own_memory(pid: int) -> int:
@@ -75,12 +85,18 @@ class Turns:
 
     def all(self) -> list[Callable[[], None]]:
         disks = [partial(self.disk, kind) for kind in ("raw", "qcow2", "raw")]
-        return [*disks, partial(self.vif, {"attachment": "isolated", "network": "cycles"}), partial(self.vif, {})]
+        return [
+            *disks,
+            partial(self.vif, {"attachment": "isolated", "network": "cycles"}),
+            partial(self.vif, {}),
+        ]
 
     def disk(self, kind: str) -> None:
         disk = {"target": str(self._images[kind]), "vdev": "xvdb", "format": kind}
         self._api.call("attach_disk", {"disk": disk}, domain=self._guest.name)
-        self._in_guest("until [ -b /dev/xvdb ]; do :; done; dd if=/dev/xvdb of=/dev/null bs=64k count=2 iflag=direct")
+        self._in_guest(
+            "until [ -b /dev/xvdb ]; do :; done; dd if=/dev/xvdb of=/dev/null bs=64k count=2 iflag=direct"
+        )
         self._api.call("detach_disk", domain=self._guest.name, vdev="xvdb")
         self._in_guest(gone("vbd-51728"))
 
@@ -97,7 +113,9 @@ class Turns:
 
 
 @pytest.mark.parametrize("cycles", [20, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_nothing_stays_of_devices_that_came_and_went(debian: "DebianGuest", tmp_path: Path, cycles: int) -> None:
+def test_nothing_stays_of_devices_that_came_and_went(
+    debian: "DebianGuest", tmp_path: Path, cycles: int
+) -> None:
     """Neither processes, descriptors, threads, memory, files, nodes of the store, nor devices in the guest."""
     with closing(debian.xm.api()) as api:
         turns = Turns(debian, api, tmp_path).all()

@@ -140,7 +140,11 @@ def test_a_disk_that_is_only_read(debian: "DebianGuest", tmp_path: Path) -> None
 
 def test_sectors_of_4096_bytes(debian: "DebianGuest", tmp_path: Path) -> None:
     with debian.disk("xvdb", raw(tmp_path / "s.img", MIB), "sector=4096") as disk:
-        assert debian.run(f"blockdev --getss --getpbsz --getsize64 {disk}").split() == ["4096", "4096", str(MIB)]
+        assert debian.run(f"blockdev --getss --getpbsz --getsize64 {disk}").split() == [
+            "4096",
+            "4096",
+            str(MIB),
+        ]
         assert debian.attempt(f"dd if={disk} of=/dev/null bs=512 count=1 iflag=direct")[0] != 0
 
 
@@ -180,7 +184,9 @@ def test_a_disk_grows_while_it_is_used(debian: "DebianGuest", tmp_path: Path, ki
             debian.run(f"mkfs.ext4 -q {disk} && mount {disk} /mnt && cp /bin/bash /mnt/")
             debian.configure_disk("xvdb", "--resize", "24M")
             debian.run(f"until [ $(blockdev --getsize64 {disk}) = {24 * MIB} ]; do sleep 0.1; done")
-            debian.run(f"resize2fs {disk} && head -c {12 * MIB} /dev/zero > /mnt/zero && cmp /bin/bash /mnt/bash")
+            debian.run(
+                f"resize2fs {disk} && head -c {12 * MIB} /dev/zero > /mnt/zero && cmp /bin/bash /mnt/bash"
+            )
             debian.run(f"umount /mnt; e2fsck -fn {disk}")
             refused = debian.xm.run("block-configure", debian.name, "xvdb", "--resize", "4M")
             assert refused.status != 0
@@ -217,7 +223,9 @@ def test_qcow2_over_a_base_that_stays_as_it_is(debian: "DebianGuest", tmp_path: 
     assert (stamp(base), digest(base)) == before
 
 
-def test_an_overlay_keeps_what_is_written_and_the_base_does_not(debian: "DebianGuest", tmp_path: Path) -> None:
+def test_an_overlay_keeps_what_is_written_and_the_base_does_not(
+    debian: "DebianGuest", tmp_path: Path
+) -> None:
     base = patterned(tmp_path / "base.img", MIB)
     before = stamp(base), digest(base)
     with debian.disk("xvdb", base, "overlay") as disk:
@@ -256,8 +264,11 @@ def test_an_image_has_one_user(debian: "DebianGuest", tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "block", "counter"),
-    [(("limit-bytes=256K", "limit-bytes=1M"), "64k", "wr_bytes"), (("limit-requests=40", "limit-requests=160"), "4k", "wr_req")],
-)  # fmt: skip
+    [
+        (("limit-bytes=256K", "limit-bytes=1M"), "64k", "wr_bytes"),
+        (("limit-requests=40", "limit-requests=160"), "4k", "wr_req"),
+    ],
+)
 def test_limits(
     debian: "DebianGuest", tmp_path: Path, words: tuple[str, str], block: str, counter: str
 ) -> None:
@@ -299,7 +310,9 @@ def test_an_error_of_the_image_is_an_error_in_the_guest(
     words = ",".join([node, *(f"file.inject-error.0.{word}" for word in fault)])
     with served(tmp_path, "--image-opts", words) as url, debian.disk("xvdb", url, "format=nbd"):
         status, said = debian.attempt(FAULTS[what])
-        if what == "flush":  # Linux's front end takes it for a disk that cannot flush, and says so in its log only
+        if (
+            what == "flush"
+        ):  # Linux's front end takes it for a disk that cannot flush, and says so in its log only
             assert "flush op failed" in debian.run("dmesg | tail -n 5")
         else:
             assert status != 0

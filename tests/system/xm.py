@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import xenion
+from xenion.api.addresses import address_of
 from xenion.api.client import Client
 from xenion.api.folders import Folders
-from xenion.api.addresses import address_of
 from xenion.dom0.net.switch_client import SwitchClient, SwitchGoneError
 from xenion.xend.command import pid_of
 from xenion.xend.helpers import MARK
@@ -179,9 +179,7 @@ class Xm:
         """A configuration file with these keys, in xm's syntax."""
         self._number += 1
         path = self.folder / f"{name or f'guest{self._number}'}.cfg"
-        path.write_text(
-            "".join(f"{key} = {_literal(value)}\n" for key, value in keys.items())
-        )
+        path.write_text("".join(f"{key} = {_literal(value)}\n" for key, value in keys.items()))
         return path
 
     def start(
@@ -307,10 +305,13 @@ class Xm:
 
     def _end_idle_switch(self) -> None:
         for pid in self.helpers("xenion.dom0.net.switch"):
-            with contextlib.suppress(SwitchGoneError), address_of(self.run_folder / "xenion" / SOCKET) as path:
-                with SwitchClient(Path(path)) as client:
-                    if client.list():
-                        continue
+            with (
+                contextlib.suppress(SwitchGoneError),
+                address_of(self.run_folder / "xenion" / SOCKET) as path,
+                SwitchClient(Path(path)) as client,
+            ):
+                if client.list():
+                    continue
             DomainProcess(pid).signal(signal.SIGTERM)
 
 

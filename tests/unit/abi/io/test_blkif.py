@@ -18,9 +18,7 @@ LAYOUTS: dict[type, str] = {
     ),
     blkif.BlkifResponse: "id 0, operation 8, status 10; 16",
     blkif.Blkif32Request: "operation 0, nr_segments 1, handle 2, id 4, sector_number 12, seg 20; 108",
-    blkif.Blkif32RequestDiscard: (
-        "operation 0, flag 1, handle 2, id 4, sector_number 12, nr_sectors 20; 28"
-    ),
+    blkif.Blkif32RequestDiscard: ("operation 0, flag 1, handle 2, id 4, sector_number 12, nr_sectors 20; 28"),
     blkif.Blkif32RequestIndirect: (
         "operation 0, indirect_op 1, nr_segments 2, id 4, sector_number 12, handle 20, _pad1 22, "
         "indirect_grefs 24, _pad2 56; 64"
@@ -34,6 +32,8 @@ def test_layout(structure: type, describe: Callable[[type], str]) -> None:
     assert describe(structure) == LAYOUTS[structure]
 
 
-@pytest.mark.parametrize(("slot", "pages", "slots"), [(112, 1, 32), (108, 1, 32), (112, 16, 512), (108, 16, 512)])
+@pytest.mark.parametrize(
+    ("slot", "pages", "slots"), [(112, 1, 32), (108, 1, 32), (112, 16, 512), (108, 16, 512)]
+)
 def test_rings_have_as_many_slots_as_in_linux(slot: int, pages: int, slots: int) -> None:
     assert ring_size(pages * 4096, slot) == slots
