@@ -23,6 +23,8 @@ PATIENCE_SECONDS = 10
 HANDLERS = """
     .text
     upcall: movb $0, SHARED_INFO
+        movq $0, SHARED_INFO+8      /* the selector, and the port's pending bit: the next event is another upcall */
+        movq $0, SHARED_INFO+2048
         incq upcalls
         HIRET
     nmi: incq nmis

@@ -89,7 +89,7 @@ def debian_guest(tmp_path_factory: pytest.TempPathFactory) -> Image:
     assert done.status == 0, done.stderr
     told = json.loads(done.stdout)
     paths = {name: Path(told[name]) for name in ("folder", "kernel", "initrd", "disk")}
-    return Image(**paths, cmdline=told["cmdline"], hostname=told["hostname"], key=key)
+    return Image(**paths, **{name: told[name] for name in ("cmdline", "hostname", "release")}, key=key)
 
 
 def _ssh_key(folder: Path) -> Path | None:

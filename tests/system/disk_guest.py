@@ -21,7 +21,7 @@ COMMAND_S = 120.0
 LINE_MOST = 4000
 """A terminal takes no longer line in one piece."""
 BARE = """mount -o remount,rw / && mount -t proc proc /proc && mount -t tmpfs run /run && ip link set lo up &&
-/lib/systemd/systemd-udevd --daemon && udevadm trigger && udevadm settle"""
+/lib/systemd/systemd-udevd --daemon && udevadm trigger --action=add && modprobe xen-netfront && udevadm settle"""
 PACKAGES = ("fio", "iperf3", "xfsprogs", "btrfs-progs", "ethtool", "python3-minimal")
 
 
@@ -35,6 +35,7 @@ class Image:
     disk: Path
     cmdline: str
     hostname: str
+    release: str
     key: Path | None
 
 
@@ -79,8 +80,8 @@ class Shell:
         self._stream.sendall(line.encode() + b"\n")
 
     def log_in(self, timeout_s: float = BOOT_S) -> None:
-        """Waits for root's prompt; then lines are neither echoed nor mixed with the kernel's."""
-        self.wait_for(b"root@", timeout_s)
+        """Waits for root's prompt, which bash begins so; then lines are neither echoed nor mixed with the kernel's."""
+        self.wait_for(b"\x1b[?2004h", timeout_s)
         self.say("exec bash --norc --noediting")
         self.wait_for(b"bash-")
         self.say("stty -echo; PS1= PS2=; dmesg -n 1; echo ready-$((40+2))")
@@ -141,26 +142,29 @@ class Ssh:
             self.close()
             raise AssertionError(f"ssh does not get in: {said.decode(errors='replace')}")
 
-    def start(self, command: str) -> "subprocess.Popen[bytes]":
-        """With both outputs in one pipe; the caller waits for it."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def running(self, command: str) -> "Iterator[subprocess.Popen[bytes]]":
+        """With both outputs in one pipe; what has not ended afterwards is not waited for."""
+        process = subprocess.Popen(
             [*self._words, "-o", "ControlMaster=no", "root@127.0.0.1", command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
 
     def run(self, command: str, timeout_s: float = COMMAND_S) -> tuple[int, str]:
         """Its status and what it has said."""
-        process = self.start(command)
-        try:
-            said, _ = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            said, _ = process.communicate()
-            text = said[-2000:].decode(errors="replace")
-            raise AssertionError(f"{command} has not ended after {timeout_s} s: {text}") from None
-        return process.returncode, said.decode(errors="replace").strip("\n")
+        with self.running(command) as process:
+            try:
+                said, _ = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"{command} has not ended after {timeout_s} s") from None
+            return process.returncode, said.decode(errors="replace").strip("\n")
 
     def close(self) -> None:
         self._master.kill()

@@ -1,17 +1,16 @@
 """Debian as `xm image build` makes it: booted from its disk to a login, on the network, rebooted."""
 
 import hashlib
-import os
+import json
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.images_on_host import MIB, stamp
+
 if TYPE_CHECKING:
     from tests.system.disk_guest import DebianGuest, Image
-
-MIB = 1 << 20
 
 
 def test_what_systemd_has_made_of_it(debian: "DebianGuest", debian_guest: "Image") -> None:
@@ -22,14 +21,14 @@ def test_what_systemd_has_made_of_it(debian: "DebianGuest", debian_guest: "Image
     assert name == debian_guest.hostname
     assert root.split()[:2] == ["/dev/xvda", "ext4"]
     assert "rw" in root.split()[2].split(",")
-    assert release in os.fsdecode(debian_guest.kernel.read_bytes()) or release
+    assert release == debian_guest.release
     errors = debian.shell.run("journalctl -b -k -p err -o cat --no-pager")[1]
     assert errors.replace("-- No entries --", "").strip() == ""
 
 
 def test_what_the_front_ends_have_agreed_on(debian: "DebianGuest") -> None:
     said = debian.run("journalctl -b -k -o cat --no-pager | grep 'xvda: flush'")
-    for feature in ("flush diskcache", "persistent grants", "indirect descriptors"):
+    for feature in ("flush diskcache", "indirect descriptors"):
         assert f"{feature}: enabled" in said
     features = debian.run(f"ethtool -k {debian.link(0)}")
     for feature in ("tx-checksumming", "scatter-gather", "tcp-segmentation-offload"):
@@ -52,8 +51,8 @@ def test_root_logs_in_over_the_forward(debian: "DebianGuest") -> None:
     if debian.image.key is None:
         pytest.skip("there is no ssh to log in with: apt-get install openssh-client")
     assert debian.ssh.run("whoami; tty") == (1, "root\nnot a tty")
-    made = debian.ssh.start(f"head -c {8 * MIB} /dev/urandom | tee /tmp/random")
-    data, _ = made.communicate(timeout=120)
+    with debian.ssh.running(f"head -c {8 * MIB} /dev/urandom | tee /tmp/random") as made:
+        data, _ = made.communicate(timeout=120)
     assert len(data) == 8 * MIB
     assert debian.run("sha256sum /tmp/random; rm /tmp/random").split()[0] == hashlib.sha256(data).hexdigest()
 
@@ -66,18 +65,17 @@ def test_names_are_resolved(debian: "DebianGuest") -> None:
         pytest.skip(f"the host itself cannot resolve {name}: {error}")
     told = {line.split()[0] for line in debian.run(f"getent ahostsv4 {name}").splitlines()}
     assert told
-    assert told & known or all(address.count(".") == 3 for address in told)  # names with many addresses
+    if len(known) == 1:  # others are told in turn
+        assert told == known
 
 
 def test_cloud_inits_data_is_on_a_disk(debian: "DebianGuest") -> None:
-    said = debian.run(
-        "d=$(blkid -L cidata || blkid -L CIDATA) && mount -r $d /mnt && cat /mnt/meta-data; umount /mnt"
-    )
-    assert "local-hostname: cloudy" in said
+    said = debian.run("mount -r $(blkid -L cidata) /mnt && cat /mnt/meta-data && umount /mnt")
+    assert json.loads(said)["local-hostname"] == "cloudy"
 
 
 def test_it_comes_back_from_a_reboot_with_what_it_wrote(debian: "DebianGuest") -> None:
-    before = _stamp(debian.image.disk)
+    before = stamp(debian.image.disk)
     debian.run("echo kept > /root/kept")
     assert debian.xm.run("reboot", debian.name).status == 0
     debian.hang_up_ssh()
@@ -85,10 +83,4 @@ def test_it_comes_back_from_a_reboot_with_what_it_wrote(debian: "DebianGuest") -
     debian.check_running()
     assert debian.run("cat /root/kept; rm /root/kept") == "kept"
     assert debian.facts()["boots"] == 2
-    assert _stamp(debian.image.disk) == before
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """Another one after each write."""
-    status = path.stat()
-    return status.st_size, status.st_blocks, status.st_mtime_ns
+    assert stamp(debian.image.disk) == before

@@ -275,7 +275,7 @@ def test_limits(
     """Of two disks that are written for the same while, one gets four times as much done as the other."""
     slow, fast = raw(tmp_path / "a.img", 64 * MIB), raw(tmp_path / "b.img", 64 * MIB)
     with debian.disk("xvdb", slow, words[0]), debian.disk("xvdc", fast, words[1]):
-        write = f"timeout 8 dd if=/dev/zero of=/dev/xvd$d bs={block} oflag=direct 2>/dev/null &"
+        write = f"timeout 5 dd if=/dev/zero of=/dev/xvd$d bs={block} oflag=direct 2>/dev/null &"
         debian.run(f"for d in b c; do {write} done; wait")
         done = [debian.disk_facts(name)[counter] for name in ("xvdb", "xvdc")]
         assert done[0] > 0
