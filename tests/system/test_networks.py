@@ -180,18 +180,20 @@ def test_what_xend_toml_chooses(debian: "DebianGuest", program: str) -> None:
         xm.stop_xend()
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["guest to host", "host to guest"])
-def test_iperf3_between_guest_and_host(debian: "DebianGuest", reverse: bool) -> None:
+def test_iperf3_between_guest_and_host(debian: "DebianGuest") -> None:
     program, port = tool("iperf3", "iperf3"), free_port()
-    with subprocess.Popen([program, "-s", "-1", "-p", str(port)], stdout=subprocess.PIPE) as server:
+    with subprocess.Popen([program, "-s", "-p", str(port)], stdout=subprocess.DEVNULL) as server:
         try:
-            assert server.stdout is not None
-            words = f"iperf3 -c {host_address()} -p {port} -n 64M -J {'-R' if reverse else ''}"
-            again = f"for i in 1 2 3 4 5; do {words} > /tmp/iperf && break; sleep 0.5; done; cat /tmp/iperf"
-            told = json.loads(debian.run(again))
+            for words in ("", "-R"):
+                assert _iperf3(debian, f"-c {host_address()} -p {port} -n 64M {words}") >= 48 * MIB
         finally:
             server.terminate()
-    assert told["end"]["sum_received"]["bytes"] >= 60 * MIB
+
+
+def _iperf3(guest: "DebianGuest", words: str) -> int:
+    """Bytes that were received, once the server is there."""
+    guest.run(f"until iperf3 -J {words} > /tmp/iperf && grep -q sum_received /tmp/iperf; do sleep 0.3; done")
+    return int(json.loads(guest.run("cat /tmp/iperf"))["end"]["sum_received"]["bytes"])
 
 
 # --- isolated networks
@@ -216,12 +218,10 @@ def test_guests_reach_each_other(debian: "DebianGuest", peer: "DebianGuest", mtu
 
 def test_iperf3_between_guests(debian: "DebianGuest", peer: "DebianGuest") -> None:
     with vif(debian, "10.99.0.1/24", "isolated=lab"):
+        peer.run("iperf3 -s -D -I /tmp/iperf.pid")
         for words in ("", "-R"):
-            waiting = peer.shell.start("iperf3 -s -1 > /dev/null")
-            command = f"iperf3 -c 10.99.0.2 -n 16M -J {words} > /tmp/iperf"
-            told = json.loads(debian.run(f"until {command}; do sleep 0.3; done; cat /tmp/iperf"))
-            assert told["end"]["sum_received"]["bytes"] >= 15 * MIB
-            assert peer.shell.finish(waiting)[0] == 0
+            assert _iperf3(debian, f"-c 10.99.0.2 -n 16M {words}") >= 12 * MIB
+        peer.run("kill $(tr -d '\\0' < /tmp/iperf.pid)")
 
 
 def test_an_isolated_network_ends_where_it_ends(debian: "DebianGuest", peer: "DebianGuest") -> None:
