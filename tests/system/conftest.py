@@ -88,8 +88,16 @@ def debian_guest(tmp_path_factory: pytest.TempPathFactory) -> Image:
         pytest.skip(f"a Debian image cannot be built here: {done.stderr.splitlines()[-1]}")
     assert done.status == 0, done.stderr
     told = json.loads(done.stdout)
-    paths = {name: Path(told[name]) for name in ("folder", "kernel", "initrd", "disk")}
-    return Image(**paths, **{name: told[name] for name in ("cmdline", "hostname", "release")}, key=key)
+    return Image(
+        folder=Path(told["folder"]),
+        kernel=Path(told["kernel"]),
+        initrd=Path(told["initrd"]),
+        disk=Path(told["disk"]),
+        cmdline=told["cmdline"],
+        hostname=told["hostname"],
+        release=told["release"],
+        key=key,
+    )
 
 
 def _ssh_key(folder: Path) -> Path | None:

@@ -87,8 +87,8 @@ def test_what_dies_under_load_comes_back(debian: "DebianGuest", tmp_path: Path, 
                 debian.run(f"dd if=/dev/zero of={disk} bs=64k count=16 oflag=direct")
         assert [load.poll() for load in loads] == [None, None]
         debian.run("touch /tmp/stop")
-        said = [load.communicate(timeout=300)[0].decode()[-2000:] for load in loads]
-        assert [load.returncode for load in loads] == [0, 0], said
+        told = [load.communicate(timeout=300)[0].decode()[-2000:] for load in loads]
+        assert [load.returncode for load in loads] == [0, 0], told
         assert [debian.disk_facts(vdev)["errors"] for vdev in ("xvda", "xvdb", "xvdc")] == [0, 0, 0]
 
 

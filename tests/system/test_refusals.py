@@ -224,7 +224,7 @@ def test_a_bad_override(xm: "Xm", tiny_kernel: "Kernel", word: str, sentence: st
 COMMANDS = {
     "craete": 'there is no command "craete"; did you mean "create"?',
     "frobnicate": 'there is no command "frobnicate"; see "xm help"',
-    "": '"" may mean call, ',
+    "": '"" may mean block-attach, ',
 }
 
 
