@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.system.disk_guest import DebianGuest
     from xenion.api.client import Client
 
+SOAK = (pytest.mark.slow, pytest.mark.timeout(4 * 3600))
+"""Half a second a cycle."""
 GROWTH_BYTES = 32 * MIB
 """What a process's own memory may vary."""
 
@@ -112,7 +114,7 @@ class Turns:
         assert status == 0, said
 
 
-@pytest.mark.parametrize("cycles", [20, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cycles", [20, pytest.param(10_000, marks=SOAK)])
 def test_nothing_stays_of_devices_that_came_and_went(
     debian: "DebianGuest", tmp_path: Path, cycles: int
 ) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +250,12 @@ def descriptors() -> list[str]:
 
 
 def open_files(pid: int) -> list[str]:
-    """What a process has open, by name."""
-    folder = f"/proc/{pid}/fd"
-    return [os.readlink(f"{folder}/{number}") for number in os.listdir(folder)]  # noqa: PTH115, PTH208
+    """What a process has open, by name; it may close some meanwhile."""
+    found = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(path.readlink()))
+    return found
 
 
 def standins(at: Path) -> list[int]:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def test_started(world: World, store: Connections) -> None:
         before = descriptors()
         folder, child = launch.spawn(world.where, made(world), devices, store, paused=False)
         assert descriptors() == before, "devices and store stay the caller's"
-    with child:
+    with child, ExitStack() as end:
+        end.callback(child.kill)
         assert folder == world.where.domains / UUID
         assert record.lock(folder) is None
         assert os.getsid(child.pid) == child.pid
@@ -57,7 +59,6 @@ def test_started(world: World, store: Connections) -> None:
         assert str(image) in open_files(child.pid)
         sockets = {os.readlink(f"/proc/self/fd/{connection.fileno()}") for connection in store}  # noqa: PTH115
         assert sockets <= set(open_files(child.pid))
-        child.kill()
     lock = record.lock(folder)
     assert lock is not None
     os.close(lock)

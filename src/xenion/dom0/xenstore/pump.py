@@ -242,11 +242,15 @@ class StorePump:
             self._tell(answer)
 
     def _write_out(self, page: _Page) -> bool:
-        written = page.responses.write(self._unread) if self._unread else 0
-        del self._unread[:written]
+        """Until nothing is left or the ring was seen full after the last write: only of a full ring does a guest tell
+        that it has read."""
+        moved = False
+        while self._unread and (written := page.responses.write(self._unread)):
+            del self._unread[:written]
+            moved = True
         if self._link is not None:
             self._link.hold(len(self._unread) >= UNREAD_BYTES)
-        return bool(written)
+        return moved
 
     def _fail(self, page: _Page, code: int, error: RingError) -> None:
         self.failed = True

@@ -20,6 +20,7 @@ from tests.unit.dom0.xenstore.ring_guest import (
     T,
 )
 from xenion.abi.io.xs_wire import XENSTORE_RING_SIZE
+from xenion.dom0.ring import RingWriter
 from xenion.dom0.xenstore.domains import FEATURES as SERVER_FEATURES
 from xenion.dom0.xenstore.pump import OUTSTANDING, UNREAD_BYTES
 from xenion.dom0.xenstore.wire import HEADER, Message, encode
@@ -71,6 +72,30 @@ def test_a_watch_fires_for_dom0s_writes(guest: RingGuest) -> None:
     guest.dom0_writes("control/shutdown", b"poweroff")
     assert guest.reads() == [Message(T.WATCH_EVENT, 0, 0, b"control/shutdown\0tok\0")]
     assert guest.notified > before
+
+
+def test_a_guest_that_reads_while_its_ring_is_written_gets_the_rest(
+    guest: RingGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never sees a full ring then, and tells nobody."""
+    for name, size in (("short", 500), ("long", 1500)):
+        guest.asks(T.WRITE, f"data/{name}\0".encode() + b"x" * size)
+    guest.request(T.READ, b"data/short\0")
+    while guest.words[RSP_PROD] == guest.words[RSP_CONS]:
+        guest.store.move()
+    guest.request(T.READ, b"data/long\0")
+    seen, indexes = [], RingWriter._indexes
+
+    def reads_then(ring: RingWriter) -> tuple[int, int]:
+        found = indexes(ring)
+        monkeypatch.undo()
+        seen.extend(guest.takes())
+        return found
+
+    monkeypatch.setattr(RingWriter, "_indexes", reads_then)
+    while not seen:
+        guest.store.move()
+    assert [len(message.payload) for message in seen + guest.reads()] == [500, 1500]
 
 
 @settings(deadline=None)
