@@ -141,8 +141,11 @@ class Worker:
             with suppress(BrokenError):
                 self._client.call(action, domain=uuid)
         persistently(lambda: self._client.call("unpause", domain=uuid))
-        state = persistently(lambda: self._client.call("domain", domain=uuid))["state"]
-        assert state in ("running", "blocked"), f"{uuid} is {state} after unpause"
+        found = persistently(lambda: self._client.call("domain", domain=uuid))
+        journal = Path(found["console"]).with_name("journal").read_text()
+        assert found["state"] in ("running", "blocked"), (
+            f"{uuid} is {found['state']} after unpause: {journal}"
+        )
 
     def _renamed(self, name: str, uuid: str) -> str:
         """Before or after: never in between."""

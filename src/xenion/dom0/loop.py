@@ -106,6 +106,11 @@ class Loop:
         """Its thread is there and serves."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def here(self) -> bool:
+        """The caller is on its thread."""
+        return self._thread is threading.current_thread()
+
     def start(self, on_failure: Callable[[], None]) -> None:
         """In a thread of its own. A bug of ours ends it: `on_failure` is called while the exception is handled."""
         self._thread = threading.Thread(target=self._guarded, args=(on_failure,), name="dom0", daemon=True)

@@ -98,7 +98,7 @@ class DomainProcess:
             self.hub, socket.socket(fileno=fds.console), self.loop, self._feed, self._moved
         )
         self.control = ControlServer(socket.socket(fileno=fds.control), self.loop, lambda: self.journal.n)
-        self.journal.tell = lambda n: self.loop.call(lambda: self.control.tell({"journal": n}))
+        self.journal.tell = self._tell
         self.report, self.core = Spare(fds.report), Spare(fds.core)
         self.dumps = Dumps(self.loop)
         self.store = DomainStore(self.loop, order.domid, self._identity.uuid, self._note)
@@ -118,6 +118,13 @@ class DomainProcess:
         """The journal's last entry is written."""
         self._requests = Requests(self)
         self.control.handlers.update(self._requests.handlers())
+
+    def _tell(self, n: int) -> None:
+        """Who asks for something has been told of what it does when it is answered."""
+        if self.loop.here:
+            self.control.tell({"journal": n})
+        else:
+            self.loop.call(lambda: self.control.tell({"journal": n}))
 
     def _note(self, text: str) -> None:
         self.journal.add("note", text=text)

@@ -102,9 +102,11 @@ def test_calls_of_other_threads(loop: Loop) -> None:
     loop.start(lambda: seen.append(-1))
     for number in range(1000):
         loop.call(lambda number=number: seen.append(number))  # type: ignore[misc]
-    assert loop.call_and_wait(lambda: seen.append(threading.get_ident()))
-    assert seen[:-1] == list(range(1000))
-    assert seen[-1] != threading.get_ident()
+    assert not loop.here
+    assert loop.call_and_wait(lambda: seen.extend((threading.get_ident(), loop.here)))
+    assert seen[:-2] == list(range(1000))
+    assert seen[-2] != threading.get_ident()
+    assert seen[-1] is True
 
 
 def test_a_bug_ends_it_and_is_told_while_it_is_handled(loop: Loop) -> None:
