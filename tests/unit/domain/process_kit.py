@@ -44,8 +44,11 @@ class Xend:
 
     def __init__(self, path: Path) -> None:
         self.stream = connect(path, socket.SOCK_SEQPACKET, timeout=PATIENCE_S)
+        self.hello: dict[str, Any] = {}
+        """Empty: it has refused, and ended, before it heard of this connection."""
         try:
-            self.hello = self.message()
+            with suppress(EOFError):
+                self.hello = self.message()
         except BaseException:
             self.close()
             raise
