@@ -24,6 +24,7 @@ from xenion.dom0.xenstore.server import XenstoreServer
 from xenion.dom0.xenstore.store import Store
 from xenion.domain.devices import DeviceOrder
 from xenion.domain.order import Descriptors, Order, in_memory
+from xenion.domain.process import EXIT_REFUSED
 
 DOMID = 7
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -43,7 +44,7 @@ class Xend:
     """One connection to the control socket."""
 
     def __init__(self, path: Path) -> None:
-        self.stream = connect(path, socket.SOCK_SEQPACKET, timeout=PATIENCE_S)
+        self.stream = _control(path)
         self.hello: dict[str, Any] = {}
         """Empty: it has refused, and ended, before it heard of this connection."""
         try:
@@ -96,6 +97,16 @@ class Xend:
 
     def close(self) -> None:
         self.stream.close()
+
+
+def _control(path: Path) -> socket.socket:
+    """One of which nothing is heard if the process has ended."""
+    try:
+        return connect(path, socket.SOCK_SEQPACKET, timeout=PATIENCE_S)
+    except ConnectionRefusedError:
+        mine, others = socket.socketpair()
+        others.close()
+        return mine
 
 
 class Started:
@@ -328,6 +339,8 @@ def _listens(path: Path, process: "subprocess.Popen[bytes]") -> None:
             connect(path, socket.SOCK_SEQPACKET, timeout=PATIENCE_S).close()
             return
         except ConnectionRefusedError:
+            if process.poll() == EXIT_REFUSED:
+                return
             assert process.poll() is None, (path.parent / "process.log").read_text()
             assert time.monotonic() < deadline
             select.select([], [], [], 0.005)
