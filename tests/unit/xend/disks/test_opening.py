@@ -83,6 +83,7 @@ class TestWithAStorageDaemon:
         assert same.helpers == first.helpers
         same.close()
         first.helpers[0].process.kill()
+        run(first.helpers[0].ended())
         second = run(opening.reopen(image, place, first.helpers))
         assert second.helpers != first.helpers
         assert kit.nbd(second, kit.READ, 0, count=6) == b"before"

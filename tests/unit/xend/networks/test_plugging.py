@@ -400,6 +400,7 @@ def test_dnsmasq(tmp_path: Path) -> None:
         assert b"--dhcp-host=00:16:3e:00:00:03,10.55.0.9" in words
         assert offered(three.fds[0], "00:16:3e:00:00:03") == IPv4Address("10.55.0.9")
         other.process.kill()
+        await other.ended()
         four = await nets.plug(vif(Attachment.NETWORK, "lan", mac="00:16:3e:00:00:04"), place(tmp_path, 3))
         last = server(nets)
         assert last != other
