@@ -128,7 +128,7 @@ def test_code_is_new_when_the_guest_has_been_told(run: Run, way: str, user: bool
 @pytest.mark.parametrize("user", LEVELS)
 @pytest.mark.parametrize("way", WRITERS)
 def test_code_is_never_older_than_what_the_guest_was_told(run: Run, way: str, user: bool, count: int) -> None:
-    """Dom0 waits no more once the guest executes: it writes while the guest executes, forgets and translates the very same page."""
+    """Dom0 writes without a pause while the guest executes, forgets and translates the very same page."""
     loop = f"""
     again: mov told, %r13
         call function
