@@ -79,8 +79,11 @@ void core_drop_frame(struct domain *d, u64 mfn, int writable)
     struct frame *f = frame_of(d, mfn);
     if (!f)
         return;
-    if (writable)
-        put_frame_type(d, mfn);
+    if (writable) {
+        u64 type = load(&f->type); /* no table's, for it is held as writable */
+        while (!cas(&f->type, &type, type - 1))
+            ;
+    }
     u32 count = load(&f->count);
     do {
         if ((count & FRAME_COUNT) == 1) {

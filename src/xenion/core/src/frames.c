@@ -77,6 +77,8 @@ int get_frame_type(struct domain *d, u64 mfn, u64 type)
     return rc;
 }
 
+/* The vCPU's thread. Each mapping that goes leaves its time, not the last reference alone: that may be the host's, whose
+ * own thread cannot know when the guest's translations went. */
 void put_frame_type(struct domain *d, u64 mfn)
 {
     struct frame *f = frame_of(d, mfn);
@@ -84,7 +86,7 @@ void put_frame_type(struct domain *d, u64 mfn)
     for (;;) {
         u64 type = old & TYPE_MASK;
         if ((old & TYPE_COUNT) != 1 || !is_table(type)) {
-            if ((old & TYPE_COUNT) == 1)
+            if (!is_table(type))
                 store(&f->stamp, (u32)load(&d->tlb_clock));
             if (cas(&f->type, &old, old - 1))
                 return;
