@@ -45,6 +45,8 @@ class Client:
         return self
 
     def end(self, number: int) -> Callable[[int], None]:
+        assert number not in self.ended, "nobody would wait for it"
+
         def ended(error: int) -> None:
             assert number not in self.ended
             self.ended[number] = error
@@ -155,11 +157,11 @@ def test_qemu_serves_many_at_once(
         assert client.wait(*numbers) == [0] * 40
         for number, data in expected.items():
             assert client.data(number) == data
-    client.discard(1, 65536, 65536)
-    client.flush(2)
-    assert client.wait(1, 2) == [0, 0]
-    client.read(3, 65536, 4096)
-    assert client.wait(3) == [0]
+    client.discard(9001, 65536, 65536)
+    client.flush(9002)
+    assert client.wait(9001, 9002) == [0, 0]
+    client.read(9003, 65536, 4096)
+    assert client.wait(9003) == [0]
     client.disk.close()
     model[65536:131072] = image.read_bytes()[65536:131072]
     assert image.read_bytes() == model
