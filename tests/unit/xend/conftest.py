@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xend import killing
 from tests.unit.xend.kit import MARK, STANDIN, World, kill_helpers, kill_standins
 from tests.unit.xend.running import Xend
 from xenion.xend import helpers, process
@@ -18,12 +17,6 @@ def standins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     kill_standins(tmp_path)
     kill_helpers(tmp_path)
-
-
-@pytest.fixture(params=[5, pytest.param(1, marks=pytest.mark.slow)])
-def stride(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed before some of the steps, others each time; before each of them in a soak."""
-    monkeypatch.setattr(killing, "stride", request.param)
 
 
 @pytest.fixture

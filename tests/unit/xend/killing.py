@@ -26,8 +26,6 @@ STEPS = {
 }
 """Python's audit events of what changes something outside of the process."""
 OTHER = 70
-stride = 1
-"""Of so many steps it is killed before one: the fixture of that name sets it."""
 
 
 class Killer:
@@ -35,7 +33,6 @@ class Killer:
 
     def __init__(self, steps: int) -> None:
         self._left = steps
-        self.taken = 0
 
     def arm(self) -> None:
         sys.addaudithook(self._on_event)
@@ -54,38 +51,31 @@ class Killer:
         return counted
 
     def _step(self) -> None:
-        self.taken += 1
         self._left -= 1
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed(at: Path, before: Scenario, scenario: Scenario, steps: int) -> int | None:
-    """None if it was killed: else how many steps the scenario has. `before` is done first, whatever happens."""
-    reader, writer = os.pipe()
+def killed(at: Path, before: Scenario, scenario: Scenario, steps: int) -> bool:
+    """Whether it was killed: else the scenario has fewer steps. `before` is done first, whatever happens."""
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # from Python 3.12 on: others may have threads, but none that holds a lock
         pid = os.fork()
     if pid == 0:
-        _die(at, before, scenario, Killer(steps), writer)
-    os.close(writer)
+        _die(at, before, scenario, Killer(steps))
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    with os.fdopen(reader, "rb") as told:
-        taken = told.read()
     assert status in (0, -signal.SIGKILL), "the scenario fails by itself"
-    return None if status else int(taken)
+    return status != 0
 
 
-def _die(at: Path, before: Scenario, scenario: Scenario, killer: Killer, writer: int) -> None:
+def _die(at: Path, before: Scenario, scenario: Scenario, killer: Killer) -> None:
     async def work() -> None:
         async with World(at) as world:
             await before(world)
             killer.arm()
             await scenario(world)
-            taken = b"%d" % killer.taken
-            os.write(writer, taken)
             os._exit(0)
 
     try:

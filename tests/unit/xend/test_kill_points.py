@@ -1,19 +1,17 @@
 """xend is killed before each step of each action in turn: the next one finds the state before it or after it."""
 
 import itertools
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from tests.unit.xend import killing, kit
+from tests.unit.xend import kit
 from tests.unit.xend.killing import Scenario, killed
 from tests.unit.xend.kit import World, add, asked, config, ended, run, within
 from xenion.xend import supervisor
 
-pytestmark = pytest.mark.usefixtures("stride")
 Check = Callable[[World], Awaitable[None]]
 
 
@@ -63,10 +61,10 @@ async def leave_nothing(world: World) -> None:
 
 def kill_at_each_step(folder: Path, before: Scenario, scenario: Scenario, check: Check) -> int:
     """How many steps there were."""
-    for steps in itertools.count(random.randrange(killing.stride) + 1, killing.stride):
+    for steps in itertools.count(1):
         at = folder / str(steps)
         at.mkdir()
-        all_steps = killed(at, before, scenario, steps)
+        was_killed = killed(at, before, scenario, steps)
 
         async def look(at: Path = at) -> None:
             async with World(at) as world:
@@ -78,8 +76,8 @@ def kill_at_each_step(folder: Path, before: Scenario, scenario: Scenario, check:
                 await leave_nothing(world)
 
         run(look)
-        if all_steps is not None:
-            return all_steps
+        if not was_killed:
+            return steps - 1
     raise AssertionError
 
 

@@ -17,7 +17,6 @@ from xenion.config.vif import Attachment, Vif
 from xenion.xend.helpers import Helper
 from xenion.xend.live import Live
 
-pytestmark = pytest.mark.usefixtures("stride")
 Check = Callable[[World], Awaitable[None]]
 
 
