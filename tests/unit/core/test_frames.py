@@ -50,7 +50,7 @@ def test_a_shared_frame_is_never_a_table_nor_given_back(world: World) -> None:
     assert world.lib.core_pin(world.state, SHARED_INFO, 1) == -Errno.EINVAL
     assert world.lib.core_release_frame(world.state, SHARED_INFO) == -Errno.EINVAL
     assert world.lib.core_get_writable(world.state, SHARED_INFO) == 0
-    world.lib.core_put_writable(world.state, SHARED_INFO)
+    world.lib.core_drop_frame(world.state, SHARED_INFO, 1)
 
 
 def test_all_frames_can_be_taken_and_given_back(core: Core) -> None:

@@ -56,6 +56,7 @@ from xenion.abi.xen import (
     MMUEXT_NEW_BASEPTR,
     MMUEXT_NEW_USER_BASEPTR,
     MMUEXT_PIN_L1_TABLE,
+    MMUEXT_TLB_FLUSH_ALL,
     MMUEXT_UNPIN_TABLE,
     Hypercall,
 )
@@ -373,7 +374,8 @@ class Pair:
 
     def do_unhold(self) -> None:
         if self.model.held:
-            self.world.lib.core_put_writable(self.world.state, self.model.unhold())
+            self.world.lib.core_drop_frame(self.world.state, self.model.unhold(), 1)
+            self.world.lib.core_kicked(self.world.vcpu)  # which frees it if that was the last reference
 
     # --- what must hold after each
 
@@ -467,6 +469,29 @@ def test_what_could_be_written_is_flushed_before_it_is_trusted(world: World, dro
         assert world.mmu_update((upper << 12, entry(data))) == 0
         flushes += 1  # behind every change of an upper table
     assert world.script.flushes > flushes
+
+
+def test_a_mapping_that_went_while_dom0_held_the_frame_is_flushed_too(world: World) -> None:
+    """Dom0's reference outlives the guest's last, and tells nothing of when that went."""
+    table, data = SPARE, SPARE + 1
+    world.set_word(table, 0, entry(data))
+    assert world.lib.core_pin(world.state, table, 1) == 0
+    assert world.lib.core_get_writable(world.state, data) == 0
+    assert world.mmu_update((table << 12, 0)) == 0
+    world.lib.core_drop_frame(world.state, data, 1)
+    flushes = world.script.flushes
+    assert world.mmuext(MMUEXT_PIN_L1_TABLE, data) == 0
+    assert world.script.flushes == flushes + 1
+
+
+def test_dom0_alone_makes_nobody_flush(world: World) -> None:
+    """The guest never mapped what Dom0 held: nothing of it can be stale."""
+    flushes = world.script.flushes
+    assert world.mmuext(MMUEXT_TLB_FLUSH_ALL) == 0
+    assert world.lib.core_get_writable(world.state, SPARE) == 0
+    world.lib.core_drop_frame(world.state, SPARE, 1)
+    assert world.mmuext(MMUEXT_PIN_L1_TABLE, SPARE) == 0
+    assert world.script.flushes == flushes + 1
 
 
 @pytest.mark.parametrize("level", [2, 3, 4])

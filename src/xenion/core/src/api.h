@@ -27,7 +27,6 @@ int core_release_frame(struct domain *d, uint64_t mfn);
 int core_owns_frame(struct domain *d, uint64_t mfn);
 int core_pin(struct domain *d, uint64_t mfn, int level);
 int core_get_writable(struct domain *d, uint64_t mfn);
-void core_put_writable(struct domain *d, uint64_t mfn);
 
 /* events and time */
 void core_set_pending(struct domain *d, uint32_t port);

@@ -79,11 +79,8 @@ void core_drop_frame(struct domain *d, u64 mfn, int writable)
     struct frame *f = frame_of(d, mfn);
     if (!f)
         return;
-    if (writable) {
-        u64 type = load(&f->type); /* no table's, for it is held as writable */
-        while (!cas(&f->type, &type, type - 1))
-            ;
-    }
+    if (writable)
+        fetch_add(&f->type, (u64)-1); /* no table's, and what it says of the guest's mappings stays: see put_frame_type */
     u32 count = load(&f->count);
     do {
         if ((count & FRAME_COUNT) == 1) {

@@ -4,6 +4,8 @@
  * the first reference of that type is taken, so that no writable mapping of one can ever exist. */
 #include "core.h"
 
+#include "api.h"
+
 struct frame *frame_of(struct domain *d, u64 mfn)
 {
     return mfn < d->nr_frames ? &d->frames[mfn] : NULL;
@@ -101,13 +103,14 @@ void put_frame_type(struct domain *d, u64 mfn)
     }
 }
 
+/* The vCPU's thread, and for TYPE_WRITABLE any. */
 int get_frame_and_type(struct domain *d, u64 mfn, u64 type)
 {
     if (!get_frame(d, mfn))
         return -XEN_EINVAL;
     int rc = get_frame_type(d, mfn, type);
     if (rc)
-        put_frame(d, mfn);
+        core_drop_frame(d, mfn, 0); /* the vCPU's thread may have let go of it meanwhile */
     return rc;
 }
 

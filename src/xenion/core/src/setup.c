@@ -73,18 +73,7 @@ int core_owns_frame(struct domain *d, u64 mfn)
 
 int core_pin(struct domain *d, u64 mfn, int level) { return pin_table(d, mfn, (u64)level << 61); }
 
-/* Any thread. 0, -EINVAL: no such frame, or the error of a type that it cannot have now. */
-int core_get_writable(struct domain *d, u64 mfn)
-{
-    if (!get_frame(d, mfn))
-        return -XEN_EINVAL;
-    int rc = get_frame_type(d, mfn, TYPE_WRITABLE);
-    if (rc)
-        core_drop_frame(d, mfn, 0);
-    return rc;
-}
-
-void core_put_writable(struct domain *d, u64 mfn) { put_frame_and_type(d, mfn); }
+int core_get_writable(struct domain *d, u64 mfn) { return get_frame_and_type(d, mfn, TYPE_WRITABLE); }
 
 void core_set_pending(struct domain *d, u32 port)
 {
