@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from xenion.dom0.guest import Guest
@@ -46,7 +47,10 @@ class Resource(Protocol):
     """What a device has on the host's side, through all boots."""
 
     def backend(self, guest: Guest, devid: int) -> Backend:
-        """A new back end for a boot; the one before has been disconnected."""
+        """A new back end for a boot; the one before has been forgotten."""
+
+    def forget(self) -> None:
+        """The guest has stopped and its back end has nothing of it any more: its memory goes with the back end."""
 
     def describe(self) -> dict[str, Any]:
         """Counters and sizes for people, as JSON."""
@@ -139,10 +143,14 @@ class Devices:
             if held.device is not None:
                 device, held.device = held.device, None
                 self._stopping += 1
-                device.stop(self._one_stopped)
-        self._one_stopped()
+                device.stop(partial(self._has_stopped, held.resource))
+        self._one_less()
 
-    def _one_stopped(self) -> None:
+    def _has_stopped(self, resource: Resource) -> None:
+        resource.forget()
+        self._one_less()
+
+    def _one_less(self) -> None:
         self._stopping -= 1
         if not self._stopping:
             self._stopped.set()

@@ -55,6 +55,9 @@ class DiskResource:
         self._backend = BlockBackend(guest, devid, self._disk, self._loop, persistent=False)
         return self._backend
 
+    def forget(self) -> None:
+        self._backend = None
+
     def describe(self) -> dict[str, Any]:
         disk = self._disk
         return {"size_bytes": disk.size, "sector_bytes": disk.sector_bytes, **disk.counters.as_dict()}

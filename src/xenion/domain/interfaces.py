@@ -47,6 +47,11 @@ class InterfaceResource:
             self._backend.set_rate(*self._rate)
         return self._backend
 
+    def forget(self) -> None:
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
     def describe(self) -> dict[str, Any]:
         return {"peer": self._peer, "rate": list(self._rate), **self._counters.as_dict()}
 
@@ -84,8 +89,7 @@ class InterfaceResource:
         self._wire.reconnect(fds[0])
 
     def close(self) -> None:
-        if self._backend is not None:
-            self._backend.close()
+        self.forget()
         self._wire.close()
         for capture in self._captures:
             capture.close()

@@ -31,12 +31,18 @@ class FakeResource:
         self.backends: list[FakeBackend] = []
         self.changes: list[Mapping[str, Any]] = []
         self.closed = False
+        self.serving = False
 
     def backend(self, guest: Guest, devid: int) -> Backend:
         assert not self.closed
-        assert not any(backend.held for backend in self.backends), "two back ends at once"
+        assert not self.serving, "two back ends at once"
+        self.serving = True
         self.backends.append(FakeBackend(devid))
         return self.backends[-1]
+
+    def forget(self) -> None:
+        assert not any(backend.held for backend in self.backends), "it has something of the guest still"
+        self.serving = False
 
     def describe(self) -> dict[str, Any]:
         return {"size": 8}
