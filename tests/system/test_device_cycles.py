@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xenion.api.client import Client
 
 SOAK = (pytest.mark.slow, pytest.mark.timeout(4 * 3600))
-"""Half a second a cycle."""
+"""Under a second a cycle."""
 GROWTH_BYTES = 32 * MIB
 """What a process's own memory may vary."""
 

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NoReturn, TypeVar
 from uuid import UUID
 
@@ -121,10 +122,11 @@ class DomainProcess:
 
     def _tell(self, n: int) -> None:
         """Who asks for something has been told of what it does when it is answered."""
+        tell = partial(self.control.tell, {"journal": n})
         if self.loop.here:
-            self.control.tell({"journal": n})
+            tell()
         else:
-            self.loop.call(lambda: self.control.tell({"journal": n}))
+            self.loop.call(tell)
 
     def _note(self, text: str) -> None:
         self.journal.add("note", text=text)

@@ -41,7 +41,8 @@ def test_nothing_of_the_starter_is_kept_open(xend: Xend) -> None:
     with (xend.at / "mine").open("w") as mine:
         os.set_inheritable(mine.fileno(), True)
         start_xend(xend.where)
-        held = open_files(xend.pid or 0)
+        assert xend.pid is not None
+        held = open_files(xend.pid)
     assert str(xend.at / "mine") not in held
     assert descriptors() == before
 

@@ -43,10 +43,10 @@ def kernel(end: str, words: str = "", *, times: int = 1) -> Path:
 class Xend:
     """One connection to the control socket."""
 
-    def __init__(self, path: Path) -> None:
-        self.stream = _control(path)
+    def __init__(self, stream: socket.socket) -> None:
+        self.stream = stream
         self.hello: dict[str, Any] = {}
-        """Empty: it has refused, and ended, before it heard of this connection."""
+        """Empty: the process had ended before it heard of this connection."""
         try:
             with suppress(EOFError):
                 self.hello = self.message()
@@ -99,16 +99,6 @@ class Xend:
         self.stream.close()
 
 
-def _control(path: Path) -> socket.socket:
-    """One of which nothing is heard if the process has ended."""
-    try:
-        return connect(path, socket.SOCK_SEQPACKET, timeout=PATIENCE_S)
-    except ConnectionRefusedError:
-        mine, others = socket.socketpair()
-        others.close()
-        return mine
-
-
 class Started:
     """A domain process in `folder`: its files there are control.sock, console.sock, journal, log, report, core."""
 
@@ -116,7 +106,13 @@ class Started:
         self.folder = folder
         self.process = process
         self.xenstored: Xenstored
-        self.xend = Xend(folder / "control.sock")
+        self.xend = Xend(_control(folder / "control.sock", process))
+        assert self.xend.hello or self.end() == EXIT_REFUSED, (folder / "process.log").read_text()
+
+    def another_xend(self) -> Xend:
+        found = Xend(connect(self.folder / "control.sock", socket.SOCK_SEQPACKET, timeout=PATIENCE_S))
+        assert found.hello
+        return found
 
     @property
     def log(self) -> str:
@@ -320,7 +316,6 @@ def _start(
             start_new_session=True,
         )
     try:
-        _listens(folder / "control.sock", process)
         started = Started(folder, process)
     except BaseException:
         process.kill()
@@ -332,15 +327,17 @@ def _start(
         started.close()
 
 
-def _listens(path: Path, process: "subprocess.Popen[bytes]") -> None:
+def _control(path: Path, process: "subprocess.Popen[bytes]") -> socket.socket:
+    """Connected as soon as it listens; one of which nothing is heard if it has refused and ended by then."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            connect(path, socket.SOCK_SEQPACKET, timeout=PATIENCE_S).close()
-            return
+            return connect(path, socket.SOCK_SEQPACKET, timeout=PATIENCE_S)
         except ConnectionRefusedError:
             if process.poll() == EXIT_REFUSED:
-                return
+                mine, others = socket.socketpair()
+                others.close()
+                return mine
             assert process.poll() is None, (path.parent / "process.log").read_text()
             assert time.monotonic() < deadline
             select.select([], [], [], 0.005)
