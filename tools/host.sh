@@ -56,7 +56,8 @@ sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' 
 test_packages() {
     wanted=
     for pair in mmdebstrap:mmdebstrap newuidmap:uidmap mke2fs:e2fsprogs qemu-img:qemu-utils \
-        qemu-storage-daemon:qemu-system-common passt:passt ssh:openssh-client xenstore-ls:xenstore-utils; do
+        qemu-storage-daemon:qemu-system-common passt:passt ssh:openssh-client xenstore-ls:xenstore-utils \
+        iperf3:iperf3 nft:nftables dnsmasq:dnsmasq-base; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || wanted="$wanted ${pair#*:}"
     done
     for library in libslirp.so.0:libslirp0 libnftables.so.1:libnftables1; do

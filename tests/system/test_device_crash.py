@@ -58,8 +58,7 @@ def intact(guest: "DebianGuest") -> Iterator[None]:
 # --- one at a time
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [3, 100])
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
 def test_what_dies_under_load_comes_back(debian: "DebianGuest", tmp_path: Path, kills: int) -> None:
     """fio finds no mismatch and no error; after each kill all disks are read, and a device comes and goes."""
     if debian.image.key is None:
@@ -124,8 +123,7 @@ def missing(path: Path, kept: int) -> list[int]:
     return lost
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, 30])
+@pytest.mark.parametrize("kills", [1, pytest.param(30, marks=pytest.mark.slow)])
 def test_what_was_flushed_outlives_everything(
     xm: "Xm", debian_guest: "Image", tmp_path: Path, kills: int
 ) -> None:

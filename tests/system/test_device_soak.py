@@ -33,8 +33,7 @@ done
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [20, 1800])
+@pytest.mark.parametrize("seconds", [20, pytest.param(1800, marks=pytest.mark.slow)])
 def test_disks_and_networks_together(debian: "DebianGuest", tmp_path: Path, seconds: int) -> None:
     """fio on a raw and a qcow2 disk, iperf3 to the host and back, all in one guest."""
     program, port, size_mib = tool("iperf3", "iperf3"), free_port(), 16 if seconds < 60 else 64
