@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from xenion.dom0.console import FROM_NOW_ON, ConsoleHub, ConsoleReader
+from xenion.dom0.listener import Listener
 from xenion.dom0.loop import READ, WRITE, Loop
 
 INPUT_CHUNK = 4096
@@ -26,7 +27,6 @@ class ConsoleClient:
     """One connection of `server`'s. It may come back to its byte's number after it was let go."""
 
     def __init__(self, server: "ConsoleServer", stream: socket.socket) -> None:
-        stream.setblocking(False)
         self._server = server
         self._stream = stream
         self._reader: ConsoleReader | None = None
@@ -186,20 +186,14 @@ class ConsoleServer:
         self.loop = loop
         self.feed = feed
         self.moved = moved
-        self._listener = listener
+        self._listener = Listener(listener, loop, self._connected, CLIENTS)
         self._clients: set[ConsoleClient] = set()
 
     def start(self) -> None:
-        self._listener.setblocking(False)
-        self._listener.listen(CLIENTS)
-        self.loop.watch(self._listener.fileno(), READ, self._accept)
+        self._listener.start()
         self.loop.later(LOOK_S, self._look)
 
-    def _accept(self, mask: int) -> None:
-        try:
-            stream, _ = self._listener.accept()
-        except OSError:
-            return
+    def _connected(self, stream: socket.socket) -> None:
         client = ConsoleClient(self, stream)
         if len(self._clients) < CLIENTS:
             self._clients.add(client)

@@ -25,10 +25,14 @@ class Process:
         self.requests: list[Request] = []
         self.server.handlers["keep"] = self.requests.append
         self.server.handlers["refuse"] = self.refuse
+        self.server.handlers["stumble"] = self.stumble
         self.server.start()
 
     def refuse(self, request: Request) -> None:
         raise Refusal("not now")
+
+    def stumble(self, request: Request) -> None:
+        raise KeyError("a bug of ours")
 
     def connect(self) -> socket.socket:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -94,6 +98,20 @@ def test_a_refusal_closes_what_came_with_the_request(
     assert answer["id"] == 7
     assert answer["error"] == "not now" or "does not know" in answer["error"]
     assert len(open_descriptors()) == before
+
+
+def test_a_bug_of_ours_is_an_answer_and_the_next_request_is_served(
+    process: Process, xend: socket.socket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(open_descriptors())
+    process.send(xend, {"id": 7, "do": "stumble"}, fds=2)
+    answer = message(xend)
+    assert answer["id"] == 7
+    assert "process.log" in answer["error"]
+    assert "a bug of ours" in capsys.readouterr().err
+    assert len(open_descriptors()) == before
+    process.send(xend, {"id": 8, "do": "refuse"})
+    assert message(xend) == {"id": 8, "error": "not now"}
 
 
 def test_fields_are_checked(process: Process, xend: socket.socket) -> None:

@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import socket
-import struct
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from xenion.dom0.listener import Listener
 from xenion.dom0.loop import READ, Loop, Timer
 from xenion.dom0.net.stream_wire import StreamWire, widen
 from xenion.dom0.net.switch_client import REQUEST_BYTES, listen
@@ -26,7 +26,7 @@ IDLE_SECONDS = 60.0
 PORT_QUEUE_BYTES = 2 * 1024 * 1024
 NAME_MOST = 200
 _DESCRIPTORS_MOST = 4
-_CREDENTIALS = struct.Struct("3i")
+_BACKLOG = 16
 
 
 class RequestError(Exception):
@@ -99,10 +99,10 @@ class Switch:
         self._loop = loop
         self._idle = idle
         self._timer: Timer | None = None
-        self._listener = listener
+        self._path = listener.getsockname()
+        self._listener = Listener(listener, loop, self._connected, _BACKLOG)
         self._clients: set[socket.socket] = set()
-        listener.setblocking(False)
-        loop.watch(listener.fileno(), READ, self._accept)
+        self._listener.start()
         self._rest()
 
     def _rest(self) -> None:
@@ -110,10 +110,8 @@ class Switch:
             self._timer = self._loop.later(self._idle, self._end)
 
     def _end(self) -> None:
-        path = self._listener.getsockname()
-        self._loop.watch(self._listener.fileno(), 0, self._accept)
         with suppress(OSError):
-            Path(os.fsdecode(path)).unlink()
+            Path(os.fsdecode(self._path)).unlink()
         self._listener.close()
         for client in list(self._clients):
             self._leave(client)
@@ -121,23 +119,12 @@ class Switch:
 
     # --- xend
 
-    def _accept(self, mask: int) -> None:
-        try:
-            client, _ = self._listener.accept()
-        except OSError:
-            return
-        _, uid, _ = _CREDENTIALS.unpack(
-            client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-        if uid not in (0, os.geteuid()):
-            client.close()
-            return
-        client.setblocking(False)
+    def _connected(self, client: socket.socket) -> None:
         self._clients.add(client)
         self._loop.watch(client.fileno(), READ, lambda mask: self._serve(client))
 
     def _leave(self, client: socket.socket) -> None:
-        self._loop.watch(client.fileno(), 0, self._accept)
+        self._loop.watch(client.fileno(), 0, lambda mask: None)
         self._clients.discard(client)
         client.close()
 

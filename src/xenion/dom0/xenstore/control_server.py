@@ -14,9 +14,10 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from xenion.dom0.listener import Listener
 from xenion.dom0.loop import READ, Loop
 from xenion.dom0.xenstore.errors import StoreError
-from xenion.dom0.xenstore.server import XenstoreServer, peer_uid
+from xenion.dom0.xenstore.server import XenstoreServer
 
 PACKET_BYTES = 65536
 DESCRIPTORS = 2
@@ -35,12 +36,10 @@ class ControlServer:
     ) -> None:
         self._loop = loop
         self._server = server
-        self._listener = listener
+        self._listener = Listener(listener, loop, self._connected, CONNECTIONS)
         self._stop = stop
         self._streams: set[socket.socket] = set()
-        listener.setblocking(False)
-        listener.listen(CONNECTIONS)
-        loop.watch(listener.fileno(), READ, self._accept)
+        self._listener.start()
 
     @property
     def clients(self) -> int:
@@ -48,20 +47,14 @@ class ControlServer:
         return len(self._streams)
 
     def close(self) -> None:
-        self._loop.watch(self._listener.fileno(), 0, self._accept)
         self._listener.close()
         for stream in list(self._streams):
             self._hang_up(stream)
 
-    def _accept(self, _mask: int) -> None:
-        try:
-            stream, _ = self._listener.accept()
-        except OSError:
-            return
-        if peer_uid(stream) not in (0, os.getuid()) or len(self._streams) >= CONNECTIONS:
+    def _connected(self, stream: socket.socket) -> None:
+        if len(self._streams) >= CONNECTIONS:
             stream.close()
             return
-        stream.setblocking(False)
         self._streams.add(stream)
         self._loop.watch(stream.fileno(), READ, lambda _: self._receive(stream))
 

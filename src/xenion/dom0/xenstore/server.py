@@ -4,14 +4,13 @@ A turn of the loop serves a share of each client's requests; then all that has c
 answers and events sent.
 """
 
-import os
 import socket
-import struct
 from time import monotonic
 from typing import Protocol
 
 from xenion.abi.errno import Errno
-from xenion.dom0.loop import READ, Loop, Timer
+from xenion.dom0.listener import Listener
+from xenion.dom0.loop import Loop, Timer
 from xenion.dom0.xenstore.channel import Channel
 from xenion.dom0.xenstore.connection import Connection
 from xenion.dom0.xenstore.domains import Domain, is_real
@@ -19,8 +18,6 @@ from xenion.dom0.xenstore.errors import StoreError
 from xenion.dom0.xenstore.paths import is_component
 from xenion.dom0.xenstore.store import Store
 
-_CREDENTIALS = struct.Struct("3i")
-ACCEPT_AGAIN_S = 0.2
 BACKLOG = 128
 WORK_REST = 9
 
@@ -61,8 +58,7 @@ class XenstoreServer:
         self._channels: set[Channel] = set()
         self._unsettled: list[Channel] = []
         self._due = False
-        self._listener: socket.socket | None = None
-        self._pause: Timer | None = None
+        self._listener: Listener | None = None
         self._work: Timer | None = None
 
     @property
@@ -74,30 +70,10 @@ class XenstoreServer:
 
     def listen(self, listener: socket.socket) -> None:
         """Serve who connects to a bound stream socket as domain 0, if it is of root or of our own user."""
-        self._listener = listener
-        listener.setblocking(False)
-        listener.listen(BACKLOG)
-        self._accept_on()
-
-    def _accept_on(self) -> None:
-        if self._listener is not None:
-            self._loop.watch(self._listener.fileno(), READ, self._accept)
-
-    def _accept(self, _mask: int) -> None:
-        if self._listener is None:
-            return
-        try:
-            stream, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionError):
-            return
-        except OSError:  # no descriptor is left: those that are served matter more
-            self._loop.watch(self._listener.fileno(), 0, self._accept)
-            self._pause = self._loop.later(ACCEPT_AGAIN_S, self._accept_on)
-            return
-        if peer_uid(stream) not in (0, os.getuid()):
-            stream.close()
-            return
-        self._open(Connection(0), stream)
+        self._listener = Listener(
+            listener, self._loop, lambda stream: self._open(Connection(0), stream), BACKLOG
+        )
+        self._listener.start()
 
     # Domains
 
@@ -142,11 +118,9 @@ class XenstoreServer:
 
     def close(self) -> None:
         """Keep what has changed, send what can be sent, and serve nobody any more."""
-        for timer in (self._pause, self._work):
-            if timer is not None:
-                timer.cancel()
+        if self._work is not None:
+            self._work.cancel()
         if self._listener is not None:
-            self._loop.watch(self._listener.fileno(), 0, self._accept)
             self._listener.close()
             self._listener = None
         self.settle()
@@ -203,10 +177,3 @@ class XenstoreServer:
         self._work = None
         if self._keeper.has_work:
             self._work = self._loop.later(WORK_REST * (monotonic() - began), self._do_work)
-
-
-def peer_uid(stream: socket.socket) -> int:
-    """The user at the other end of a Unix socket, as of its connect."""
-    raw = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(raw)
-    return int(uid)
