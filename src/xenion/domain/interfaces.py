@@ -1,6 +1,5 @@
 """A network interface's side on the host, in the domain's process: its wire, its rate, who listens in."""
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +28,6 @@ class InterfaceResource:
         self._counters = Counters()
         self._captures: list[Capture] = []
         self._named: dict[int, Capture] = {}
-        self._numbers = itertools.count(1)
         self._rate = self._options.rate_bytes, self._options.rate_window_us
         self._backend: NetBackend | None = None
 
@@ -69,10 +67,16 @@ class InterfaceResource:
 
     def _begin_capture(self, what: Mapping[str, Any], fds: Sequence[int]) -> None:
         if len(self._captures) >= CAPTURES:
+            self._end_those_over()
+        if len(self._captures) >= CAPTURES:
             close_all(fds)
             raise DeviceError(f"the interface has {CAPTURES} captures already: stop one")
         capture = self._named[what["id"]] = Capture(fds[0], what["snap"])
         self._captures.append(capture)
+
+    def _end_those_over(self) -> None:
+        for name in [name for name, capture in self._named.items() if capture.over]:
+            self._end_capture(name)
 
     def _end_capture(self, name: int) -> dict[str, Any]:
         capture = self._named.pop(name, None)

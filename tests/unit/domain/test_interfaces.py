@@ -118,6 +118,19 @@ def test_so_many_captures_and_no_more(bench: Bench) -> None:
         os.close(reader)
 
 
+def test_captures_that_nobody_reads_any_more_give_way(bench: Bench) -> None:
+    readers = [capture(bench, number) for number in range(CAPTURES)]
+    os.close(readers.pop(3))
+    bench.vif._named[3].frame(b"x" * 60)
+    readers.append(capture(bench, 99))
+    with pytest.raises(DeviceError, match="no capture 3"):
+        bench.vif.configure({"stop_capture": 3}, ())
+    with pytest.raises(DeviceError, match=f"{CAPTURES} captures already"):
+        readers.append(capture(bench, 100))
+    for reader in readers:
+        os.close(reader)
+
+
 def test_captures_end_with_the_interface() -> None:
     bench = Bench()
     reader = capture(bench, 1)

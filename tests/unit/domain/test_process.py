@@ -261,7 +261,7 @@ def test_a_watchdog_ends_it(run: Start) -> None:
 
 
 def test_a_bug_of_ours_on_dom0s_thread_ends_it_with_a_report(run: Start) -> None:
-    broken = "process.DomainStore.read_node = lambda self, path, then: 1 // 0"
+    broken = "process.DomainStore.read_node = lambda self, path, then: self._loop.soon(lambda: 1 // 0)"
     domain = run("spin", constants=broken, on_crash="restart")
     domain.until("running")
     domain.xend.begin("shutdown", mode="poweroff")
@@ -272,7 +272,7 @@ def test_a_bug_of_ours_on_dom0s_thread_ends_it_with_a_report(run: Start) -> None
 
 
 def test_a_bug_of_ours_without_a_guest_ends_the_process(run: Start) -> None:
-    broken = NEVER_BUILT + "\nprocess.DomainProcess.destroy = lambda self: 1 // 0"
+    broken = NEVER_BUILT + "\nprocess.DomainProcess.destroy = lambda self: self.loop.soon(lambda: 1 // 0)"
     domain = run("spin", constants=broken)
     domain.xend.begin("destroy")
     assert domain.end() == 70

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from xenion.dom0.guest import GrantError, Guest, MappedGrant, Port, PortError
@@ -263,19 +264,20 @@ class NetBackend:
                 self.counters.rx_drops += 1
                 continue
             ready = shape(frame)
-            if len(ready) == 1:
-                if not self._offer(ready[0]):
-                    return count
-            elif not ready:
+            if not ready:
                 self.counters.rx_drops += 1
+            elif ready[0] is frame:
+                if not self._offer(frame):
+                    return count
             else:
                 self._left = ready
                 if not self._offer_left():
+                    self._left = [replace(left, data=memoryview(bytearray(left.data))) for left in self._left]
                     return count + 1
         return len(frames)
 
     def _offer_left(self) -> bool:
-        """Segments that were cut from a frame which is gone; whether all are placed."""
+        """What was made of a frame that is not asked for again; whether all of it is placed."""
         for count, frame in enumerate(self._left):
             if not self._offer(frame):
                 del self._left[:count]

@@ -39,8 +39,6 @@ class WireOptions:
     fd: int
     big: bool = True
     """stream: the other side takes frames of any length, whatever the MTU."""
-    trusted: bool = True
-    """stream: checksums of what it sends need no second look by the guest."""
     acknowledge_syn_ack: bool = False
     """stream: for passt; see xenion.dom0.net.handshake."""
 

@@ -13,6 +13,8 @@ from xenion.dom0.net.wire import Buffer, Frame, Sink, Unclaimed, ignore_loss
 QUEUE_BYTES = 512 * 1024
 """More than this that the socket did not take, and the guest is held back."""
 SOCKET_BYTES = 4 * 1024 * 1024
+ANSWERS_MOST = 64
+"""To a guest that does not take them; it asks again for what is missing."""
 READS = 4
 """Buffers at most that are read before others get their turn."""
 IOV_MOST = 1000
@@ -34,7 +36,6 @@ class StreamWire:
         loop: Loop,
         *,
         big: bool = True,
-        trusted: bool = True,
         acknowledge_syn_ack: bool = False,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
@@ -42,7 +43,6 @@ class StreamWire:
         self.on_lost: Callable[[str], None] = ignore_loss
         self.unclaimed = Unclaimed()
         self._loop = loop
-        self._trusted = trusted
         self._limit = queue_bytes
         self._acknowledger = Acknowledger() if acknowledge_syn_ack else None
         self._sink: Sink = self.unclaimed
@@ -176,19 +176,19 @@ class StreamWire:
         self._deliver()
 
     def _deliver(self) -> None:
-        while self._answers:
-            if not self._sink.deliver(self._answers[:1]):
+        if self._answers:
+            del self._answers[: self._sink.deliver(self._answers)]
+            if self._answers:
                 self._hold()
                 return
-            del self._answers[:1]
         found = self._inbox.frames
         if not found:
             return
         if self._acknowledger is not None:
             for data in found:
                 self._acknowledger.from_wire(data)
-        trusted, count = self._trusted, len(found)
-        taken = self._sink.deliver([Frame(data, False, trusted) for data in found])
+        count = len(found)
+        taken = self._sink.deliver([Frame(data, False, True) for data in found])  # no socket damages a byte
         self._inbox.used(taken)
         if taken < count:
             self._hold()
@@ -196,7 +196,7 @@ class StreamWire:
     def _answer(self, acknowledger: Acknowledger, frames: Sequence[Frame]) -> None:
         for frame in frames:
             answer = acknowledger.from_guest(frame.data)
-            if answer is not None:
+            if answer is not None and len(self._answers) < ANSWERS_MOST:
                 self._answers.append(Frame(answer, False, True))
         if self._answers:
             self._loop.soon(self._deliver_answers)

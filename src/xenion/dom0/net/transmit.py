@@ -12,7 +12,7 @@ from xenion.abi.io.netif import (
     XEN_NETIF_EXTRA_TYPE_MCAST_ADD,
 )
 from xenion.dom0.guest import GrantError, MappedGrant, Port
-from xenion.dom0.net.packet import address_of, blank, complete, segment
+from xenion.dom0.net.packet import MSS_LEAST, address_of, blank, complete, segment
 from xenion.dom0.net.slots import Packet, TxSlotError, packet_at
 from xenion.dom0.net.vif import Vif
 from xenion.dom0.net.wire import Frame
@@ -141,6 +141,8 @@ class TxQueue:
     def _offloaded(self, packet: Packet, piece: memoryview, at: Any) -> list[Frame]:
         """What the guest left to us, done as far as the wire needs it; empty: its headers do not allow it."""
         wire, size = self._vif.wire, packet.size
+        if packet.gso and packet.mss < MSS_LEAST:
+            return []
         if packet.gso and not (wire.offload or wire.big):
             cut = segment(at, size, packet.mss)
             return [Frame(part, False, True) for part in cut] if cut else []

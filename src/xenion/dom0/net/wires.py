@@ -18,7 +18,6 @@ def make_wire(options: WireOptions, loop: Loop) -> StreamWire | TapWire:
             options.fd,
             loop,
             big=options.big,
-            trusted=options.trusted,
             acknowledge_syn_ack=options.acknowledge_syn_ack,
         )
     if options.kind == "tap":

@@ -11,6 +11,7 @@ def check(store: Store) -> list[str]:
     tree = store.tree
     wrong: list[str] = []
     owners: Counter[int] = Counter()
+    naming: dict[int, set[str]] = {0: set()}
     parents = 0
     for path in tree.paths():
         node = tree.get(path)
@@ -23,7 +24,10 @@ def check(store: Store) -> list[str]:
             wrong.append(f"{path} is not among its parent's children")
         if node.children.size != sum(map(len, node.children)) + len(node.children):
             wrong.append(f"the names of {path}'s children are not {node.children.size} bytes")
-        if any(perm.domid and path not in tree.naming(perm.domid) for perm in node.perms):
+        for domid in {perm.domid for perm in node.perms}:
+            if domid not in naming:
+                naming[domid] = set(tree.naming(domid))
+        if any(perm.domid and path not in naming[perm.domid] for perm in node.perms):
             wrong.append(f"{path} is not known to be named in its permissions")
     if parents != len(tree) - 1:
         wrong.append(f"{len(tree)} nodes have {parents} children in all")

@@ -14,6 +14,7 @@ class Scope:
 
     def __init__(self, domid: int, uuid: str) -> None:
         self.roots = (domain_path(domid), vm_path(uuid))
+        self.domid = domid
         self._domid = str(domid)
         self.keys = (self._domid, f"vm {uuid}")
         """What `whose` says of the nodes here."""

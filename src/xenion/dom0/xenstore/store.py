@@ -147,6 +147,8 @@ class Store:
         view = self._view(connection, tx)
         full = _own(connection, path)
         node = existing(view, connection, full, WRITE)
+        if connection.scope is not None and perms[0].domid not in (0, connection.scope.domid):
+            raise StoreError(Errno.EPERM, "a domain's process gives nodes to its own domain only")
         if not connection.privileged:
             if node.perms[0].domid not in (connection.domid, connection.target):
                 raise StoreError(Errno.EACCES, f"{full[:80]} belongs to domain {node.perms[0].domid}")

@@ -24,6 +24,8 @@ from xenion.abi.io.netif import NETIF_RSP_ERROR, NETIF_RSP_NULL, NETIF_RSP_OKAY
 from xenion.dom0.loop import Loop
 from xenion.dom0.net import backend as net_backend
 from xenion.dom0.net.backend import NetBackend
+from xenion.dom0.net.packet import MSS_LEAST
+from xenion.dom0.net.wire import Frame
 from xenion.dom0.xenbus.backend import FrontendError
 
 Plug = Callable[..., Plugged]
@@ -215,6 +217,18 @@ def test_a_segmented_frame_with_a_full_checksum_is_mended(plug: Plug, offload: b
     made.front.queue.send(make.tcp(b"x" * 3000), 0, [gso_extra(1000)])
     made.kick()
     assert made.wire.frames == [make.tcp(b"x" * 3000, blank=offload)]
+
+
+@pytest.mark.parametrize("wire", [{"offload": True}, {"big": True}, {"big": False}])
+def test_a_big_frame_in_crumbs_is_refused_on_every_wire(plug: Plug, wire: dict[str, bool]) -> None:
+    made = plug(**wire)
+    made.front.queue.send(make.tcp(b"x" * 3000, blank=True), BLANK, [gso_extra(MSS_LEAST - 1)])
+    made.front.queue.send(make.tcp(b"x" * 3000, blank=True), BLANK, [gso_extra(MSS_LEAST)])
+    made.kick()
+    assert [status for _, status in made.front.queue.answers() if status != NETIF_RSP_NULL] == [
+        NETIF_RSP_ERROR,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -425,6 +439,17 @@ def test_segments_that_were_cut_wait_for_buffers(plug: Plug) -> None:
     made.front.queue.post(2)
     made.kick()
     assert [len(frame) for frame, _, _ in made.front.queue.received()] == [134, len(PLAIN)]
+
+
+def test_a_frame_that_was_changed_for_the_guest_is_not_changed_again(plug: Plug) -> None:
+    made = plug(mtu=1500)
+    made.front.queue.post(1)
+    given = memoryview(bytearray(incoming(b"y" * 60000)))
+    assert made.backend.deliver([Frame(given, False, False)]) == 1
+    given[:] = bytes(len(given))  # the wire reads the next one to the same place
+    made.front.queue.post(30)
+    made.kick()
+    assert [frame for frame, _, _ in made.front.queue.received()] == [incoming(b"y" * 60000, blank=True)]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.unit.dom0.net.front import MAC_BYTES, OTHER_MAC
 from tests.unit.dom0.net.test_stream_wire import Sink, framed
 from xenion.dom0.loop import Loop
 from xenion.dom0.net.handshake import Acknowledger
-from xenion.dom0.net.stream_wire import StreamWire
+from xenion.dom0.net.stream_wire import ANSWERS_MOST, StreamWire
 from xenion.dom0.net.wire import Frame
 
 SYN, ACK, RST = 2, 16, 4
@@ -100,6 +100,31 @@ def test_the_guest_gets_it_from_the_wire(plug: Callable[..., Plugged], loop: Loo
     made.kick()
     (got,) = made.front.queue.received()
     assert got[0][47] == ACK
+    wire.close()
+    ends[1].close()
+
+
+def test_answers_to_a_guest_that_does_not_take_them_have_an_end(
+    plug: Callable[..., Plugged], loop: Loop
+) -> None:
+    made = plug()
+    ends = socket.socketpair()
+    wire = StreamWire(ends[0].detach(), loop, acknowledge_syn_ack=True)
+    made.backend._vif.wire = wire
+    wire.attach(made.backend)
+    ends[1].sendall(framed(syn(*PAIRS[0])))
+    made.front.queue.post(1)
+    made.settle()
+    for _ in range(3 * ANSWERS_MOST):
+        made.front.queue.send(syn_ack(*PAIRS[0]))
+        made.kick()
+        made.front.queue.answers()
+        ends[1].recv(1000)
+    assert len(wire._answers) == ANSWERS_MOST
+    made.front.queue.received()
+    made.front.queue.post(2 * ANSWERS_MOST)
+    made.kick()
+    assert len(made.front.queue.received()) == ANSWERS_MOST
     wire.close()
     ends[1].close()
 

@@ -16,7 +16,7 @@ from xenion.dom0.net.wires import WireKindError, make_wire
 
 def test_a_stream(loop: Loop) -> None:
     ours, theirs = socket.socketpair()
-    wire = make_wire(WireOptions(kind="stream", fd=ours.detach(), big=False, trusted=False), loop)
+    wire = make_wire(WireOptions(kind="stream", fd=ours.detach(), big=False), loop)
     sink = Sink()
     wire.attach(sink)
     theirs.sendall(framed(make.tcp(b"x")))

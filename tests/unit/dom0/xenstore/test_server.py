@@ -107,7 +107,11 @@ def test_a_domains_process_keeps_to_its_domain(host: Host) -> None:
     assert says(T.SET_PERMS, b"@releaseDomain\0n0\0r5\0") == b"!EACCES"
     assert says(T.SET_PERMS, HOME + b"/data/x\0n6\0") == b"!ENOENT"
     assert says(T.WRITE, f"/vm/{UUID}/name\0x".encode()) == b"OK\0"
-    assert says(T.SET_PERMS, f"/vm/{UUID}/name\0n6\0b5\0".encode()) == b"OK\0"
+    assert says(T.SET_PERMS, f"/vm/{UUID}/name\0n5\0b6\0".encode()) == b"OK\0"
+    assert says(T.SET_PERMS, f"/vm/{UUID}/name\0n0\0b6\0".encode()) == b"OK\0"
+    assert says(T.SET_PERMS, f"/vm/{UUID}/name\0n6\0b5\0".encode()) == b"!EPERM", (
+        "it would count as another's"
+    )
 
 
 @pytest.mark.parametrize(

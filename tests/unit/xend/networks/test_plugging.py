@@ -135,7 +135,7 @@ def test_a_bridge(tmp_path: Path) -> None:
                 "queues": 1,
                 "mtu": 1500,
             },
-            "wire": {"kind": "tap", "big": True, "trusted": True, "acknowledge_syn_ack": False},
+            "wire": {"kind": "tap", "big": True, "acknowledge_syn_ack": False},
         }
         assert json.loads(json.dumps(made.undo)) == made.undo
         assert devices()["vif5.0"] == "br0"

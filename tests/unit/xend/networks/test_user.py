@@ -75,7 +75,6 @@ def test_passt(tmp_path: Path) -> None:
     assert made.description["wire"] == {
         "kind": "stream",
         "big": True,
-        "trusted": True,
         "acknowledge_syn_ack": True,
     }
     assert made.notes == []
