@@ -271,7 +271,7 @@ class Text(TypedDict):
 
 
 class Outcome(TypedDict):
-    """What became of a domain that was started. `over`: its process has gone or it is preserved."""
+    """What became of a domain that was started. `over`: its guest will not run again."""
 
     uuid: str
     over: bool

@@ -73,26 +73,36 @@ class Chronicle:
     # --- entering
 
     def _enter(
-        self, live: Live, entry: dict[str, Any], detail: str = "", action: str = "", result: Noted = ""
+        self,
+        live: Live,
+        entry: dict[str, Any],
+        detail: str = "",
+        action: str = "",
+        result: Noted = "",
+        said: str = "",
     ) -> None:
+        """`said` goes to the message ring, unless an earlier xend has put it there."""
         journal, when = entry["n"], entry["time"]
-        self._note(live, action or entry["kind"], detail=detail, result=result, journal=journal, when=when)
+        new = journal > self._log.journal_position(live.uuid)
+        action = action or entry["kind"]
+        if (
+            self._note(live, action, detail=detail, result=result, journal=journal, when=when)
+            and said
+            and new
+        ):
+            self._ring.add(said)
 
-    def _note(self, live: Live, action: str, **fields: Any) -> None:
-        """No domain can push others' entries out of the log: what comes too fast is counted and left out."""
+    def _note(self, live: Live, action: str, **fields: Any) -> bool:
+        """No domain can push others' entries out of the log: what comes too fast is counted and left out, False."""
         if action != GONE and not live.allowance.take():
-            return
+            return False
         about: dict[str, Any] = {"domain": live.name, "domid": live.domid, "uuid": live.uuid}
         if left_out := live.allowance.left_out():
             self._log.note(
                 WHO, "note", detail=f"{left_out} entries were left out: they came too fast", **about
             )
         self._log.note(WHO, action, **about, **fields)
-
-    def _say(self, live: Live, entry: dict[str, Any], text: str) -> None:
-        """To the message ring, unless an earlier xend has."""
-        if entry["n"] > self._log.journal_position(live.uuid):
-            self._ring.add(text)
+        return True
 
     # --- one kind each
 
@@ -116,8 +126,7 @@ class Chronicle:
 
     def _on_note(self, live: Live, entry: dict[str, Any]) -> None:
         live.condition.notes = [*live.condition.notes, entry["text"][:NOTE_CHARACTERS]][-NOTES_KEPT:]
-        self._say(live, entry, f"d{live.domid}: {entry['text']}")
-        self._enter(live, entry, entry["text"])
+        self._enter(live, entry, entry["text"], said=f"d{live.domid}: {entry['text']}")
 
     def _on_ended(self, live: Live, entry: dict[str, Any]) -> None:
         condition = live.condition
@@ -128,10 +137,10 @@ class Chronicle:
         if entry["cpu_seconds"] is not None:
             condition.cpu_seconds = entry["cpu_seconds"]
         kept = [self._keep(live, kind, entry["time"]) for kind in logs.SPARES if entry[kind]]
+        said = ""
         if condition.reason in _CRASHES:
             said = f"Domain {live.domid} ({live.name}) {_CRASHES[condition.reason]}: {', '.join(kept)}"
-            self._say(live, entry, said)
-        self._enter(live, entry, ", ".join([f"{condition.reason}: {condition.action}", *kept]))
+        self._enter(live, entry, ", ".join([f"{condition.reason}: {condition.action}", *kept]), said=said)
 
     def _keep(self, live: Live, kind: str, when: float) -> str:
         """The path of a spare file that is in use now, or why it has none; the process gets another one."""

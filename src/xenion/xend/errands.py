@@ -171,7 +171,8 @@ class Errands:
             live.save()
             await self.do(live, CONFIGURATION)
         except ApiError:
-            live.record.config = replace(before, name=live.name)
+            now = live.record.config  # renamed, or with a device less, meanwhile
+            live.record.config = replace(before, name=live.name, disks=now.disks, vifs=now.vifs)
             _forget(live, CONFIGURATION)
             with suppress(ApiError):
                 live.save()

@@ -6,6 +6,7 @@ xend can end it; one that was started just before xend was killed is found by th
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 from collections.abc import Collection, Mapping
@@ -17,7 +18,9 @@ from typing import Any
 from xenion.api.errors import ApiError
 from xenion.xend.process import Process
 
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_", "TZ", "TMPDIR", "PYTHON", "LD_")
+_PASSED_ON = re.compile(
+    "PATH|HOME|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|XDG_[A-Z]+_(HOME|DIR)|PYTHON[A-Z0-9]+|LD_LIBRARY_PATH|LD_PRELOAD"
+).fullmatch
 MARK = "XENION_HELPER_OF"
 """In a helper's environment: the run folder of what it works for."""
 GRACE_S = 3.0
@@ -98,7 +101,7 @@ def installed(program: str) -> bool:
 
 def environment(mark: Path | None = None) -> dict[str, str]:
     """What programs need of ours to start: no token or other secret of the user's."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    kept = {name: value for name, value in os.environ.items() if _PASSED_ON(name)}
     return kept if mark is None else {**kept, MARK: str(mark)}
 
 

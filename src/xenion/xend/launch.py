@@ -14,11 +14,9 @@ from xenion.api.folders import Folders
 from xenion.config.domain import DomainConfig
 from xenion.domain.devices import DeviceOrder
 from xenion.domain.order import Descriptors, Order, in_memory
-from xenion.xend import logs, process, record
+from xenion.xend import helpers, logs, process, record
 from xenion.xend.record import Record
 from xenion.xend.xenstored import Connections
-
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_", "TZ", "TMPDIR", "PYTHON", "LD_", "XDG_", "XENION_")
 
 
 @contextmanager
@@ -98,11 +96,6 @@ def _open_all(
     return fds, files.process
 
 
-def environment() -> dict[str, str]:
-    """What a domain's process needs of ours to start: no token or other secret of the user's."""
-    return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-
-
 def _run(document: int, made: Record, order: Order, said: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         process.command(document, made.uuid),
@@ -111,7 +104,7 @@ def _run(document: int, made: Record, order: Order, said: int) -> "subprocess.Po
         stdout=subprocess.DEVNULL,
         stderr=said,
         start_new_session=True,
-        env=environment(),
+        env=helpers.environment(),
     )
 
 

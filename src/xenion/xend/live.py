@@ -135,7 +135,7 @@ class Live:
         condition = self.condition
         return {
             "uuid": self.uuid,
-            "over": condition.state in ("shutdown", "crashed") or self.gone.is_set(),
+            "over": condition.state in ("shutdown", "crashed", "dying") or self.gone.is_set(),
             "reason": condition.reason,
             "action": condition.action,
             "report": str(self.logs / condition.report) if condition.report else "",

@@ -30,6 +30,7 @@ from xenion.api.client import Client, path_of
 from xenion.api.console import Attached, ConsoleError
 
 CHUNK = 65536
+NO_CONSOLE = "what answers is no console"
 
 
 def attach(client: Client, uuid: str, since: int | None, *, read_only: bool) -> Attached:
@@ -38,10 +39,10 @@ def attach(client: Client, uuid: str, since: int | None, *, read_only: bool) -> 
     if since is not None:
         query["since"] = since
     relay = Relay(client, path_of(BY_NAME["console"], {"domain": uuid}, query))
-    answer = relay.open()
+    first, lost = relay.open()
     ours, theirs = socket.socketpair()
     threading.Thread(target=relay.run, args=(theirs,), daemon=True).start()
-    return Attached(ours, int(answer["first"]), int(answer["lost"]))
+    return Attached(ours, first, lost)
 
 
 class Relay:
@@ -57,13 +58,13 @@ class Relay:
         )
         self._stream.sendall(self._protocol.send(request))
 
-    def open(self) -> dict[str, Any]:
-        """The line that the console answers with. ConsoleError, OSError."""
+    def open(self) -> tuple[int, int]:
+        """The numbers of the first byte that comes and of those lost before it. ConsoleError, OSError."""
         refusal = b""
         while True:
             for event in self._events():
                 if isinstance(event, TextMessage):
-                    return dict(json.loads(event.data))
+                    return _beginning(event.data)
                 if isinstance(event, RejectConnection) and not event.has_body:
                     raise ConsoleError(f"xend refuses the console (HTTP status {event.status_code})")
                 if isinstance(event, RejectData):
@@ -73,7 +74,7 @@ class Relay:
                 if isinstance(event, CloseConnection):
                     raise ConsoleError(event.reason or "the console has closed: the domain is ending")
                 if not isinstance(event, AcceptConnection | RejectConnection):
-                    raise ConsoleError("what answers is no console")
+                    raise ConsoleError(NO_CONSOLE)
 
     def _events(self) -> Iterator[Event]:
         """What one read brings; CloseConnection at the end."""
@@ -113,6 +114,14 @@ class Relay:
         event = BytesMessage(data) if data else CloseConnection(code=1000)
         self._stream.sendall(self._protocol.send(event))
         return bool(data)
+
+
+def _beginning(line: str) -> tuple[int, int]:
+    try:
+        answer = json.loads(line)
+        return int(answer["first"]), int(answer["lost"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise ConsoleError(NO_CONSOLE) from None
 
 
 def _sentence(body: bytes) -> str:

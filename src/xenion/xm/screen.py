@@ -1,6 +1,7 @@
 """`xm top` on a terminal: drawn with curses, driven by keys."""
 
 import curses
+import math
 import time
 from collections.abc import Callable
 
@@ -96,7 +97,9 @@ class Screen:
         curses.echo()
         try:
             answer = self._window.getstr(0, len("seconds between samples: "), DIGITS)
-            self._delay = min(max(float(answer), 0.1), 86400.0)
+            if math.isnan(seconds := float(answer)):
+                return
+            self._delay = min(max(seconds, 0.1), 86400.0)
         except (ValueError, curses.error):
             return
         finally:

@@ -53,9 +53,13 @@ def start(
 def _attended(client: Client, domain: Any, *, paused: bool) -> int:
     from xenion.xm.attend import attend
 
+    waits = not paused
+
     def unpause() -> None:
-        if paused:
+        nonlocal waits
+        if not waits:
             return
+        waits = False
         try:
             change(client, "unpause", domain["uuid"], done=is_not_paused)
         except ApiError as error:
@@ -65,7 +69,10 @@ def _attended(client: Client, domain: Any, *, paused: bool) -> int:
             ):  # then its end is told, or it runs already
                 raise
 
-    return attend(client, domain, since=0, ready=unpause)
+    try:
+        return attend(client, domain, since=0, ready=unpause)
+    finally:
+        unpause()  # nobody attends it after all: it goes on
 
 
 def is_not_paused(domain: Any) -> bool:

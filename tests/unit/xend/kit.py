@@ -32,7 +32,7 @@ from xenion.xend.storage import private_folder, read_json, write_json
 from xenion.xend.xenstored import Connections, Xenstored
 
 STANDIN = Path(__file__).with_name("standin.py")
-MARK = "XENION_TEST_FOLDER"
+MARK = "XDG_RUNTIME_DIR"
 PATIENCE_S = 20.0
 KERNEL = "kernel"
 

@@ -10,7 +10,7 @@ from tests.unit.xend.kit import World, add, asked, config, ended, run, within
 from xenion.api.errors import ApiError
 from xenion.config.domain import Action
 from xenion.config.vif import Attachment, Vif
-from xenion.xend import logs
+from xenion.xend import logs, record
 
 LAN: Any = {"attachment": Attachment.ISOLATED, "network": "lan"}
 PRESERVED = ended("crash", "rename-restart"), {"kind": "preserved", "action": "rename-restart"}
@@ -183,6 +183,26 @@ def test_a_configuration_that_the_process_refuses_changes_nothing(
             with pytest.raises(ApiError, match="by somebody else"):
                 await within(world.services.errands.configure(live, changed))
             live.busy.clear()
+
+    run(work)
+
+
+def test_what_goes_while_a_configuration_is_refused_stays_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at, disks=(world.disk("xvda"),)))
+            changed = replace(live.record.config, memory_mib=17)
+
+            async def refuse(*_: object, **__: object) -> dict[str, object]:
+                live.record.config = record.without_device(live.record, record.VBD, 51712)
+                raise ApiError("wrong-state", "no")
+
+            monkeypatch.setattr(live, "ask", refuse)
+            with pytest.raises(ApiError, match="no"):
+                await within(world.services.errands.configure(live, changed))
+            assert (live.record.config.disks, live.record.config.memory_mib) == ((), 16)
 
     run(work)
 

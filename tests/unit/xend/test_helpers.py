@@ -77,7 +77,15 @@ def test_one_that_does_not_listen(tmp_path: Path, said: int, monkeypatch: pytest
 
 
 def test_no_secret_is_passed_on(tmp_path: Path, said: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XEND_TOKEN", "kingfisher")
+    for name in (
+        "XEND_TOKEN",
+        "HOMEBREW_TOKEN",
+        "PATHFINDER_KEY",
+        "PYTHON_INDEX_TOKEN",
+        "TZ_SECRET",
+        "XENION_KEY",
+    ):
+        monkeypatch.setenv(name, "kingfisher")
     monkeypatch.setenv("LC_ALL", "C")
     made = started(tmp_path, said)
     words = Path(f"/proc/{made.pid}/environ").read_bytes().split(b"\0")

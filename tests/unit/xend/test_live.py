@@ -49,6 +49,19 @@ def test_a_guest_that_boots_again_is_not_over(world: World) -> None:
     run(work)
 
 
+def test_what_is_over_stays_so_while_its_process_says_goodbye(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            add(live, ended("poweroff", "destroy"), {"kind": "leaving"})
+            await world.until(lambda: live.condition.state == "dying")
+            outcome = await within(world.call("outcome", {}, {"wait": 20}, uuid=live.uuid))
+            assert (outcome["over"], outcome["reason"]) == (True, "poweroff")
+            assert not live.gone.is_set()
+
+    run(work)
+
+
 def test_destroyed_before_it_listens(world: World) -> None:
     async def work() -> None:
         async with world:

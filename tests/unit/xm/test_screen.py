@@ -59,6 +59,9 @@ def test_another_delay(user: Terminal, xend: FakeXend) -> None:
     user.expect(b"VCPU   0")
     xend.answers["list"] = {"domains": [host(), domain("fresh")]}
     user.expect(b"fresh")
+    user.type(b"d")
+    user.expect(b"seconds between samples")
+    user.type(b"nan\r")
     leave(user)
 
 

@@ -85,14 +85,19 @@ async def _write(live: Live, fd: int, task: RunningTask, *, live_dump: bool) -> 
             done, _ = await asyncio.wait([answer, waiting], timeout=STUCK_S, return_when="FIRST_COMPLETED")
             waiting.cancel()
             if not done:
-                answer.cancel()
+                await _give_up(live, answer)
                 raise ApiError("failed", f"the process of {live.name} does not answer: `xm destroy` ends it")
         return answer.result()
     except asyncio.CancelledError:
-        answer.cancel()
-        with suppress(ApiError):
-            await live.ask("cancel-dump")
+        await _give_up(live, answer)
         raise
+
+
+async def _give_up(live: Live, answer: "asyncio.Future[Any]") -> None:
+    """The process may come to itself later: then it writes no more."""
+    answer.cancel()
+    with suppress(ApiError):
+        await live.ask("cancel-dump")
 
 
 def _remarks(said: Any) -> list[str]:

@@ -5,13 +5,13 @@ import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from xenion.abi.version import MAJOR, MINOR
 from xenion.api import types as t
 from xenion.api.errors import ApiError
+from xenion.api.installed import version_of
 from xenion.xend import host, record, told
 from xenion.xend.call import Call, Handler
 from xenion.xend.live import Live
@@ -59,7 +59,7 @@ class Listing:
             "xen_major": MAJOR,
             "xen_minor": MINOR,
             "xen_caps": XEN_CAPS,
-            "xenion_version": version("xenion"),
+            "xenion_version": version_of("xenion"),
             "xend_pid": os.getpid(),
             "xend_started_at": services.started_at,
             "xend_socket": str(services.where.socket),

@@ -16,7 +16,7 @@ from xenion.xend.networks.firewall import FirewallError
 from xenion.xend.networks.host_networks import HostNetworks, NetworkError, existing
 from xenion.xend.networks.links import Link
 from xenion.xend.networks.place import Plugged, VifPlace, cannot, description
-from xenion.xend.threads import in_thread
+from xenion.xend.threads import in_thread, to_its_end
 
 DEFAULT = UserNetwork()
 
@@ -33,18 +33,6 @@ class Networks:
         self._host = HostNetworks(run)
         self._turn = asyncio.Lock()
 
-    async def plug_all(self, vifs: tuple[Vif, ...], places: list[VifPlace]) -> list[Plugged]:
-        """All of them, or none is plugged in. ApiError."""
-        made: list[Plugged] = []
-        try:
-            for vif, place in zip(vifs, places, strict=True):
-                made.append(await self.plug(vif, place))
-        except BaseException:
-            for plugged in made:
-                await self.abandon(plugged)
-            raise
-        return made
-
     async def plug(self, vif: Vif, place: VifPlace) -> Plugged:
         """`vif` has its MAC. ApiError; nothing is left open or running then."""
         match vif.attachment:
@@ -54,8 +42,7 @@ class Networks:
                 async with self._turn:
                     return await in_thread(lambda: isolated.plug(vif, place, self._run), Plugged.close)
             case Attachment.BRIDGE | Attachment.NETWORK:
-                async with self._turn:
-                    return await self._plug_device(vif, place)
+                return await to_its_end(self._plug_device(vif, place), self.abandon)
 
     async def abandon(self, plugged: Plugged) -> None:
         """Of a domain that does not come to be. ApiError (failed)."""
@@ -77,6 +64,10 @@ class Networks:
 
     async def _plug_device(self, vif: Vif, place: VifPlace) -> Plugged:
         network = self._network(vif, place)
+        async with self._turn:
+            return await self._make_device(vif, place, network)
+
+    async def _make_device(self, vif: Vif, place: VifPlace, network: Network | None) -> Plugged:
         name = vif.name or f"vif{place.domid}.{place.devid}"
         try:
             bridge, notes = await asyncio.to_thread(self._bridge, vif, network)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xenion.api.actions import ACTIONS, CHANGES, OPENAPI_PATH, PREFIX, Action
 from xenion.api.errors import ApiError
+from xenion.api.installed import version_of
 from xenion.xend.call import Call, Handler, Handlers
 from xenion.xend.web.answers import RequestError, error_answer, json_answer, refusing
 from xenion.xend.web.disconnect import unless_gone
@@ -118,17 +119,8 @@ class _Endpoint:
 
 
 async def _index(scope: Scope, receive: Receive, send: Send) -> None:
-    answer = json_answer({"name": "xend", "version": _version(), "openapi": OPENAPI_PATH})
+    answer = json_answer({"name": "xend", "version": version_of("xenion"), "openapi": OPENAPI_PATH})
     await answer(scope, receive, send)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("xenion")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 async def _openapi(scope: Scope, receive: Receive, send: Send) -> None:

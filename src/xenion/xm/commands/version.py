@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Sequence
 
+from xenion.api.installed import version_of
 from xenion.xm.arguments import Parser, command, json_option, parse
 
 SUMMARY = "show the versions of Xenion and of the Xen interface it offers"
@@ -29,18 +30,9 @@ def run(argv: Sequence[str]) -> int:
 
 def _facts() -> dict[str, str]:
     return {
-        "xenion": _version("xenion"),
+        "xenion": version_of("xenion"),
         "xen_abi": "4.17",
-        "unicorn": _version("unicorn"),
+        "unicorn": version_of("unicorn"),
         "python": platform.python_version(),
         "host": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import struct
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Interface
@@ -340,8 +341,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             broken.setattr(links.Links, "attach", fail)
             error = await refusal(nets.plug(vif(Attachment.NETWORK, "good"), where))
         assert "cannot be set up: No space left" in error.message
-        both = (vif(Attachment.BRIDGE, "br0"), vif(Attachment.BRIDGE, "br9"))
-        await refusal(nets.plug_all(both, [where, where]))
+        await refusal(nets.plug(vif(Attachment.BRIDGE, "br9"), where))
         assert set(devices()) == {"lo", *HAS}
         os.close(where.said)
         assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
@@ -349,6 +349,36 @@ def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     good = Network("good", Kind.NAT, "xn-good", ADDRESS, dhcp=True, uplink="up0")
     with_host(tmp_path, work, lost, good)
+
+
+def test_given_up_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(nets: Networks) -> None:
+        where = place(tmp_path)
+        before = os.listdir("/proc/self/fd")  # noqa: PTH208
+        for step in (nets._host.ensure, links.Links.attach):
+            begun, go_on = threading.Event(), threading.Event()
+
+            def slow(*values: Any, step: Any = step, begun: Any = begun, go_on: Any = go_on) -> Any:
+                begun.set()
+                assert go_on.wait(20)
+                return step(*values)
+
+            with monkeypatch.context() as slowed:
+                owner: Any = links.Links if step is links.Links.attach else nets._host
+                slowed.setattr(owner, step.__name__, slow)
+                plugging = asyncio.ensure_future(nets.plug(vif(Attachment.NETWORK, "lan"), where))
+                await asyncio.to_thread(begun.wait, 20)
+                plugging.cancel()
+                await asyncio.sleep(0)
+                go_on.set()
+                with pytest.raises(asyncio.CancelledError):
+                    await plugging
+            assert set(devices()) == {"lo", *HAS}
+            assert "table" not in ruleset()
+        os.close(where.said)
+        assert len(os.listdir("/proc/self/fd")) == len(before) - 1  # noqa: PTH208
+
+    with_host(tmp_path, work, LAN)
 
 
 def test_killed_in_the_middle(tmp_path: Path) -> None:
