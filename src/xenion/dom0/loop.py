@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 LOOK_SECONDS = 0.5
+CANCELLED_MOST = 64
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _EPOLL_MASKS = {READ: select.EPOLLIN, WRITE: select.EPOLLOUT, READ | WRITE: select.EPOLLIN | select.EPOLLOUT}
 _READY = {select.EPOLLIN: READ, select.EPOLLOUT: WRITE}
@@ -31,11 +32,14 @@ class _Watched:
 class Timer:
     """What `Loop.later` gives; `cancel` may be called at any time on the loop's thread."""
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    def __init__(self, loop: "Loop", action: Callable[[], None]) -> None:
+        self._loop = loop
         self.action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
-        self.action = None
+        if self.action is not None:
+            self.action = None
+            self._loop.cancelled()
 
 
 class Loop:
@@ -49,6 +53,8 @@ class Loop:
         self._calls: deque[Callable[[], None]] = deque()
         self._soon: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, Timer]] = []
+        self._cancelled = 0
+        """At most so many of them."""
         self._order = itertools.count()
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -76,9 +82,17 @@ class Loop:
         self._soon.append(action)
 
     def later(self, seconds: float, action: Callable[[], None]) -> Timer:
-        timer = Timer(action)
+        timer = Timer(self, action)
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
         return timer
+
+    def cancelled(self) -> None:
+        """A timer will do nothing: what is set and cancelled all the time must not pile up until its time comes."""
+        self._cancelled += 1
+        if self._cancelled > CANCELLED_MOST and self._cancelled * 2 > len(self._timers):
+            self._timers = [entry for entry in self._timers if entry[2].action is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
 
     def call(self, action: Callable[[], None]) -> None:
         """Any thread: `action` runs soon."""
@@ -141,8 +155,9 @@ class Loop:
                 entry.action(_READY.get(event, READ | WRITE) & entry.mask)
         while self._timers and self._timers[0][0] <= time.monotonic():
             timer = heapq.heappop(self._timers)[2]
-            if timer.action is not None:
-                timer.action()
+            action, timer.action = timer.action, None
+            if action is not None:
+                action()
         if self._soon:
             due, self._soon = self._soon, []
             for action in due:

@@ -28,6 +28,7 @@ class DomainStore:
         self._home = domain_path(domid)
         self._vm = vm_path(str(uuid))
         self.client = StoreClient(loop)
+        self.client.on_refused = log
         self.pump = StorePump(loop, log)
 
     def connect(self, guest: socket.socket, back_ends: socket.socket) -> None:

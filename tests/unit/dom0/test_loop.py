@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from xenion.dom0.loop import READ, WRITE, Loop
+from xenion.dom0.loop import CANCELLED_MOST, READ, WRITE, Loop
 
 
 @pytest.fixture
@@ -134,3 +134,32 @@ def test_a_loop_that_has_ended_runs_nothing_and_says_so(loop: Loop) -> None:
         loop.call_and_wait(lambda: None)
     assert not loop.call_and_wait(lambda: seen.append(1))
     assert seen == []
+
+
+def test_cancelled_timers_do_not_pile_up(loop: Loop) -> None:
+    seen: list[int] = []
+    kept = [loop.later(0, lambda number=number: seen.append(number)) for number in range(3)]  # type: ignore[misc]
+    for _ in range(10_000):
+        loop.later(3600, lambda: seen.append(-1)).cancel()
+    assert len(loop._timers) < 3 * CANCELLED_MOST
+    kept[1].cancel()
+    kept[1].cancel()
+    loop.turn(0)
+    assert seen == [0, 2]
+    kept[0].cancel()  # it has run already
+
+
+def test_a_timer_may_cancel_all_others_while_it_runs(loop: Loop) -> None:
+    seen: list[str] = []
+
+    def cancel() -> None:
+        for other in others:
+            other.cancel()
+        seen.append("cancelled")
+        loop.later(0, lambda: seen.append("again"))
+
+    loop.later(0, cancel)
+    others = [loop.later(0, lambda: seen.append("other")) for _ in range(2 * CANCELLED_MOST)]
+    loop.turn(0)
+    loop.turn(0)
+    assert seen == ["cancelled", "again"]

@@ -24,19 +24,24 @@ class Workers:
         self._threads: list[threading.Thread] = []
 
     def submit(self, job: Job, done: Done) -> None:
-        """`job` runs in one of the threads; `done` is called on Dom0's with what it returned."""
+        """`job` runs in one of the threads; `done` is called on Dom0's with what it returned.
+
+        A host that has no room for the first one lets Dom0's thread wait for it.
+        """
         self._unfinished += 1
         if self._unfinished > len(self._threads) and len(self._threads) < self._limit:
             self._add_thread()
-        self._jobs.put((job, done))
+        if self._threads:
+            self._jobs.put((job, done))
+        else:
+            self._ended.append((done, job()))
+            self._loop.soon(self._tell)
 
     def _add_thread(self) -> None:
         thread = threading.Thread(target=self._work, name="disk", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the host has no room for another one
-            if not self._threads:
-                raise
             return
         self._threads.append(thread)
 

@@ -181,17 +181,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host_loopback=not options.no_host_loopback,
     )
     try:
-        with socket.socket(fileno=options.fd) as end:
+        end = socket.socket(fileno=options.fd)
+    except OSError as error:
+        return _failed(f"descriptor {options.fd} is no socket: {error.strerror}")
+    try:
+        with end:
             _serve(end, network, options)
     except (MissingLibraryError, ForwardError, FramingError) as error:
-        print(f"user-mode networking: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error))
     except OSError as error:
-        print(
-            f"user-mode networking: descriptor {options.fd} is no socket: {error.strerror}", file=sys.stderr
-        )
-        return 1
+        return _failed(f"it cannot go on: {error.strerror}")
     return 0
+
+
+def _failed(why: str) -> int:
+    print(f"user-mode networking: {why}", file=sys.stderr)
+    return 1
 
 
 def _serve(end: socket.socket, network: SlirpNetwork, options: argparse.Namespace) -> None:

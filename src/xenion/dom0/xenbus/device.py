@@ -51,6 +51,8 @@ class Device:
         self._leaving = False
         """It is being disconnected; what the front end does meanwhile is looked at afterwards."""
         self._over = self._forced = False
+        self._failed = False
+        """The last attempt to connect, and the node `error` says why."""
         self._complaints = 0
         self._detached: list[Callable[[], None]] = []
         self._stopped: Callable[[], None] = _nothing
@@ -161,10 +163,14 @@ class Device:
             nodes = self.backend.connect(front)
         except FrontendError as error:
             self._complain(str(error))
+            self._failed = True
             self._write(self._back, {"error": str(error)})
             self._enter(XenbusState.Closing)
         else:
             self._holding = True
+            if self._failed:
+                self._failed = False
+                self._store.remove(f"{self._back}/error")
             self._write(self._back, {**nodes, "hotplug-status": "connected"})
             self._enter(XenbusState.Connected)
         self._look()

@@ -16,6 +16,7 @@ from xenion.dom0.xenstore.link import StoreLink
 from xenion.dom0.xenstore.perms import Perms
 from xenion.dom0.xenstore.wire import Message
 
+COMPLAINTS = 20
 _EVENT, _ERROR = int(XsdSockmsgType.WATCH_EVENT), int(XsdSockmsgType.ERROR)
 
 Answer = bytes | StoreError
@@ -36,14 +37,16 @@ class StoreClient:
         self._number = 0
         self._watches: dict[str, Callable[[str], None]] = {}
         self._token = 0
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_refused: Callable[[str], None] = lambda text: None
+        """Gets a sentence when the store does not do what nobody waits for, the first COMPLAINTS times."""
+        self._complaints = 0
 
     # --- the connection
 
     def connect(self, stream: socket.socket) -> None:
         """The one to use from now on."""
         self.close()
-        self._link = StoreLink(stream, self._loop, self._received, lambda: self.on_lost())
+        self._link = StoreLink(stream, self._loop, self._received)
         for message, _ in self._unanswered:
             self._link.send(message)
 
@@ -62,19 +65,30 @@ class StoreClient:
         """`then` gets the children's names, each with a zero behind it."""
         self._ask(XsdSockmsgType.DIRECTORY, path.encode() + b"\0", then)
 
-    def write(self, path: str, value: str, then: Then = _nothing) -> None:
-        self._ask(XsdSockmsgType.WRITE, path.encode() + b"\0" + value.encode(), then)
+    def write(self, path: str, value: str, then: Then | None = None) -> None:
+        self._ask(XsdSockmsgType.WRITE, path.encode() + b"\0" + value.encode(), then or self._done_to(path))
 
-    def mkdir(self, path: str, then: Then = _nothing) -> None:
-        self._ask(XsdSockmsgType.MKDIR, path.encode() + b"\0", then)
+    def mkdir(self, path: str, then: Then | None = None) -> None:
+        self._ask(XsdSockmsgType.MKDIR, path.encode() + b"\0", then or self._done_to(path))
 
-    def remove(self, path: str, then: Then = _nothing) -> None:
+    def remove(self, path: str, then: Then | None = None) -> None:
         """With all below it."""
-        self._ask(XsdSockmsgType.RM, path.encode() + b"\0", then)
+        self._ask(XsdSockmsgType.RM, path.encode() + b"\0", then or self._done_to(path))
 
-    def set_perms(self, path: str, perms: Perms, then: Then = _nothing) -> None:
+    def set_perms(self, path: str, perms: Perms, then: Then | None = None) -> None:
         entries = "".join(f"{perm}\0" for perm in perms)
-        self._ask(XsdSockmsgType.SET_PERMS, f"{path}\0{entries}".encode(), then)
+        self._ask(XsdSockmsgType.SET_PERMS, f"{path}\0{entries}".encode(), then or self._done_to(path))
+
+    def _done_to(self, path: str) -> Then:
+        """What is missing has been removed by whom it belongs to."""
+
+        def answered(answer: Answer) -> None:
+            if isinstance(answer, StoreError) and answer.errno != Errno.ENOENT:
+                self._complaints += 1
+                if self._complaints <= COMPLAINTS:
+                    self.on_refused(f"xenstored does not change {path}: {answer.errno.name}")
+
+        return answered
 
     def watch(self, path: str, changed: Callable[[str], None]) -> str:
         """`changed(path)` soon, and whenever that path or one below it changes; the token is for `unwatch`."""

@@ -11,16 +11,13 @@ READ_BYTES = 1 << 16
 
 
 class StoreLink:
-    """One connection to xenstored, until it breaks: `lost()` is called once then, on the loop's thread."""
+    """One connection to xenstored, until it breaks and is not `open` any more."""
 
-    def __init__(
-        self, stream: socket.socket, loop: Loop, received: Callable[[Message], None], lost: Callable[[], None]
-    ) -> None:
+    def __init__(self, stream: socket.socket, loop: Loop, received: Callable[[Message], None]) -> None:
         stream.setblocking(False)
         self._stream = stream
         self._loop = loop
         self._received = received
-        self._lost = lost
         self._parser = MessageParser()
         self._waiting: deque[bytes] = deque()
         self._held = False
@@ -42,7 +39,6 @@ class StoreLink:
             self._watch()
 
     def close(self) -> None:
-        """Without a call of `lost`."""
         if self.open:
             self.open = False
             self._loop.watch(self._stream.fileno(), 0, self._on_ready)
@@ -64,7 +60,7 @@ class StoreLink:
         except BlockingIOError:
             pass
         except OSError:
-            self._break()
+            self.close()
             return
         self._watch()
 
@@ -82,16 +78,11 @@ class StoreLink:
         except OSError:
             data = b""
         if not data:
-            self._break()
+            self.close()
             return
         self._parser.push(data)
         try:
             while self.open and (message := self._parser.take()) is not None:
                 self._received(message)
         except WireError:
-            self._break()
-
-    def _break(self) -> None:
-        if self.open:
             self.close()
-            self._lost()

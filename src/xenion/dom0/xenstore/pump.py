@@ -139,7 +139,7 @@ class StorePump:
         """The connection to use from now on."""
         again = self._link is not None
         self.close()
-        self._link = StoreLink(stream, self._loop, self._received, lambda: None)
+        self._link = StoreLink(stream, self._loop, self._received)
         self._ask_all(again)
 
     def close(self) -> None:

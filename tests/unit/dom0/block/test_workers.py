@@ -48,6 +48,24 @@ def test_one_job_after_the_other_needs_one_thread(loop: Loop) -> None:
     workers.close()
 
 
+def test_without_room_for_a_thread_the_work_is_done_here(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    workers = Workers(loop, 8)
+    ended: list[int] = []
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", none_left)
+        workers.submit(lambda: threading.get_ident(), ended.append)
+        assert ended == [], "never from within submit"
+        loop.turn(0)
+    workers.submit(lambda: threading.get_ident(), ended.append)
+    while len(ended) < 2:
+        loop.turn(10)
+    assert ended[0] == threading.get_ident() != ended[1]
+    workers.close()
+
+
 def test_results_come_on_the_loops_thread(loop: Loop) -> None:
     workers = Workers(loop, 8)
     seen: list[int] = []

@@ -225,6 +225,7 @@ def test_a_refusal_is_told_and_the_next_try_is_a_new_one(bench: Bench) -> None:
         bench.settle()
     bench.connects()
     assert bench.backend.calls == ["connect", "connect"]
+    assert bench.store.value(f"{bench.back}/error") is None
 
 
 def test_a_guest_cannot_fill_the_log(bench: Bench) -> None:

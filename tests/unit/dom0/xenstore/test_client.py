@@ -11,7 +11,7 @@ from tests.unit.dom0.xenstore.replaceable import DOMID, Client
 from xenion.abi.errno import Errno
 from xenion.abi.io.xs_wire import XsdSockmsgType
 from xenion.dom0.loop import Loop
-from xenion.dom0.xenstore.client import StoreClient
+from xenion.dom0.xenstore.client import COMPLAINTS, StoreClient
 from xenion.dom0.xenstore.perms import Perm
 from xenion.dom0.xenstore.wire import Message, MessageParser, encode
 
@@ -46,6 +46,21 @@ def test_refusals_are_answers(bench: Client) -> None:
     client.write("/tool/none", "", bench.answer)
     client.read("not a path", bench.answer)
     assert bench.said() == [Errno.ENOENT, Errno.EACCES, Errno.EINVAL]
+
+
+def test_refusals_that_nobody_waits_for_are_told_some_times(bench: Client) -> None:
+    told: list[str] = []
+    client = bench.client
+    client.on_refused = told.append
+    client.write(f"{HOME}/a", "1")
+    client.remove(f"{HOME}/none/of/these")
+    client.set_perms(f"{HOME}/none", (Perm(0, 0),))
+    client.mkdir("/tool/none")
+    for _ in range(2 * COMPLAINTS):
+        client.write("/tool/none", "")
+    client.settle(lambda: bench.answers.append("settled"))
+    assert bench.said() == ["settled"]
+    assert told == ["xenstored does not change /tool/none: EACCES"] * COMPLAINTS
 
 
 def test_what_is_too_long_for_any_message_is_refused_and_the_rest_goes_on(bench: Client) -> None:
