@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 from uuid import UUID
@@ -133,7 +134,7 @@ class Machine:
         self.store = store
         self._devices = devices
         self._identity = identity
-        self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._emergency = bytearray()
         self._emergency_taken = threading.Event()
         self.domain = Domain(
@@ -281,7 +282,8 @@ class Machine:
             self._hub.publish(data)
 
     def _on_notify(self, mask: int) -> None:
-        os.eventfd_read(self._notify_fd)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._notify_fd)
         self.domain.events.dispatch()
         self.serve_console()
         self._look_at_watchdogs()

@@ -86,4 +86,32 @@ static void faults(void)
     make_rw(page + PAGE);
 }
 
-PROBE(TEST(results, 12), TEST(special, 5), TEST(effects, 4), TEST(faults, 10));
+/* Interrupted between two of its elements again and again: nothing of it is lost or done twice. */
+static void long_call(void)
+{
+    static struct { u64 host_addr, dev_bus_addr; u32 handle; s16 status, pad; } unmap[1000];
+    struct { u64 period; } tick = { 1000000 };
+    u32 port = (u32)bind_virq(VIRQ_TIMER, 0), bad = 0;
+    for (u32 i = 0; i < 1000; i++) {
+        unmap[i].handle = 0x7fffffff;
+        unmap[i].status = 0x5555;
+    }
+    events_reset();
+    events_enable();
+    hc_vcpu(VCPUOP_set_periodic_timer, 0, &tick);
+    set(0, NR_xen_version, 7, 0);
+    set(1, NR_grant_table_op, 1 /* unmap_grant_ref */, (u64)unmap);
+    calls[1].args[2] = 1000;
+    set(2, NR_xen_version, 7, 0);
+    CHECK_EQ("long.answer", MC(calls, 3), 0);
+    hc_vcpu(VCPUOP_stop_periodic_timer, 0, 0);
+    for (u32 i = 0; i < 1000; i++)
+        bad += unmap[i].status != -4 /* GNTST_bad_handle */;
+    CHECK_EQ("long.before", calls[0].result, 4096);
+    CHECK_EQ("long.result", calls[1].result, 0);
+    CHECK_EQ("long.each", bad, 0);
+    CHECK_EQ("long.after", calls[2].result, 4096);
+    CHECK("long.ticked", event_count[port] > 0);
+}
+
+PROBE(TEST(results, 12), TEST(special, 5), TEST(effects, 4), TEST(faults, 10), TEST(long_call, 6));

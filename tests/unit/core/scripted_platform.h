@@ -12,7 +12,7 @@ struct script {
     uint64_t now;              /* the TSC */
     uint64_t regs[2][16];      /* of the vCPUs */
 
-    uint64_t operations;       /* flush_page, cold_call and frame_freed so far */
+    uint64_t operations;       /* flush_page, cold_call and its steps, and frame_freed so far */
     uint64_t kick_at;          /* vCPU 0 is kicked by the operation of this number; 0: never */
 
     uint64_t flushes;          /* of whole TLBs, load_cr3 included */
@@ -46,6 +46,8 @@ struct script {
     uint64_t cold_calls;
     uint64_t cold_number;
     uint64_t cold_args[6];
+    uint64_t long_number;      /* this call takes as many steps as its second argument says, and counts its first one up */
+    uint64_t long_steps;
     uint32_t cold_traps;
     uint32_t cold_trap_done;   /* the answer */
 };

@@ -76,7 +76,7 @@ def reachable(address: int, size: int, *, write: bool) -> int:
 
 def allowed(address: int, size: int) -> bool:
     last = address + max(size - 1, 0)
-    return last < 2**64 and address + size < 2**64 and (last < 1 << 47 or address >= HYPERVISOR_VIRT_END)
+    return last < 2**64 and (last < 1 << 47 or address >= HYPERVISOR_VIRT_END)
 
 
 def content(world: World, address: int, size: int) -> bytes:

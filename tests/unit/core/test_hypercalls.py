@@ -111,6 +111,33 @@ def test_a_multicall_that_gives_way_names_what_is_left(world: World) -> None:
     assert world.script.cold_calls == 4
 
 
+def test_a_long_cold_call_goes_on_where_it_was(world: World) -> None:
+    world.script.long_number = Hypercall.memory_op
+    world.script.kick_at = 4
+    world.pending_upcall(masked=False)
+    assert world.enter(Hypercall.memory_op, 100, 6, 7) is None
+    regs = world.vcpu.regs
+    assert (regs[RAX], regs[RDI], regs[RSI], regs[RDX]) == (Hypercall.memory_op, 103, 3, 7)
+    assert world.again() == 0
+    assert (world.script.long_steps, world.script.cold_calls) == (6, 2)
+
+
+def test_a_long_cold_call_in_a_multicall_goes_on_where_it_was(world: World) -> None:
+    """The rest of it is the first entry of the rest of the list."""
+    world.script.long_number = Hypercall.memory_op
+    before, long = [Hypercall.xen_version, 0, 7, 0, 0, 0, 0, 0], [Hypercall.memory_op, 0, 100, 6, 7, 0, 0, 0]
+    at = world.put_words(before + long + before)
+    world.script.kick_at = 5
+    world.pending_upcall(masked=False)
+    assert world.enter(Hypercall.multicall, at, 3) is None
+    regs = world.vcpu.regs
+    assert (regs[RAX], regs[RDI], regs[RSI]) == (Hypercall.multicall, at + 64, 2)
+    assert list(world.words[ARGS * 512 + 8 : ARGS * 512 + 16])[2:5] == [103, 3, 7]
+    assert not world.vcpu.in_multicall
+    assert world.again() == 0
+    assert (world.script.long_steps, world.script.cold_calls) == (6, 4)
+
+
 def test_a_kick_without_an_event_interrupts_nothing(world: World) -> None:
     at = world.put_words([Hypercall.xen_version, *[0] * 7] * 3)
     world.script.kick_at = 1

@@ -4,7 +4,7 @@ import struct
 from ctypes import LittleEndianStructure
 from typing import TypeVar
 
-from xenion.core import lib
+from xenion.core import ffi, lib
 from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu
@@ -52,4 +52,7 @@ class Kernel:
 
     def call(self, number: int, *args: int) -> int:
         """As the core passes a hypercall on: a negative error, or the result."""
-        return self.domain._cold_call(self.vcpu.state, number, [*args, *[0] * (6 - len(args))])
+        passed = [*args, *[0] * (6 - len(args))]
+        self.args = ffi.new("uint64_t[6]", passed)
+        self.vcpu.state.call_args = self.args
+        return self.domain._cold_call(self.vcpu.state, number, passed)

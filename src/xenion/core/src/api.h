@@ -71,15 +71,13 @@ void core_grant_copy(struct domain *d, const struct grant_layout *g, uint32_t do
                      uint32_t count, uint8_t *data, uint64_t size, int16_t *statuses);
 uint32_t core_compare_swap32(struct domain *d, uint64_t ma, uint32_t expected, uint32_t value);
 uint16_t core_or16(struct domain *d, uint64_t ma, uint16_t bits);
-uint16_t core_and16(struct domain *d, uint64_t ma, uint16_t bits);
 int core_get_frame(struct domain *d, uint64_t mfn);
-void core_put_frame(struct domain *d, uint64_t mfn);
 void core_drop_frame(struct domain *d, uint64_t mfn, int writable);
 void core_host_wrote(struct domain *d, const uint64_t *mfns, uint32_t count);
 uint64_t core_l1_entry(struct vcpu *v, uint64_t address);
 int core_change_l1(struct domain *d, uint64_t ma, uint64_t expected, uint64_t value);
 int core_gives_way(struct vcpu *v);
-int64_t core_continue(struct vcpu *v, uint64_t number, uint64_t first, uint64_t second, uint64_t third);
+int64_t core_continue(struct vcpu *v, uint64_t first, uint64_t second, uint64_t third);
 
 /* network frames: no domain, any thread; a frame is at most FRAME_MOST bytes. Those that return int: 0, or -1 when the
  * frame is malformed or is not what the function works on */

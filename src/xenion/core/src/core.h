@@ -20,7 +20,6 @@ struct platform {
     void (*flush_page)(struct vcpu *, u64 address);
     void (*flush_all)(struct domain *);       /* every vCPU's TLB */
     int (*load_selector)(struct vcpu *, int segment, u16 selector); /* 0, or -1: it would fault */
-    u16 (*selector)(struct vcpu *, int segment);
     void (*mode_changed)(struct vcpu *); /* kernel_mode did */
     void (*load_ldt)(struct vcpu *);
     u64 (*tsc)(void);
@@ -54,8 +53,6 @@ enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, 
 #define PFEC_PRESENT 1u
 #define PFEC_WRITE 2u
 #define PFEC_USER 4u
-#define PFEC_RESERVED 8u
-#define PFEC_FETCH 16u
 
 /* --- page-table entries */
 #define PTE_P 0x1ull

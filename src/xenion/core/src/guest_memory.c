@@ -7,9 +7,11 @@
 int range_okay(u64 address, u64 size, u64 count)
 {
     u64 bytes;
-    if (__builtin_mul_overflow(size, count, &bytes) || address + bytes < address)
+    if (__builtin_mul_overflow(size, count, &bytes))
         return 0;
     u64 last = bytes ? address + bytes - 1 : address;
+    if (last < address)
+        return 0;
     return last < (1ull << 47) || address >= HYPERVISOR_VIRT_END;
 }
 

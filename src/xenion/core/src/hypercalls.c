@@ -183,7 +183,10 @@ s64 hypercall(struct vcpu *v, u64 number, u64 *args)
     r->rip = v->rip;
     for (int i = 0; i < 4; i++)
         r->args[i] = args[i];
+    u64 *outer = v->call_args;
+    v->call_args = args;
     s64 rc = dispatch(v, number, args);
+    v->call_args = outer;
     r->result = rc; /* of a multicall: its own record may have been used again by then, which is fine */
     return rc;
 }

@@ -268,14 +268,7 @@ uint16_t core_or16(struct domain *d, u64 ma, u16 bits)
     return in_memory(d, ma, sizeof bits) ? fetch_or((u16 *)(d->memory + ma), bits) : 0;
 }
 
-uint16_t core_and16(struct domain *d, u64 ma, u16 bits)
-{
-    return in_memory(d, ma, sizeof bits) ? fetch_and((u16 *)(d->memory + ma), bits) : 0;
-}
-
 int core_get_frame(struct domain *d, u64 mfn) { return get_frame(d, mfn) ? 0 : -XEN_EINVAL; }
-
-void core_put_frame(struct domain *d, u64 mfn) { put_frame(d, mfn); }
 
 /* The machine address of the guest kernel's L1 entry for a linear ADDRESS; 0: there is no such table. */
 uint64_t core_l1_entry(struct vcpu *v, u64 address)
@@ -302,17 +295,14 @@ int core_change_l1(struct domain *d, u64 ma, u64 expected, u64 value)
     return rc;
 }
 
-/* Should a long cold call stop here? Then it ends with core_continue; inside a multicall only a domain that stops does. */
-int core_gives_way(struct vcpu *v) { return load(&v->stopped) || (!v->in_multicall && preempted(v)); }
+/* Should a long cold call stop here? Then it ends with core_continue. */
+int core_gives_way(struct vcpu *v) { return load(&v->stopped) || preempted(v); }
 
 /* The call is made again, with these arguments, when the vCPU goes on; the caller returns what this returns. */
-int64_t core_continue(struct vcpu *v, u64 number, u64 first, u64 second, u64 third)
+int64_t core_continue(struct vcpu *v, u64 first, u64 second, u64 third)
 {
-    if (v->in_multicall)
-        return -XEN_EINVAL;
-    v->regs[RDI] = first;
-    v->regs[RSI] = second;
-    v->regs[RDX] = third;
-    v->rip -= 2; /* the `syscall` instruction; its result, RAX, is the number again */
-    return (int64_t)number;
+    v->call_args[0] = first;
+    v->call_args[1] = second;
+    v->call_args[2] = third;
+    return CALL_CONTINUES;
 }

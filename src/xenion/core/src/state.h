@@ -72,6 +72,7 @@ struct vcpu {
     uint32_t parked;           /* held since the domain is paused: touches no guest memory */
     uint64_t *regs;            /* rax rcx rdx rbx rsp rbp rsi rdi r8..r15, owned by the platform */
     void *platform;            /* the platform's own state of this vCPU */
+    uint64_t *call_args;       /* of the hypercall that is being answered; core_continue changes them */
 
     uint64_t rip;              /* valid while the core runs for this vCPU */
     uint16_t cs;

@@ -29,13 +29,13 @@ void check_timers(struct vcpu *v)
 
 u64 next_deadline(struct vcpu *v)
 {
-    u64 a = v->deadline, b = v->period_due;
+    u64 a = load(&v->deadline), b = load(&v->period_due);
     return !a || (b && b < a) ? b : a;
 }
 
 static void set_deadline(struct vcpu *v, u64 deadline)
 {
-    v->deadline = deadline;
+    store(&v->deadline, deadline);
     v->domain->platform->arm_timer(v);
 }
 

@@ -10,11 +10,9 @@
 #define XEN_EACCES 13
 #define XEN_EFAULT 14
 #define XEN_EBUSY 16
-#define XEN_EEXIST 17
 #define XEN_EINVAL 22
 #define XEN_ENOSPC 28
 #define XEN_ENOSYS 38
-#define XEN_ETIME 62
 #define XEN_EOPNOTSUPP 95
 
 #define HYPERCALL_mmu_update 1
@@ -25,7 +23,6 @@
 #define HYPERCALL_multicall 13
 #define HYPERCALL_update_va_mapping 14
 #define HYPERCALL_set_timer_op 15
-#define HYPERCALL_xen_version 17
 #define HYPERCALL_update_va_mapping_otherdomain 22
 #define HYPERCALL_iret 23
 #define HYPERCALL_vcpu_op 24

@@ -59,7 +59,6 @@ struct engine {
     struct engine_callbacks callbacks;
     struct platform platform;
     u64 until;
-    u64 kicks, traps;
 };
 
 extern struct unicorn unicorn;

@@ -11,7 +11,6 @@ static struct vcpu *arrive(struct engine *e)
     v->rip = *env_u64(e, ENV_EIP);
     v->cs = (u16)segment_of(e, SEG_CS)->selector;
     v->ss = (u16)segment_of(e, SEG_SS)->selector;
-    e->traps++;
     return v;
 }
 
@@ -61,7 +60,6 @@ static void on_interrupt(void *uc, u32 vector, void *user)
     if (software) {
         core_software_interrupt(v, vector, 2);
     } else if (vector == 13 && *env_u32(e, ENV_ERROR_CODE) == 2) {
-        e->kicks++;
         core_kicked(v);
     } else {
         on_exception(e, v, vector);

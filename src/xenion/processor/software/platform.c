@@ -19,6 +19,8 @@
 #define ARITHMETIC_FLAGS 0x8d5ull
 #define NOT_ARMED (~0ull)
 #define LONGEST_SLEEP_NS 3600000000000ull
+#define AGAIN_NS 1000000ull
+#define AGAIN_MOST_NS 1000000000ull
 
 static struct engine *engine_of(struct vcpu *v) { return v->platform; }
 
@@ -178,7 +180,7 @@ static void wait_for_work(struct vcpu *v, u64 deadline)
  * arrives in the interrupt hook as #GP with error code 2. It stays pending until it is taken, so none is lost. */
 void kick(struct engine *e)
 {
-    store((u32 *)((u8 *)e->cpu + CPU_INTERRUPT_REQUEST), 2u);
+    fetch_or((u32 *)((u8 *)e->cpu + CPU_INTERRUPT_REQUEST), 2u);
     store((u16 *)(e->neg + 2), (u16)0xffff);
 }
 
@@ -196,6 +198,7 @@ static void arm_timer(struct vcpu *v)
 {
     struct engine *e = engine_of(v);
     u64 deadline = next_deadline(v);
+    fence(); /* the deadline is written before `armed` is read; the timer's thread does it the other way round */
     if (!deadline || deadline >= load(&e->armed))
         return;
     pthread_mutex_lock(&e->lock);
@@ -214,28 +217,34 @@ static void sleep_until(struct engine *e, u64 deadline, u64 now)
     pthread_cond_timedwait(&e->timer_changed, &e->lock, &t);
 }
 
-/* Kicks the vCPU when its timer is due; it fires the timer itself. */
+/* Kicks the vCPU when its timer is due; it fires the timer itself. One that has not done so after a while, because the
+ * clock of its CPU was behind or because it is paused, is kicked again. */
 static void *timer_main(void *argument)
 {
     struct engine *e = argument;
-    u64 fired = 0;
+    u64 fired = 0, again = 0, patience = AGAIN_NS;
     pthread_mutex_lock(&e->lock);
     while (!e->closing) {
-        u64 deadline = next_deadline(e->vcpu), now = system_time(e->domain);
-        if (!deadline || deadline == fired) {
-            store(&e->armed, NOT_ARMED);
-            /* Set again between the two lines above? Then it is seen here or signalled. */
-            if (next_deadline(e->vcpu) == deadline)
-                pthread_cond_wait(&e->timer_changed, &e->lock);
+        u64 deadline = next_deadline(e->vcpu), now = system_time(e->domain), due = deadline;
+        if (deadline && deadline == fired)
+            due = again;
+        else
+            patience = AGAIN_NS;
+        if (deadline && due <= now) {
+            fired = deadline;
+            again = now + patience;
+            patience = patience < AGAIN_MOST_NS ? 2 * patience : patience;
+            wake(e->vcpu);
             continue;
         }
-        if (deadline > now) {
-            store(&e->armed, deadline);
-            sleep_until(e, deadline, now);
+        store(&e->armed, deadline ? due : NOT_ARMED);
+        fence(); /* as in arm_timer: who sets the timer after this look signals, unless we wake in time anyway */
+        if (next_deadline(e->vcpu) != deadline)
             continue;
-        }
-        fired = deadline;
-        wake(e->vcpu);
+        if (deadline)
+            sleep_until(e, due, now);
+        else
+            pthread_cond_wait(&e->timer_changed, &e->lock);
     }
     pthread_mutex_unlock(&e->lock);
     return NULL;
@@ -268,7 +277,9 @@ static void frame_freed(struct domain *d, u64 mfn)
 {
     code_written(d, mfn << PAGE_SHIFT, PAGE_SIZE);
     flush_all(d);
-    madvise(d->memory + (mfn << PAGE_SHIFT), PAGE_SIZE, MADV_REMOVE);
+    u8 *page = d->memory + (mfn << PAGE_SHIFT);
+    if (madvise(page, PAGE_SIZE, MADV_REMOVE))
+        memset(page, 0, PAGE_SIZE); /* the host's memory is not given back, but what was in it is gone */
 }
 
 static void set_task_switched(struct vcpu *v)
@@ -292,7 +303,6 @@ void fill_platform(struct engine *e)
         .flush_page = flush_page,
         .flush_all = flush_all,
         .load_selector = load_selector,
-        .selector = selector,
         .mode_changed = mode_changed,
         .load_ldt = load_ldt,
         .tsc = tsc,

@@ -32,7 +32,6 @@ from xenion.abi.grant_table import (
     GnttabUnmapAndReplace,
     GnttabUnmapGrantRef,
 )
-from xenion.abi.xen import Hypercall
 from xenion.core import lib
 from xenion.vmm.errors import GuestError
 from xenion.vmm.hypercalls import grants_copy, grants_map, grants_table
@@ -79,7 +78,7 @@ def _each(vcpu: Vcpu, command: int, address: int, count: int, size: int, act: Ca
     for index in range(count):
         at = (address + index * size) & M64
         if index and lib.core_gives_way(vcpu.state):
-            return int(lib.core_continue(vcpu.state, Hypercall.grant_table_op, command, at, count - index))
+            return int(lib.core_continue(vcpu.state, command, at, count - index))
         act(at)
     return 0
 

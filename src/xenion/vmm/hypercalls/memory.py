@@ -60,7 +60,12 @@ def _take_frame(vcpu: Vcpu, pfn: int | None) -> int | None:
     return mfn
 
 
-def _reservation(vcpu: Vcpu, command: int, start: int, address: int) -> int:
+def _go_on_later(vcpu: Vcpu, command: int, done: int, address: int, third: int) -> int:
+    """As Xen: how many extents are done already is a part of the command."""
+    return int(lib.core_continue(vcpu.state, command | done << COMMAND_BITS, address, third))
+
+
+def _reservation(vcpu: Vcpu, command: int, start: int, address: int, third: int) -> int:
     """increase, decrease and populate: one frame an extent; the count of extents done is the result."""
     try:
         request = vcpu.read_struct(address, XenMemoryReservation)
@@ -75,8 +80,8 @@ def _reservation(vcpu: Vcpu, command: int, start: int, address: int) -> int:
     ):
         return start
     for index in range(start, request.nr_extents):
-        if vcpu.state.stopped:
-            return index
+        if index > start and lib.core_gives_way(vcpu.state):
+            return _go_on_later(vcpu, command, index, address, third)
         at = (request.extent_start + index * 8) & M64
         try:
             if not _one_extent(vcpu, command, at, bool(request.extent_start)):
@@ -98,7 +103,7 @@ def _one_extent(vcpu: Vcpu, command: int, at: int, has_list: bool) -> bool:
     return True
 
 
-def _exchange(vcpu: Vcpu, address: int) -> int:
+def _exchange(vcpu: Vcpu, address: int, third: int) -> int:
     """Frames for other frames, one by one: larger extents are never to be had."""
     request = vcpu.read_struct(address, XenMemoryExchange)
     give, take = request.in_, request.out
@@ -109,9 +114,10 @@ def _exchange(vcpu: Vcpu, address: int) -> int:
         raise GuestError(Errno.ENOMEM)
     if give.nr_extents != take.nr_extents or not request.nr_exchanged <= give.nr_extents <= MOST_EXTENTS:
         raise GuestError(Errno.EINVAL)
-    for index in range(request.nr_exchanged, give.nr_extents):
-        if vcpu.state.stopped:
-            break
+    first = request.nr_exchanged
+    for index in range(first, give.nr_extents):
+        if index > first and lib.core_gives_way(vcpu.state):
+            return _go_on_later(vcpu, XENMEM_exchange, 0, address, third)
         old = int.from_bytes(vcpu.read(give.extent_start + index * 8, 8), "little")
         pfn = int.from_bytes(vcpu.read(take.extent_start + index * 8, 8), "little")
         if not _release_extent(vcpu, old):
@@ -169,7 +175,7 @@ def _about_domain(vcpu: Vcpu, command: int, address: int) -> int:
 def memory_op(vcpu: Vcpu, args: list[int]) -> int:
     command, start, address = args[0] & ((1 << COMMAND_BITS) - 1), args[0] >> COMMAND_BITS, args[1]
     if command in (XENMEM_increase_reservation, XENMEM_decrease_reservation, XENMEM_populate_physmap):
-        return _reservation(vcpu, command, start, address)
+        return _reservation(vcpu, command, start, address, args[2])
     if command == XENMEM_maximum_ram_page:
         return vcpu.domain.memory.nr_frames - 1
     if command in (XENMEM_current_reservation, XENMEM_maximum_reservation):
@@ -178,7 +184,7 @@ def memory_op(vcpu: Vcpu, args: list[int]) -> int:
         _require_self(vcpu, vcpu.read_struct(address, XenMemoryDomain).domid)
         return vcpu.domain.max_pfn - 1
     if command == XENMEM_exchange:
-        return _exchange(vcpu, address)
+        return _exchange(vcpu, address, args[2])
     if command == XENMEM_machphys_mapping:
         return _machphys_mapping(vcpu, address)
     if command == XENMEM_machphys_mfn_list:
