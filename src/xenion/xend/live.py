@@ -130,12 +130,19 @@ class Live:
             "config": config.to_mapping(),
         }
 
+    @property
+    def over(self) -> bool:
+        """Its guest will not run again, and why not is known."""
+        state, reason = self.condition.state, self.condition.reason
+        stopped = state in ("shutdown", "crashed") or (state == "dying" and reason not in ("", "died"))
+        return stopped or self.gone.is_set()
+
     def outcome(self) -> dict[str, Any]:
         """What became of it, as far as it is known."""
         condition = self.condition
         return {
             "uuid": self.uuid,
-            "over": condition.state in ("shutdown", "crashed", "dying") or self.gone.is_set(),
+            "over": self.over,
             "reason": condition.reason,
             "action": condition.action,
             "report": str(self.logs / condition.report) if condition.report else "",
