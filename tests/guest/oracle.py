@@ -60,6 +60,8 @@ def ask(kernel: Path, timeout_s: float, cmdline: str = "") -> OracleOutcome:
         "-m",
         "1024",
         "-nographic",
+        "-nic",
+        "none",
         "-no-reboot",
         "-kernel",
         os.environ["XENION_ORACLE_XEN"],
