@@ -183,6 +183,8 @@ class DebianGuest:
         self._devices: dict[str, Any] = {}
         self._shell: Shell | None = None
         self._ssh: Ssh | None = None
+        self.complaints = ""
+        """What the kernel of the first boot had to say of errors."""
 
     # --- life
 
@@ -213,6 +215,8 @@ class DebianGuest:
         self.create(self.config(**keys))
         self.log_in()
         self.check_running()
+        said = self.shell.run("journalctl -b -k -p err -o cat --no-pager")[1]
+        self.complaints = said.replace("-- No entries --", "").strip()
 
     def boot_bare(self, *, vifs: Sequence[str] = (), extra: str = "", **keys: Any) -> None:
         """A shell instead of systemd, which is there sooner: to be spoken to on the console only."""

@@ -9,7 +9,7 @@ from typing import Any
 KEPT = {
     "clients' sockets and xend's, and who is at their other end": (
         "accept4", "recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown", "getsockopt", "getsockname", "fcntl",
-        "ioctl", "listen", "getuid",
+        "ioctl", "listen",
     ),
     "waiting for them, and for its own timers": (
         "epoll_wait", "epoll_pwait", "epoll_ctl", "clock_gettime", "restart_syscall",

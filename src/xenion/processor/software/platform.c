@@ -218,7 +218,7 @@ static void sleep_until(struct engine *e, u64 deadline, u64 now)
 }
 
 /* Kicks the vCPU when its timer is due; it fires the timer itself. One that has not done so after a while, because the
- * clock of its CPU was behind or because it is paused, is kicked again. */
+ * clock of its CPU was behind, is kicked again; one that is held looks at its timer when it goes on. */
 static void *timer_main(void *argument)
 {
     struct engine *e = argument;
@@ -234,7 +234,8 @@ static void *timer_main(void *argument)
             fired = deadline;
             again = now + patience;
             patience = patience < AGAIN_MOST_NS ? 2 * patience : patience;
-            wake(e->vcpu);
+            if (!load(&e->vcpu->parked))
+                wake(e->vcpu);
             continue;
         }
         store(&e->armed, deadline ? due : NOT_ARMED);
