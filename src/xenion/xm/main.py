@@ -87,6 +87,11 @@ def run() -> None:
         status = main(sys.argv[1:])
     except KeyboardInterrupt:
         status = EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001  nobody at a terminal has use for a traceback
+        from xenion.xm.bug import tell_of
+
+        tell_of(error)
+        status = EXIT_FAILURE
     _turn_interrupts(signal.default_int_handler, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
