@@ -1,4 +1,7 @@
-"""Dom0's thread in a domain process: waits for descriptors, clocks and other threads, and calls who asked for it."""
+"""An event loop on one thread: Dom0's in a domain process, the only one of xenstored and of the network switch.
+
+It waits for descriptors, clocks and other threads, and calls who asked for it.
+"""
 
 import heapq
 import itertools

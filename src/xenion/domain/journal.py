@@ -7,6 +7,8 @@ A line is a JSON object: `n` from 1 on, `time` (seconds since the epoch), `kind`
     paused, unpaused
     note       text: for people, and for the hypervisor's message ring
     log-full   the console's log has reached its limit
+    detached   kind_of_device, devid: the guest has let go of it, and nothing holds it any more
+    lost       kind_of_device, devid: what it has on the host has gone by itself
     ended      reason, action, report, core: the guest has stopped; the last two tell which spare files are in use
     preserved  the process goes on without a guest that runs
     leaving    the last entry: the process ends now

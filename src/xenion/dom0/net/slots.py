@@ -70,11 +70,6 @@ class Packet:
         return len(self.ids) + self.extras
 
 
-def announced_size(slot: bytes) -> int:
-    """What a chain's first slot says that the whole packet has, in bytes; for the rate limit."""
-    return slot[10] | slot[11] << 8
-
-
 def packet_at(slots: Sequence[bytes], at: int) -> Packet | None:
     """The packet that begins with `slots[at]`; None when its last slots are not there yet. TxSlotError."""
     gref, offset, flags, ident, size = _REQUEST.unpack(slots[at])

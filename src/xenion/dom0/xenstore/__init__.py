@@ -1,1 +1,1 @@
-"""Xenstore: the wire protocol, a store for one domain, and the ring that joins a guest to it."""
+"""Xenstore: the daemon and its store, and how a domain's process and its guest's ring are joined to it."""

@@ -15,19 +15,6 @@ from xenion.xend.helpers import Helper
 from xenion.xend.tail import Tail
 
 
-async def open_all(disks: tuple[Disk, ...], place: DiskPlace) -> list[OpenDisk]:
-    """All of them, or nothing is left open or running. ApiError."""
-    made: list[OpenDisk] = []
-    try:
-        for disk in disks:
-            made.append(await open_disk(disk, place))
-    except BaseException:
-        for opened in made:
-            await opened.abandon()
-        raise
-    return made
-
-
 async def open_disk(disk: Disk, place: DiskPlace) -> OpenDisk:
     """ApiError; nothing is left open or running then."""
     if not disk.target:
