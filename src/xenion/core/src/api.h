@@ -1,4 +1,10 @@
-/* What Python and the platforms call. This file is also read by cffi: plain C only. */
+/* What Python and the platforms call. This file is also read by cffi: plain C only.
+ *
+ * It is for the vCPU's own thread, or for before that runs. Dom0's threads call these while the guest runs, and no other:
+ * core_get_frame, core_get_writable, core_drop_frame and core_host_wrote; core_grant_mark, core_grant_unmark and
+ * core_grant_copy; core_post_event, core_notify_dom0, core_outbox_words and core_take_outbox; core_stop, core_pause,
+ * core_unpause, core_parked and core_send_nmi; core_system_time, core_fence, and all on network frames. What a guest is
+ * that is held, or has stopped, any thread may read (core_owns_frame). */
 struct vcpu;
 struct domain;
 
