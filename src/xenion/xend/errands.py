@@ -35,6 +35,8 @@ from xenion.xend.registry import Registry
 from xenion.xend.renaming import Renaming
 from xenion.xend.xenstored import Xenstored
 
+AT_START = {"cloud_init": "its cloud-init data", "console_scrollback_kib": "its console's scrollback"}
+"""What acts when a process is started: a managed domain has other starts before it."""
 CHECK_S = 60.0
 """The process reads the kernel, to see whether it could be booted."""
 
@@ -162,6 +164,11 @@ class Errands:
         if (config.disks, config.vifs) != (now.disks, now.vifs):
             how = "attach or detach them (`xm block-attach`, `xm network-attach`), or leave them as they are"
             raise ApiError("wrong-state", f"{live.name} runs with other disks or interfaces: {how}")
+        late = [words for field, words in AT_START.items() if getattr(config, field) != getattr(now, field)]
+        if late and not live.record.managed:
+            raise ApiError(
+                "wrong-state", f"{live.name} has {late[0]} from its start on: create it anew with another"
+            )
         if CONFIGURATION in live.busy:
             raise ApiError("wrong-state", f"{live.name} is being configured by somebody else: try again")
         before, live.record.config = live.record.config, config

@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.xend.kit import World, add, asked, config, ended, run, within
 from xenion.api.errors import ApiError
+from xenion.config.cloud_init import CloudInit
 from xenion.config.domain import Action
 from xenion.config.vif import Attachment, Vif
 from xenion.xend import logs, record
@@ -203,6 +204,28 @@ def test_what_goes_while_a_configuration_is_refused_stays_gone(
             with pytest.raises(ApiError, match="no"):
                 await within(world.services.errands.configure(live, changed))
             assert (live.record.config.disks, live.record.config.memory_mib) == ((), 16)
+
+    run(work)
+
+
+@pytest.mark.parametrize("managed", [False, True])
+def test_what_acts_at_a_start_needs_another_start(world: World, managed: bool) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            live.record.managed = managed
+            for more, words in (
+                ({"cloud_init": CloudInit()}, "its cloud-init data"),
+                ({"console_scrollback_kib": 32}, "its console's scrollback"),
+            ):
+                changed = replace(live.record.config, **more)
+                if managed:
+                    await within(world.services.errands.configure(live, changed))
+                    assert live.record.config == changed
+                else:
+                    with pytest.raises(ApiError, match=f"web has {words} from its start on") as caught:
+                        await within(world.services.errands.configure(live, changed))
+                    assert caught.value.code == "wrong-state"
 
     run(work)
 
