@@ -1,5 +1,6 @@
 """Opens disks for a domain process, which opens nothing itself; opens them again when a helper has died."""
 
+from functools import partial
 from pathlib import Path
 
 from xenion.api.errors import ApiError
@@ -13,6 +14,7 @@ from xenion.xend.disks.nbd import UnansweredError
 from xenion.xend.disks.place import DiskPlace, OpenDisk, description
 from xenion.xend.helpers import Helper
 from xenion.xend.tail import Tail
+from xenion.xend.threads import in_thread
 
 
 async def open_disk(disk: Disk, place: DiskPlace) -> OpenDisk:
@@ -27,7 +29,7 @@ async def open_disk(disk: Disk, place: DiskPlace) -> OpenDisk:
         return await _open_with_daemon(disk, await overlay.prepare(disk, place), place)
     match disk.format:
         case Format.RAW:
-            return open_file(disk, place)
+            return await in_thread(partial(open_file, disk, place), OpenDisk.close)
         case Format.QCOW2:
             return await _open_with_daemon(disk, Path(disk.target), place)
         case Format.NBD:
@@ -35,7 +37,7 @@ async def open_disk(disk: Disk, place: DiskPlace) -> OpenDisk:
 
 
 async def _open_with_daemon(disk: Disk, image: Path, place: DiskPlace) -> OpenDisk:
-    chain = chains.find(disk, image, Format.QCOW2, place)
+    chain = await in_thread(partial(chains.find, disk, image, Format.QCOW2, place), lambda _: None)
     said = Tail(place.said)
     notes: list[str] = []
     helper = storage_daemon.start(disk, chain, place, notes)
