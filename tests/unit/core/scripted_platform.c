@@ -124,7 +124,7 @@ static s64 cold_call(struct vcpu *v, u64 number, const u64 *args)
     s->cold_number = number;
     memcpy(s->cold_args, args, sizeof s->cold_args);
     operation(v->domain);
-    for (u64 step = 0; number == s->long_number && step < args[1]; step++) {
+    for (u64 step = 0; s->long_number && number == s->long_number && step < args[1]; step++) {
         if (step && core_gives_way(v))
             return core_continue(v, args[0] + step, args[1] - step, args[2]);
         s->long_steps++;

@@ -46,7 +46,8 @@ struct script {
     uint64_t cold_calls;
     uint64_t cold_number;
     uint64_t cold_args[6];
-    uint64_t long_number;      /* this call takes as many steps as its second argument says, and counts its first one up */
+    uint64_t long_number;      /* this call takes as many steps as its second argument says, and counts its first one up;
+                                * 0: none does */
     uint64_t long_steps;
     uint32_t cold_traps;
     uint32_t cold_trap_done;   /* the answer */
