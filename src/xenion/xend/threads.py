@@ -44,5 +44,7 @@ async def to_its_end(work: Coroutine[Any, Any, T], undo: Callable[[T], Awaitable
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await undo(await task)
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None:
+            await undo(task.result())
         raise

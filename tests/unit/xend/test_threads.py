@@ -104,4 +104,21 @@ def test_what_is_done_to_its_end_is_undone_for_who_was_cancelled() -> None:
         assert await to_its_end(steps(), undo) == 7
         assert undone == [7]
 
+        async def failing() -> int:
+            await steps()
+            return 1 // 0
+
+        begun.clear()
+        go_on.clear()
+        task = asyncio.ensure_future(to_its_end(failing(), undo))
+        await begun.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(ZeroDivisionError):
+            await to_its_end(failing(), undo)
+        assert undone == [7], "there was nothing to undo"
+
     within(work)
