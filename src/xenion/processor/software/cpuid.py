@@ -2,8 +2,6 @@
 
 No AVX, FMA, PCID or XSAVE: the engine runs their encodings wrongly or not at all, so a guest must not be led to them.
 No ERMS: string moves are its slowest copy. The vendor is AMD, whose `syscall` rules are the ones the engine follows.
-Automatic IBRS: nothing that a guest does trains a predictor of its indirect jumps, which the engine looks up; a kernel
-that knows so makes them directly, without retpolines.
 """
 
 from collections.abc import Iterable
@@ -18,7 +16,6 @@ BMI1, BMI2 = 3, 8
 LAHF, ABM = 0, 5
 SYSCALL, NX, LM = 11, 20, 29
 INVARIANT_TSC = 8
-AUTOMATIC_IBRS = 8
 
 FAMILY_MODEL_STEPPING = 0x60FB1
 """Family 15, model 107, stepping 1: the generic 64-bit AMD processor that emulators present."""
@@ -56,7 +53,7 @@ LEAVES = (
         bits((*_COMMON, CLFSH, SSE, SSE2)),
     ),
     CpuidLeaf(7, 0, 0, bits((BMI1, BMI2)), 0, 0),
-    _text(0x80000000, 0x80000021, b"AuthenticAMD"),
+    _text(0x80000000, 0x80000008, b"AuthenticAMD"),
     CpuidLeaf(
         0x80000001, None, FAMILY_MODEL_STEPPING, 0, bits((LAHF, ABM)), bits((*_COMMON, SYSCALL, NX, LM))
     ),
@@ -65,5 +62,4 @@ LEAVES = (
     _brand(0x80000004),
     CpuidLeaf(0x80000007, None, 0, 0, 0, bits((INVARIANT_TSC,))),
     CpuidLeaf(0x80000008, None, PHYSICAL_BITS | VIRTUAL_BITS << 8, 0, 0, 0),
-    CpuidLeaf(0x80000021, None, bits((AUTOMATIC_IBRS,)), 0, 0, 0),
 )
