@@ -11,7 +11,6 @@ from tests.system.disk_guest import free_port
 from tests.system.host_net import host_address
 from tests.system.images_on_host import MIB, qcow2, raw, tool
 from tests.system.test_device_cycles import Belongings
-from xenion.dom0.block.file import THREADS
 
 if TYPE_CHECKING:
     from tests.system.disk_guest import DebianGuest
@@ -50,5 +49,5 @@ def test_disks_and_networks_together(debian: "DebianGuest", tmp_path: Path, seco
             script = ROUND.format(seconds=duration, size=size_mib, peer=host_address(), port=port)
             debian.put("/tmp/round.sh", script)
             debian.run("bash /tmp/round.sh", duration + 600)
-        Belongings.of(debian).compare(before, more_threads=3 * THREADS)
+        Belongings.of(debian).compare(before, loaded_disks=3)
         assert [debian.disk_facts(vdev)["errors"] for vdev in ("xvda", "xvdb", "xvdc")] == [0, 0, 0]

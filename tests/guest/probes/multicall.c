@@ -111,7 +111,7 @@ static void long_call(void)
     CHECK_EQ("long.result", calls[1].result, 0);
     CHECK_EQ("long.each", bad, 0);
     CHECK_EQ("long.after", calls[2].result, 4096);
-    CHECK("long.ticked", event_count[port] > 0);
+    CHECK("long.interrupted", event_count[port] > 1); /* what comes at its end is one event, however long it took */
 }
 
 PROBE(TEST(results, 12), TEST(special, 5), TEST(effects, 4), TEST(faults, 10), TEST(long_call, 6));
