@@ -33,6 +33,7 @@ from xenion.xend.xenstored import Connections, Xenstored
 
 STANDIN = Path(__file__).with_name("standin.py")
 MARK = "XDG_RUNTIME_DIR"
+"""In a stand-in's environment, where it is passed on: the test's folder."""
 PATIENCE_S = 20.0
 KERNEL = "kernel"
 

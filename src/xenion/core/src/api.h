@@ -2,9 +2,10 @@
  *
  * It is for the vCPU's own thread, or for before that runs. Dom0's threads call these while the guest runs, and no other:
  * core_get_frame, core_get_writable, core_drop_frame and core_host_wrote; core_grant_mark, core_grant_unmark and
- * core_grant_copy; core_post_event, core_notify_dom0, core_outbox_words and core_take_outbox; core_stop, core_pause,
- * core_unpause, core_parked and core_send_nmi; core_system_time, core_fence, and all on network frames. What a guest is
- * that is held, or has stopped, any thread may read (core_owns_frame). */
+ * core_grant_copy; core_post_event, core_notify_dom0, core_outbox_words, core_take_outbox and, with the lock of
+ * vmm/events.py held, core_set_port; core_stop, core_pause, core_unpause, core_parked and core_send_nmi; core_system_time,
+ * core_fence, and all on network frames. Of a guest that is held, or has stopped, any thread may read what it is
+ * (core_owns_frame). */
 struct vcpu;
 struct domain;
 

@@ -83,50 +83,49 @@ def test_any_frame(data: bytes) -> None:
         it.from_guest(head + data)
 
 
-def test_the_guest_gets_it_from_the_wire(plug: Callable[..., Plugged], loop: Loop) -> None:
+Called = tuple[Plugged, StreamWire, socket.socket]
+
+
+@pytest.fixture
+def called(plug: Callable[..., Plugged], loop: Loop) -> Iterator[Called]:
+    """A guest that a SYN has come to, with no further buffer; its wire, and that's other end."""
     made = plug()
-    ends = socket.socketpair()
-    wire = StreamWire(ends[0].detach(), loop, acknowledge_syn_ack=True)
+    ours, theirs = socket.socketpair()
+    wire = StreamWire(ours.detach(), loop, acknowledge_syn_ack=True)
     made.backend._vif.wire = wire
     wire.attach(made.backend)
-    ends[1].sendall(framed(syn(*PAIRS[0])))
+    theirs.sendall(framed(syn(*PAIRS[0])))
     made.front.queue.post(1)
     made.settle()
+    yield made, wire, theirs
+    wire.close()
+    theirs.close()
+
+
+def test_the_guest_gets_it_from_the_wire(called: Called) -> None:
+    made, _, theirs = called
     made.front.queue.send(syn_ack(*PAIRS[0]))
     made.kick()
-    assert ends[1].recv(1000) == framed(syn_ack(*PAIRS[0]))
+    assert theirs.recv(1000) == framed(syn_ack(*PAIRS[0]))
     assert [frame for frame, _, _ in made.front.queue.received()] == [syn(*PAIRS[0])]
     made.front.queue.post(1)  # there was no buffer for it
     made.kick()
     (got,) = made.front.queue.received()
     assert got[0][47] == ACK
-    wire.close()
-    ends[1].close()
 
 
-def test_answers_to_a_guest_that_does_not_take_them_have_an_end(
-    plug: Callable[..., Plugged], loop: Loop
-) -> None:
-    made = plug()
-    ends = socket.socketpair()
-    wire = StreamWire(ends[0].detach(), loop, acknowledge_syn_ack=True)
-    made.backend._vif.wire = wire
-    wire.attach(made.backend)
-    ends[1].sendall(framed(syn(*PAIRS[0])))
-    made.front.queue.post(1)
-    made.settle()
+def test_answers_to_a_guest_that_does_not_take_them_have_an_end(called: Called) -> None:
+    made, wire, theirs = called
     for _ in range(3 * ANSWERS_MOST):
         made.front.queue.send(syn_ack(*PAIRS[0]))
         made.kick()
         made.front.queue.answers()
-        ends[1].recv(1000)
+        theirs.recv(1000)
     assert len(wire._answers) == ANSWERS_MOST
     made.front.queue.received()
     made.front.queue.post(2 * ANSWERS_MOST)
     made.kick()
     assert len(made.front.queue.received()) == ANSWERS_MOST
-    wire.close()
-    ends[1].close()
 
 
 # --- passt itself
