@@ -2,7 +2,7 @@
 
 A row: what is asked; requests a second, best of the runs; the daemon's own microseconds of CPU for each, best too.
 The clients are Python and on the same machine: much of the time of one that waits for each answer is its own and the
-switches'. So the target is for rows in which several ask, or one asks before it is answered.
+switches'. So the target is for the same requests of several clients at once, and of one that does not wait.
 """
 
 import argparse
@@ -25,6 +25,7 @@ TARGET = 20_000
 NODES = 100_000
 WATCHES = 1_000
 DEPTH, CLIENTS = 32, 4
+FORK = multiprocessing.get_context("fork")
 T = XsdSockmsgType
 _HEADER = struct.Struct("<IIII")
 _CPU_FIELDS = slice(11, 13)
@@ -48,6 +49,10 @@ class Client:
         """The payload of the one reply; SystemExit for an error."""
         self._stream.sendall(message)
         return self.replies(1)
+
+    def begin(self) -> int:
+        """A new transaction's id."""
+        return int(self.ask(request(T.TRANSACTION_START, b"\0"))[:-1])
 
     def send(self, messages: bytes) -> None:
         """Requests; `replies` takes their replies."""
@@ -81,6 +86,10 @@ class Client:
         self._stream.close()
 
 
+Work = Callable[[Client, int, int], None]
+"""What a client of this number does: so many requests."""
+
+
 @contextmanager
 def daemon() -> Iterator[tuple[Path, int]]:
     """A running xenstored: its socket and its process."""
@@ -106,19 +115,20 @@ class Bench:
         self._runs = runs
         self.slowest = float("inf")
 
-    def row(self, what: str, ask: Callable[[int], None], share: int = 1, *, rate: bool = False) -> None:
-        """Measure ``ask(n)``, which makes about so many requests; ``share``: requests that one of them is worth.
+    def both(self, what: str, work: Work) -> None:
+        """What the daemon can do, which has the target, and how long one client waits."""
+        self.row(f"{what}, {CLIENTS} clients", self.together(work), rate=True)
+        self.row(f"{what}, one client", lambda count: work(self.client, 0, count))
 
-        ``rate``: it tells what the daemon can do, and has the target.
-        """
+    def row(self, what: str, ask: Callable[[int], None], *, rate: bool = False) -> None:
+        """Measure ``ask(n)``, which makes about so many requests; ``rate``: it has the target."""
         best, cheapest = 0.0, float("inf")
         for _ in range(self._runs):
             before, began = self._cpu_seconds(), time.perf_counter()
             ask(self._count)
             seconds = time.perf_counter() - began
-            made = self._count * share
-            best = max(best, made / seconds)
-            cheapest = min(cheapest, (self._cpu_seconds() - before) / made)
+            best = max(best, self._count / seconds)
+            cheapest = min(cheapest, (self._cpu_seconds() - before) / self._count)
         if rate:
             self.slowest = min(self.slowest, best)
         print(f"{what:<58} {best:>9,.0f}/s {cheapest * 1e6:>7.1f} us")
@@ -126,15 +136,6 @@ class Bench:
     def _cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[_CPU_FIELDS])) / os.sysconf("SC_CLK_TCK")
-
-    def one_by_one(self, message: bytes) -> Callable[[int], None]:
-        """A synchronous client that asks the same again and again."""
-
-        def ask(count: int) -> None:
-            for _ in range(count):
-                self.client.ask(message)
-
-        return ask
 
     def pipelined(self, message: bytes) -> Callable[[int], None]:
         """A client that has several requests under way."""
@@ -150,67 +151,31 @@ class Bench:
 
         return ask
 
-    def several(self, message: bytes, clients: int) -> Callable[[int], None]:
-        """Synchronous clients, a process each."""
+    def together(self, work: Work) -> Callable[[int], None]:
+        """Clients that wait for each answer, a process each."""
 
         def ask(count: int) -> None:
             running = [
-                multiprocessing.Process(target=_ask_alone, args=(self.path, message, count // clients))
-                for _ in range(clients)
+                FORK.Process(target=_alone, args=(self.path, work, number, count // CLIENTS))
+                for number in range(CLIENTS)
             ]
             for child in running:
                 child.start()
             for child in running:
                 child.join()
+            if any(child.exitcode for child in running):
+                sys.exit("benches.xenstore: a client has failed")
 
         return ask
 
     def usual(self, store: str, node: str) -> None:
-        """The requests that guests and back ends live on: what the daemon can do, and how long one client waits."""
+        """The requests that guests and back ends live on."""
         path = node.encode()
-        read, write = request(T.READ, path + b"\0"), request(T.WRITE, path + b"\0value")
-        self.row(f"read, {CLIENTS} clients, {store}", self.several(read, CLIENTS), rate=True)
-        self.row(f"write, {CLIENTS} clients, {store}", self.several(write, CLIENTS), rate=True)
-        self.row(f"read, one client, {store}", self.one_by_one(read))
-        self.row(f"write, one client, {store}", self.one_by_one(write))
+        self.both(f"read, {store}", asking(request(T.READ, path + b"\0")))
+        self.both(f"write, {store}", asking(request(T.WRITE, path + b"\0value")))
         above = path.rpartition(b"/")[0]
-        self.row(f"directory, one client, {store}", self.one_by_one(request(T.DIRECTORY, above + b"\0")))
-        self.row(f"transaction (start, read, write, end), {store}", self.transactions(path), share=4)
-
-    def transactions(self, path: bytes) -> Callable[[int], None]:
-        """Read and write one node."""
-
-        def ask(count: int) -> None:
-            for _ in range(count // 4):
-                tx = int(self.client.ask(request(T.TRANSACTION_START, b"\0"))[:-1])
-                self.client.ask(request(T.READ, path + b"\0", tx))
-                self.client.ask(request(T.WRITE, path + b"\0value", tx))
-                self.client.ask(request(T.TRANSACTION_END, b"T\0", tx))
-
-        return lambda count: ask(count * 4)
-
-    def created(self, folder: str) -> Callable[[int], None]:
-        """Nodes made and removed again in one directory."""
-        path = f"{folder}/new".encode() + b"\0"
-
-        def ask(count: int) -> None:
-            for _ in range(count // 2):
-                self.client.ask(request(T.WRITE, path))
-                self.client.ask(request(T.RM, path))
-
-        return ask
-
-    def created_in_transactions(self, folder: str) -> Callable[[int], None]:
-        """The same, each in a transaction of its own."""
-        path = f"{folder}/new".encode() + b"\0"
-
-        def ask(count: int) -> None:
-            for number in range(count // 3):
-                tx = int(self.client.ask(request(T.TRANSACTION_START, b"\0"))[:-1])
-                self.client.ask(request(T.RM if number % 2 else T.WRITE, path, tx))
-                self.client.ask(request(T.TRANSACTION_END, b"T\0", tx))
-
-        return ask
+        self.both(f"directory, {store}", asking(request(T.DIRECTORY, above + b"\0")))
+        self.both(f"transaction, {store}", transactions(path))
 
     def fill(self, paths: Iterator[str]) -> None:
         """Write nodes, as fast as they are taken."""
@@ -224,11 +189,58 @@ class Bench:
         self.client.replies(waiting)
 
 
-def _ask_alone(path: Path, message: bytes, count: int) -> None:
+def _alone(path: Path, work: Work, number: int, count: int) -> None:
     client = Client(path)
-    for _ in range(count):
-        client.ask(message)
+    work(client, number, count)
     client.close()
+
+
+def asking(message: bytes) -> Work:
+    """The same again and again."""
+
+    def work(client: Client, _: int, count: int) -> None:
+        for _ in range(count):
+            client.ask(message)
+
+    return work
+
+
+def transactions(path: bytes) -> Work:
+    """Start, read a node, write one of its children, each client its own, end."""
+
+    def work(client: Client, number: int, count: int) -> None:
+        for _ in range(count // 4):
+            tx = client.begin()
+            client.ask(request(T.READ, path + b"\0", tx))
+            client.ask(request(T.WRITE, b"%s/%d\0value" % (path, number), tx))
+            client.ask(request(T.TRANSACTION_END, b"T\0", tx))
+
+    return work
+
+
+def created(folder: str) -> Work:
+    """Nodes made and removed again in one directory."""
+
+    def work(client: Client, number: int, count: int) -> None:
+        path = f"{folder}/new{number}".encode() + b"\0"
+        for _ in range(count // 2):
+            client.ask(request(T.WRITE, path))
+            client.ask(request(T.RM, path))
+
+    return work
+
+
+def created_in_transactions(folder: str) -> Work:
+    """The same, each in a transaction of its own: for one client, since they would conflict."""
+
+    def work(client: Client, number: int, count: int) -> None:
+        path = f"{folder}/new{number}".encode() + b"\0"
+        for turn in range(count // 3):
+            tx = client.begin()
+            client.ask(request(T.RM if turn % 2 else T.WRITE, path, tx))
+            client.ask(request(T.TRANSACTION_END, b"T\0", tx))
+
+    return work
 
 
 def domain_nodes(count: int) -> Iterator[str]:
@@ -238,10 +250,11 @@ def domain_nodes(count: int) -> Iterator[str]:
 
 
 def measure(bench: Bench, nodes: int) -> None:
-    """All rows, up to twice so many nodes."""
+    """All rows, up to twice so many nodes: as many "more" are in one directory, and one watch of all is on the node."""
     client = bench.client
-    client.ask(request(T.WRITE, b"/local/domain/1/device/vbd/0\0value"))
     node = "/local/domain/1/device/vbd/0"
+    for path in (node, *(f"{node}/{number}" for number in range(CLIENTS))):
+        client.ask(request(T.WRITE, f"{path}\0value".encode()))
     read, write = request(T.READ, node.encode() + b"\0"), request(T.WRITE, node.encode() + b"\0value")
     bench.usual("small store", node)
     bench.row(f"read, one client, {DEPTH} under way", bench.pipelined(read), rate=True)
@@ -249,13 +262,14 @@ def measure(bench: Bench, nodes: int) -> None:
     bench.fill(domain_nodes(nodes))
     bench.usual(f"{nodes:,} nodes", node)
     bench.fill(f"/flat/{number}" for number in range(nodes))
-    bench.usual(f"{nodes:,} more in one directory", node)
-    bench.row(f"create and remove, among {nodes:,} children", bench.created("/flat"))
-    bench.row(f"the same in transactions, among {nodes:,} children", bench.created_in_transactions("/flat"))
+    bench.usual(f"{nodes:,} more", node)
+    bench.both(f"create and remove, {nodes:,} more", created("/flat"))
+    alone = created_in_transactions("/flat")
+    bench.row(f"create and remove in transactions, {nodes:,} more", lambda count: alone(client, 0, count))
     watcher = Client(bench.path)
     for number in range(WATCHES):
         watcher.ask(request(T.WATCH, f"/local/domain/{1 + number}/device\0token\0".encode()))
-    bench.usual(f"{WATCHES:,} watches, one of them on it", node)
+    bench.usual(f"{WATCHES:,} watches", node)
     watcher.close()
 
 
