@@ -32,7 +32,7 @@ images() {
 
 if [ "${1:-}" = slow ]; then
     part images images
-    for suite in unit processor guest system; do tests $suite slow --timeout 3600; done
+    for suite in unit processes processor guest system; do tests $suite slow --timeout 3600; done
     part "boots in a row" python -m benches.boots 100
 else
     part lint ruff check
@@ -40,6 +40,7 @@ else
     part types mypy
     part layers lint-imports --no-logo
     tests unit "not slow" -n auto
+    tests processes "not slow" -n auto
     part "sanitizers" sh tools/sanitize.sh -q -m "not slow" -n auto
     tests processor "not slow"
     if [ -d tests/guest ] || [ -d tests/system ]; then part images images; fi

@@ -12,8 +12,8 @@ from xenion.config.domain import ConfigError, DomainConfig
 from xenion.config.vif import Vif
 from xenion.xend.chronicle import LOST, RECONCILE
 from xenion.xend.devices import Devices, OpenDevice
+from xenion.xend.entries import VBD, VIF, DeviceEntry, with_device
 from xenion.xend.live import Live
-from xenion.xend.record import VBD, VIF, entries_of, entry_of, with_device
 
 ANSWER_S = 30.0
 """The process itself gives the guest less to let go of a device."""
@@ -54,19 +54,19 @@ class Attaching:
     async def attach_disk(self, live: Live, disk: Disk) -> int:
         """Its number. ApiError."""
         async with self.turn(live):
-            if entry_of(live.record, VBD, disk.devid) is not None:
+            if live.record.entry_of(VBD, disk.devid) is not None:
                 raise ApiError("already-exists", f"{live.name} has a disk {disk.vdev}: choose another name")
-            _check(live, lambda _: with_device(live.record, VBD, disk.to_mapping()))
+            _check(live, lambda config: with_device(config, disk))
             return await self._attach(live, self._devices.open_disk(live.record, disk, coming=True))
 
     async def attach_vif(self, live: Live, vif: Vif) -> int:
         """As `attach_disk`."""
         async with self.turn(live):
-            taken = {entry["devid"] for entry in live.record.devices if entry["kind"] == VIF}
+            taken = {entry.devid for entry in live.record.devices if entry.kind == VIF}
             devid = next(number for number in range(len(taken) + 1) if number not in taken)
-            vif = self._devices.with_mac(live.record, devid, vif)
-            _check(live, lambda _: with_device(live.record, VIF, vif.to_mapping()))
-            return await self._attach(live, self._devices.open_vif(live.record, devid, vif, coming=True))
+            named = self._devices.with_mac(live.record, devid, vif)
+            _check(live, lambda config: with_device(config, named))
+            return await self._attach(live, self._devices.open_vif(live.record, devid, named, coming=True))
 
     async def _attach(self, live: Live, opening: Awaitable[OpenDevice]) -> int:
         device = await _unless_gone(live, opening)
@@ -81,7 +81,7 @@ class Attaching:
             config=dict(order.config),
         )
         self.came(live, device.entry)
-        return device.devid
+        return device.entry.devid
 
     async def _hand_over(self, live: Live, device: OpenDevice, what: str, **fields: Any) -> None:
         """Written down first: a killed xend leaves nothing that nobody knows. ApiError: it is undone, or will be as
@@ -106,22 +106,22 @@ class Attaching:
         finally:
             device.opened.close()
 
-    def came(self, live: Live, entry: dict[str, Any]) -> None:
+    def came(self, live: Live, entry: DeviceEntry) -> None:
         """The process has it. ApiError (failed): that cannot be written down."""
         made = live.record
         with suppress(ConfigError):  # which has it already
-            made.config = with_device(made, entry["kind"], entry["config"])
-        entry["coming"] = False
+            made.config = with_device(made.config, entry.config)
+        entry.coming = False
         self.keep(live)
 
     # --- detaching
 
     async def detach(self, live: Live, kind: str, devid: int, *, force: bool) -> None:
         """When the guest has let go of it; with `force` whether or not it does. ApiError."""
-        if entry_of(live.record, kind, devid) is None:
+        if live.record.entry_of(kind, devid) is None:
             raise ApiError("no-such-device", f"{live.name} has no {kind} {devid}")
         await live.ask("detach", kind=kind, devid=devid, force=force, timeout=ANSWER_S)
-        undone = live.until(lambda: entry_of(live.record, kind, devid) is None)
+        undone = live.until(lambda: live.record.entry_of(kind, devid) is None)
         try:
             await asyncio.wait_for(undone, ANSWER_S)
         except TimeoutError:
@@ -170,13 +170,13 @@ class Attaching:
 
     async def insert(self, live: Live, disk: Disk) -> None:
         """As `change_medium`, within a turn."""
-        before = entries_of(live.record, VBD, disk.devid)
+        before = live.record.entries_of(VBD, disk.devid)
         device = await _unless_gone(live, self._devices.open_disk(live.record, disk, coming=True))
         changes = {"medium": dict(device.order.description)}
         await self._hand_over(live, device, "configure-device", kind=VBD, devid=disk.devid, changes=changes)
         for entry in before:
             await self._devices.undo_entry(live.record, entry)
-        device.entry["coming"] = False
+        device.entry.coming = False
         live.record.config = with_disk(live.record.config, disk)
         self.keep(live)
 

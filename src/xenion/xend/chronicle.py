@@ -8,9 +8,10 @@ from typing import Any
 
 from xenion.config.domain import Action
 from xenion.xend import logs
+from xenion.xend.entries import without_device
 from xenion.xend.eventlog import EventLog, Noted
 from xenion.xend.live import Live
-from xenion.xend.record import Record, entry_of, without_device
+from xenion.xend.record import Record
 from xenion.xend.ring import MessageRing
 
 NOTES_KEPT, NOTE_CHARACTERS = 100, 1000
@@ -161,14 +162,15 @@ class Chronicle:
     def _on_detached(self, live: Live, entry: dict[str, Any]) -> None:
         """Its process holds the device no more, and its configuration has it no more."""
         kind, devid = entry["kind_of_device"], entry["devid"]
-        if entry_of(live.record, kind, devid) is not None:
-            live.record.config = without_device(live.record, kind, devid)
+        held = live.record.entry_of(kind, devid)
+        if held is not None:
+            live.record.config = without_device(live.record.config, held)
             live.record.want(f"{DETACHED} {kind} {devid}")
             self._enter(live, entry, f"{kind} {devid}")
 
     def _on_lost(self, live: Live, entry: dict[str, Any]) -> None:
         kind, devid = entry["kind_of_device"], entry["devid"]
-        if entry_of(live.record, kind, devid) is not None:
+        if live.record.entry_of(kind, devid) is not None:
             live.record.want(f"{LOST} {kind} {devid}")
             self._enter(live, entry, f"{kind} {devid}")
 

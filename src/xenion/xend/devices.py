@@ -1,14 +1,9 @@
-"""Opens what a domain's devices are on the host, writes down what has to be undone, and undoes it.
-
-A domain's record has an entry for each device: {"kind", "devid", "config", "helpers", "undo", "coming"}. It is written
-before the domain's process gets the device, so that nothing is left over whenever xend is killed; `coming` is true for
-one that a process which runs has not acknowledged yet.
-"""
+"""Opens what a domain's devices are on the host, writes down what has to be undone, and undoes it."""
 
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,11 +20,12 @@ from xenion.xend.disks import opening as disks
 from xenion.xend.disks import overlay
 from xenion.xend.disks.growing import grow
 from xenion.xend.disks.place import DiskPlace, OpenDisk
-from xenion.xend.helpers import Helper, strays
+from xenion.xend.entries import VBD, VIF, DeviceEntry
+from xenion.xend.helpers import strays
 from xenion.xend.managed import Managed
 from xenion.xend.networks.place import Plugged, VifPlace
 from xenion.xend.networks.plugging import Networks
-from xenion.xend.record import VBD, VIF, Record, entries_of, entry_of, folders
+from xenion.xend.record import Record, folders
 from xenion.xend.registry import Registry
 from xenion.xend.storage import private_folder
 
@@ -38,32 +34,17 @@ HELPERS_LOG = "helpers.log"
 
 @dataclass(slots=True)
 class OpenDevice:
-    """One that is open here. `kind` and `devid` name it."""
+    """One that is open here, and its entry in the record."""
 
-    kind: str
-    devid: int
-    config: Mapping[str, Any]
+    entry: DeviceEntry
     opened: OpenDisk | Plugged
-    entry: dict[str, Any] = field(default_factory=dict)
-    """In the record."""
 
     @property
     def order(self) -> DeviceOrder:
+        entry, opened = self.entry, self.opened
         return DeviceOrder(
-            self.kind, self.devid, self.opened.description, self.config, tuple(self.opened.fds)
+            entry.kind, entry.devid, opened.description, entry.config.to_mapping(), tuple(opened.fds)
         )
-
-    def make_entry(self, *, coming: bool) -> dict[str, Any]:
-        undo = self.opened.undo if isinstance(self.opened, Plugged) else {}
-        helpers = [helper.to_mapping() for helper in self.opened.helpers]
-        return {
-            "kind": self.kind,
-            "devid": self.devid,
-            "config": dict(self.config),
-            "helpers": helpers,
-            "undo": undo,
-            "coming": coming,
-        }
 
 
 @dataclass(slots=True)
@@ -126,7 +107,7 @@ class Devices:
         """Its entry is in the record then. ApiError."""
         with self._said(made) as said:
             opened = await disks.open_disk(disk, self._disk_place(made, said))
-        return _entered(made, OpenDevice(VBD, disk.devid, disk.to_mapping(), opened), coming=coming)
+        return _entered(made, disk.devid, disk, opened, coming=coming)
 
     async def open_vif(self, made: Record, devid: int, vif: Vif, *, coming: bool = False) -> OpenDevice:
         """As `open_disk`."""
@@ -135,20 +116,20 @@ class Devices:
                 name=made.name, domid=made.domid, devid=devid, run=self._run_folder(made), said=said
             )
             plugged = await self._networks.plug(vif, place)
-        return _entered(made, OpenDevice(VIF, devid, vif.to_mapping(), plugged), coming=coming)
+        return _entered(made, devid, vif, plugged, coming=coming)
 
     async def reopen_disk(self, made: Record, disk: Disk) -> OpenDevice:
         """New connections to a disk whose storage daemon has died. ApiError."""
-        entry = entry_of(made, VBD, disk.devid)
+        entry = made.entry_of(VBD, disk.devid)
         if entry is None:
             raise ApiError("no-such-device", f"{made.name} has no disk {disk.vdev}")
         with self._said(made) as said:
-            opened = await disks.reopen(disk, self._disk_place(made, said), _helpers(entry))
-        return self._instead_of(made, entry, OpenDevice(VBD, disk.devid, disk.to_mapping(), opened))
+            opened = await disks.reopen(disk, self._disk_place(made, said), entry.helpers)
+        return self._instead_of(made, entry, disk, opened)
 
     async def replug(self, made: Record, devid: int, vif: Vif) -> OpenDevice:
         """As `reopen_disk`, for an interface whose other end has died."""
-        entry = entry_of(made, VIF, devid)
+        entry = made.entry_of(VIF, devid)
         if entry is None:
             raise ApiError("no-such-device", f"{made.name} has no interface {devid}")
         await self._undo_what_is_outside(entry)
@@ -158,17 +139,19 @@ class Devices:
 
     async def grow_disk(self, made: Record, disk: Disk, size_bytes: int) -> OpenDevice | None:
         """New connections to it, if it has any. ApiError: it has its old size, and `reopen_disk` is wanted perhaps."""
-        entry = entry_of(made, VBD, disk.devid)
+        entry = made.entry_of(VBD, disk.devid)
         with self._said(made) as said:
             place = self._disk_place(made, said)
-            opened = await grow(disk, size_bytes, place, [] if entry is None else _helpers(entry))
+            opened = await grow(disk, size_bytes, place, [] if entry is None else entry.helpers)
         if not opened.fds:
             return None
-        return self._instead_of(made, entry, OpenDevice(VBD, disk.devid, disk.to_mapping(), opened))
+        return self._instead_of(made, entry, disk, opened)
 
-    def _instead_of(self, made: Record, entry: dict[str, Any] | None, device: OpenDevice) -> OpenDevice:
+    def _instead_of(
+        self, made: Record, entry: DeviceEntry | None, disk: Disk, opened: OpenDisk
+    ) -> OpenDevice:
         made.devices = [other for other in made.devices if other is not entry]
-        return _entered(made, device, coming=False)
+        return _entered(made, disk.devid, disk, opened)
 
     def with_mac(self, made: Record, devid: int, vif: Vif) -> Vif:
         """It gets an address of its own, if it has none."""
@@ -224,7 +207,12 @@ class Devices:
         those that never had a process. ApiError."""
         # All that looks for leftovers comes before the first await: no client can have made anything new yet.
         alone = {path.name for path in folders(self._where.domains)} - set(self._registry.live)
-        known = [helper for live in self._registry.live.values() for helper in _all_helpers(live.record)]
+        known = [
+            helper
+            for live in self._registry.live.values()
+            for entry in live.record.devices
+            for helper in entry.helpers
+        ]
         for uuid in alone:  # of a domain whose record is unreadable; it may run
             known += strays(self._where.helpers(uuid), known)
         left = strays(self._where.helpers(""), known)
@@ -246,20 +234,20 @@ class Devices:
 
     async def undo(self, made: Record, kind: str, devid: int) -> None:
         """Of a device that the domain's process has let go of, or never got; one that is gone is fine. ApiError."""
-        for entry in entries_of(made, kind, devid):
+        for entry in made.entries_of(kind, devid):
             await self.undo_entry(made, entry)
 
-    async def undo_entry(self, made: Record, entry: dict[str, Any]) -> None:
+    async def undo_entry(self, made: Record, entry: DeviceEntry) -> None:
         """As `undo`."""
         await self._undo_what_is_outside(entry)
         made.devices = [other for other in made.devices if other is not entry]
 
-    async def _undo_what_is_outside(self, entry: dict[str, Any]) -> None:
+    async def _undo_what_is_outside(self, entry: DeviceEntry) -> None:
         """Again is fine. ApiError."""
-        for helper in _helpers(entry):
+        for helper in entry.helpers:
             await helper.end()
-        if entry["undo"]:
-            await self._networks.unplug(entry["undo"])
+        if entry.undo:
+            await self._networks.unplug(entry.undo)
 
     async def undo_all(self, made: Record) -> None:
         """Of a domain whose process has let go of everything. ApiError: all but that is undone."""
@@ -276,10 +264,13 @@ class Devices:
             _tidy(self._where.logs(made.logs))
 
 
-def _entered(made: Record, device: OpenDevice, *, coming: bool) -> OpenDevice:
-    device.entry = device.make_entry(coming=coming)
-    made.devices.append(device.entry)
-    return device
+def _entered(
+    made: Record, devid: int, config: Disk | Vif, opened: OpenDisk | Plugged, *, coming: bool = False
+) -> OpenDevice:
+    undo = opened.undo if isinstance(opened, Plugged) else {}
+    entry = DeviceEntry(devid, config, list(opened.helpers), undo, coming)
+    made.devices.append(entry)
+    return OpenDevice(entry, opened)
 
 
 async def _all_of(works: Sequence[Coroutine[Any, Any, None]]) -> None:
@@ -292,19 +283,6 @@ async def _all_of(works: Sequence[Coroutine[Any, Any, None]]) -> None:
             failed = failed or error
     if failed is not None:
         raise failed
-
-
-def _helpers(entry: Mapping[str, Any]) -> list[Helper]:
-    """ApiError (failed)."""
-    try:
-        return [Helper.from_mapping(helper) for helper in entry["helpers"]]
-    except ValueError as error:
-        raise ApiError("failed", str(error)) from error
-
-
-def _all_helpers(made: Record) -> list[Helper]:
-    """ApiError (failed)."""
-    return [helper for entry in made.devices for helper in _helpers(entry)]
 
 
 def _tidy(state: Path) -> None:

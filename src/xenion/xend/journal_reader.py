@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xenion.config.domain import Action
-from xenion.xend.record import VBD, VIF
+from xenion.xend.entries import VBD, VIF
 
 LINE_BYTES = 1 << 16
 READ_BYTES = 1 << 17

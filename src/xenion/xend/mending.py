@@ -3,18 +3,17 @@ lost their helpers, those that the guest has let go of."""
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from xenion.api.errors import ApiError
 from xenion.config.disk import Disk, Format
-from xenion.config.vif import Attachment
+from xenion.config.vif import Attachment, Vif
 from xenion.xend import told
 from xenion.xend.attaching import Attaching
 from xenion.xend.chronicle import LOST
 from xenion.xend.devices import Devices, OpenDevice
+from xenion.xend.entries import VBD
 from xenion.xend.live import Live
-from xenion.xend.record import VBD, entries_of, entry_of
 
 AGAIN_S = 5.0
 """What is lost again sooner waits: its guest may be doing that."""
@@ -30,24 +29,22 @@ class Mending:
         """What an xend has handed over just before it was killed, or got no answer about: the process has it, or it is
         undone. ApiError."""
         async with self._devices.turn(live.record):
-            coming = [entry for entry in live.record.devices if entry.get("coming")]
+            coming = [entry for entry in live.record.devices if entry.coming]
             if not coming or not live.alive:  # when it has stopped, all its devices are undone
                 return
             has = await told.devices(live)
             for entry in coming:
-                key = entry["kind"], entry["devid"]
-                if len(entries_of(live.record, *key)) > 1:
-                    await self._finish_change(live, entry)
-                elif key in has:
+                if isinstance(entry.config, Disk) and len(live.record.entries_of(*entry.key)) > 1:
+                    await self._finish_change(live, entry.config)
+                elif entry.key in has:
                     self._attaching.came(live, entry)
                 else:
                     await self._devices.undo_entry(live.record, entry)
             live.save()
 
-    async def _finish_change(self, live: Live, entry: dict[str, Any]) -> None:
+    async def _finish_change(self, live: Live, wanted: Disk) -> None:
         """Of a disc that is in its drive or is not: it is put in again, or if it cannot be the one before, or none.
         ApiError."""
-        wanted = Disk.from_mapping(entry["config"])
         for disk in (wanted, *_named(live, wanted.devid), replace(wanted, target="", format=Format.RAW)):
             try:
                 await self._attaching.insert(live, disk)
@@ -72,10 +69,11 @@ class Mending:
             for disk in _named(live, devid):
                 return await self._devices.reopen_disk(live.record, disk)
             return None
-        entry = entry_of(live.record, kind, devid)
+        entry = live.record.entry_of(kind, devid)
+        if entry is None or not isinstance(entry.config, Vif):
+            return None
         for vif in live.record.config.vifs:
-            is_it = entry is not None and vif.mac == entry["config"]["mac"]
-            if is_it and vif.attachment in (Attachment.USER, Attachment.ISOLATED):
+            if vif.mac == entry.config.mac and vif.attachment in (Attachment.USER, Attachment.ISOLATED):
                 return await self._devices.replug(live.record, devid, vif)
         return None
 

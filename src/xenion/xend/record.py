@@ -10,20 +10,16 @@ A folder comes and goes in one step (rename), so half a domain is never seen.
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from xenion.config.disk import Disk
 from xenion.config.domain import DomainConfig
-from xenion.config.vif import Vif
+from xenion.xend.entries import DeviceEntry
 from xenion.xend.storage import read_json, write_json
 
 RECORD, LOCK, JOURNAL, CONTROL, CONSOLE = "record.json", "lock", "journal", "control.sock", "console.sock"
-VBD, VIF = "vbd", "vif"
-"""Kinds of devices."""
 _UNFINISHED, _GONE = ".new-", ".gone-"
 
 
@@ -57,8 +53,7 @@ class Record:
 
     `wants`: what is still to be done for it, words of the supervisor's; they and `condition` are as of the same entry
     of the journal. `successor`: the name that rename-restart gave away, with the UUID of who gets it. `parts`: files
-    that are being written for it, which nobody finishes when xend is killed. `devices`: what has to be undone for each
-    when it goes, see xenion.xend.devices. `pid` and `began`: its process, see
+    that are being written for it, which nobody finishes when xend is killed. `pid` and `began`: its process, see
     xenion.xend.process; 0 until it is started.
     """
 
@@ -77,7 +72,7 @@ class Record:
     successor_uuid: str = ""
     wants: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
-    devices: list[dict[str, Any]] = field(default_factory=list)
+    devices: list[DeviceEntry] = field(default_factory=list)
     condition: Condition = field(default_factory=Condition)
 
     def want(self, what: str) -> None:
@@ -85,9 +80,20 @@ class Record:
         if self.wants.count(what) < 2:
             self.wants.append(what)
 
+    def entries_of(self, kind: str, devid: int) -> list[DeviceEntry]:
+        """More than one while a CD-ROM drive changes its disc; the newest last."""
+        return [entry for entry in self.devices if entry.key == (kind, devid)]
+
+    def entry_of(self, kind: str, devid: int) -> DeviceEntry | None:
+        """The oldest of that device."""
+        return next(iter(self.entries_of(kind, devid)), None)
+
     def write(self, folder: Path) -> None:
         """OSError."""
-        values = {**asdict(self), "config": self.config.to_mapping()}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values["config"] = self.config.to_mapping()
+        values["devices"] = [entry.to_mapping() for entry in self.devices]
+        values["condition"] = asdict(self.condition)
         write_json(folder / RECORD, values)
 
     @classmethod
@@ -96,36 +102,11 @@ class Record:
         values: dict[str, Any] = read_json(folder / RECORD)
         try:
             config = DomainConfig.from_mapping(values.pop("config"))
+            devices = [DeviceEntry.from_mapping(entry) for entry in values.pop("devices")]
             condition = Condition(**values.pop("condition"))
-            return cls(config=config, condition=condition, **values)
+            return cls(config=config, devices=devices, condition=condition, **values)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{folder / RECORD} is of another version of Xenion") from error
-
-
-def entries_of(made: Record, kind: str, devid: int) -> list[dict[str, Any]]:
-    """More than one while a CD-ROM drive changes its disc; the newest last."""
-    return [entry for entry in made.devices if (entry["kind"], entry["devid"]) == (kind, devid)]
-
-
-def entry_of(made: Record, kind: str, devid: int) -> dict[str, Any] | None:
-    """The oldest of that device."""
-    return next(iter(entries_of(made, kind, devid)), None)
-
-
-def with_device(made: Record, kind: str, config: Mapping[str, Any]) -> DomainConfig:
-    """The configuration with one device more. ConfigError."""
-    if kind == VBD:
-        return replace(made.config, disks=(*made.config.disks, Disk.from_mapping(config)))
-    return replace(made.config, vifs=(*made.config.vifs, Vif.from_mapping(config)))
-
-
-def without_device(made: Record, kind: str, devid: int) -> DomainConfig:
-    """The configuration without a device that was detached."""
-    config, entry = made.config, entry_of(made, kind, devid)
-    if kind == VBD:
-        return replace(config, disks=tuple(disk for disk in config.disks if disk.devid != devid))
-    mac = entry["config"]["mac"] if entry is not None else ""
-    return replace(config, vifs=tuple(vif for vif in config.vifs if not mac or vif.mac != mac))
 
 
 def lock(folder: Path) -> int | None:

@@ -7,9 +7,9 @@ from typing import Any
 from xenion.abi.io.xenbus import XenbusState
 from xenion.api import types as t
 from xenion.config.devices import DISKS_MAX, VIFS_MAX
+from xenion.xend.entries import VBD, VIF
 from xenion.xend.live import Live
 from xenion.xend.logstate import clean
-from xenion.xend.record import VBD, VIF
 
 ANSWER_S = 10.0
 PEER_CHARACTERS = 64

@@ -23,7 +23,7 @@ from xenion.api.errors import ApiError
 from xenion.config.vif import Attachment, Vif
 from xenion.xend import attaching, live
 from xenion.xend.disks import opening
-from xenion.xend.record import VBD
+from xenion.xend.entries import VBD
 
 
 async def attach(world: World, vdev: str = "xvdb", **more: Any) -> Any:
@@ -117,7 +117,7 @@ def test_no_answer_but_it_has_got_it(world: World, monkeypatch: pytest.MonkeyPat
             os.kill(made.pid, signal.SIGCONT)
             await world.settled()
             assert [disk.vdev for disk in made.record.config.disks] == ["xvdb"]
-            assert [entry["coming"] for entry in made.record.devices] == [False]
+            assert [entry.coming for entry in made.record.devices] == [False]
             (managed,) = world.services.registry.managed
             assert [disk.vdev for disk in managed.config.disks] == ["xvdb"]
             await world.call("detach_disk", domain="web", vdev="xvdb")
@@ -170,7 +170,7 @@ def test_detached_twice_at_once(world: World) -> None:
             assert {} in done
             assert all(one == {} or one.code in ("wrong-state", "no-such-device") for one in done)
             await world.settled()
-            assert [entry["devid"] for entry in made.record.devices] == [51728]
+            assert [entry.devid for entry in made.record.devices] == [51728]
 
     run(work)
 
@@ -233,7 +233,7 @@ def test_a_change_that_xend_made_and_one_of_the_guests(world: World) -> None:
                 await attach(world)
             await world.settled()
             assert [disk.vdev for disk in made.record.config.disks] == ["xvdb"]
-            assert [entry["devid"] for entry in made.record.devices] == [51728]
+            assert [entry.devid for entry in made.record.devices] == [51728]
 
     run(work)
 

@@ -49,7 +49,7 @@ def test_opened_and_undone(world: World, tools: None) -> None:
             before = len(descriptors())
             live = await world.create(config(world.at, **everything(world)))
             assert len(descriptors()) == before + 1, "the link"
-            entries = [(entry["kind"], entry["devid"], entry["coming"]) for entry in live.record.devices]
+            entries = [(*entry.key, entry.coming) for entry in live.record.devices]
             assert entries == [
                 ("vbd", 51712, False), ("vbd", 51728, False), ("vbd", 1 << 28 | 25 << 8, False), ("vif", 0, False),
             ]  # fmt: skip
@@ -186,7 +186,7 @@ def test_a_helper_that_cannot_be_ended_keeps_nothing_else(
         async with world:
             disks = tuple(world.disk(name, overlay=True) for name in ("xvda", "xvdb", "xvdc"))
             live = await world.create(config(world.at, disks=disks))
-            really, first = Helper.end, live.record.devices[0]["helpers"][0]["pid"]
+            really, first = Helper.end, live.record.devices[0].helpers[0].pid
 
             async def end(self: Helper) -> None:
                 if self.pid == first:

@@ -11,7 +11,8 @@ from xenion.api.errors import ApiError
 from xenion.config.cloud_init import CloudInit
 from xenion.config.domain import Action
 from xenion.config.vif import Attachment, Vif
-from xenion.xend import logs, record
+from xenion.xend import logs
+from xenion.xend.entries import without_device
 
 LAN: Any = {"attachment": Attachment.ISOLATED, "network": "lan"}
 PRESERVED = ended("crash", "rename-restart"), {"kind": "preserved", "action": "rename-restart"}
@@ -197,7 +198,7 @@ def test_what_goes_while_a_configuration_is_refused_stays_gone(
             changed = replace(live.record.config, memory_mib=17)
 
             async def refuse(*_: object, **__: object) -> dict[str, object]:
-                live.record.config = record.without_device(live.record, record.VBD, 51712)
+                live.record.config = without_device(live.record.config, live.record.devices[0])
                 raise ApiError("wrong-state", "no")
 
             monkeypatch.setattr(live, "ask", refuse)

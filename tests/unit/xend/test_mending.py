@@ -17,7 +17,8 @@ from xenion.config.disk import Disk
 from xenion.config.vif import Attachment, Forward, Vif
 from xenion.dom0.net import libslirp
 from xenion.xend import mending, supervisor, told
-from xenion.xend.helpers import Helper, strays
+from xenion.xend.entries import DeviceEntry
+from xenion.xend.helpers import strays
 from xenion.xend.live import Live
 
 LOST_DISK = {"kind": "lost", "kind_of_device": "vbd", "devid": 51712}
@@ -46,7 +47,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def pids(live: Live, at: int = 0) -> list[int]:
-    return [helper["pid"] for helper in live.record.devices[at]["helpers"]]
+    return [helper.pid for helper in live.record.devices[at].helpers]
 
 
 def reconnects(live: Live) -> list[dict[str, Any]]:
@@ -54,7 +55,7 @@ def reconnects(live: Live) -> list[dict[str, Any]]:
 
 
 async def kill(world: World, live: Live, entry: dict[str, Any], at: int = 0) -> None:
-    helper = Helper.from_mapping(live.record.devices[at]["helpers"][0])
+    helper = live.record.devices[at].helpers[0]
     helper.process.kill()
     await world.until(lambda: not helper.alive)
     before = len(reconnects(live))
@@ -112,7 +113,7 @@ def test_an_image_that_is_away_for_a_while(
             live = await world.create(config(world.at, disks=(disk,)))
             away = disk.target + ".away"
             shutil.move(disk.target, away)
-            helper = Helper.from_mapping(live.record.devices[0]["helpers"][0])
+            helper = live.record.devices[0].helpers[0]
             helper.process.kill()
             await world.until(lambda: not helper.alive)
             add(live, LOST_DISK)
@@ -170,7 +171,7 @@ def test_the_user_networks_program_dies(world: World, soon: None) -> None:
                 assert len(descriptors()) == before
             assert [len(request["fds"]) for request in reconnects(live)] == [1, 1]
             assert reconnects(live)[0]["description"]["peer"] == "slirp"
-            assert [vif.mac for vif in live.record.config.vifs] == [live.record.devices[0]["config"]["mac"]]
+            assert list(live.record.config.vifs) == [live.record.devices[0].config]
             await world.call("destroy", domain="web")
             assert helpers_of(world.at) == []
 
@@ -195,7 +196,7 @@ def test_the_switch_dies(world: World, soon: None) -> None:
             await world.settled()
             (other,) = strays(world.where.run / "switch", ())
             assert other != switch
-            assert [entry["devid"] for entry in live.record.devices] == [0]
+            assert [entry.devid for entry in live.record.devices] == [0]
             await world.call("destroy", domain="web")
 
     run(work)
@@ -222,7 +223,7 @@ def test_a_plug_that_fails_keeps_the_interface(
                 assert listed["devid"] == 0
             await world.until(lambda: len(reconnects(live)) == 1)
             await world.settled()
-            assert [entry["devid"] for entry in live.record.devices] == [0]
+            assert [entry.devid for entry in live.record.devices] == [0]
 
     run(work)
 
@@ -263,11 +264,9 @@ def test_a_loss_that_growing_has_made_is_mended_by_it(world: World, tools: None)
 # --- what a killed xend has left half done
 
 
-def half_done(live: Live, disk: Disk) -> dict[str, Any]:
+def half_done(disk: Disk) -> DeviceEntry:
     """The entry of what was handed over, and then xend was killed."""
-    return {
-        "kind": "vbd", "devid": disk.devid, "config": disk.to_mapping(), "helpers": [], "undo": {}, "coming": True,
-    }  # fmt: skip
+    return DeviceEntry(disk.devid, disk, coming=True)
 
 
 @pytest.mark.parametrize("has", [False, True])
@@ -278,7 +277,7 @@ def test_half_attached(world: World, has: bool) -> None:
             await world.call("define", {"config": made.to_mapping()})
             await world.task("start", domain="web")
             live = world.live()
-            live.record.devices.append(half_done(live, world.disk("xvdb")))
+            live.record.devices.append(half_done(world.disk("xvdb")))
             live.save()
             if has:
                 with Direct(live) as direct:
@@ -289,7 +288,7 @@ def test_half_attached(world: World, has: bool) -> None:
             live = world.live()
             await world.settled()
             assert [disk.vdev for disk in live.record.config.disks] == (["xvda", "xvdb"] if has else ["xvda"])
-            assert [entry["coming"] for entry in live.record.devices] == [False] * (1 + has)
+            assert [entry.coming for entry in live.record.devices] == [False] * (1 + has)
             (managed,) = world.services.registry.managed
             assert managed.config.disks == live.record.config.disks
             await world.call("destroy", domain="web")
@@ -306,7 +305,7 @@ def test_half_changed(world: World, missing: str) -> None:
     async def first() -> None:
         async with world:
             live = await world.create(config(world.at, disks=(old,)))
-            live.record.devices.append(half_done(live, new))
+            live.record.devices.append(half_done(new))
             live.save()
             if missing:
                 Path(new.target).unlink()
@@ -320,7 +319,7 @@ def test_half_changed(world: World, missing: str) -> None:
             disk = {"": new, "new": old, "both": replace(old, target="")}[missing]
             assert live.record.config.disks == (disk,)
             (entry,) = live.record.devices
-            assert (entry["coming"], entry["config"]["target"]) == (False, disk.target)
+            assert (entry.coming, entry.config) == (False, disk)
             told = [request["changes"] for request in asked(live) if "changes" in request]
             assert [change["medium"]["type"] for change in told] == ["empty" if missing == "both" else "file"]
             await world.call("destroy", domain="web")
@@ -335,7 +334,7 @@ def test_a_process_that_does_not_tell_is_asked_again(
     async def first() -> None:
         async with world:
             live = await world.create(config(world.at))
-            live.record.devices.append(half_done(live, world.disk("xvdb")))
+            live.record.devices.append(half_done(world.disk("xvdb")))
             live.save()
 
     async def second() -> None:

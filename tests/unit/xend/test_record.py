@@ -1,28 +1,18 @@
 """The record of a domain comes back as it was written; its folder comes and goes in one step."""
 
+import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.unit.xend.kit import config, names
-from xenion.config.domain import ConfigError
+from xenion.config.disk import Disk
+from xenion.config.vif import Vif
 from xenion.xend import record
-from xenion.xend.record import (
-    VBD,
-    VIF,
-    Condition,
-    Record,
-    entries_of,
-    entry_of,
-    with_device,
-    without_device,
-)
-
-
-def entry(kind: str, devid: int, **config: Any) -> dict[str, Any]:
-    return {"kind": kind, "devid": devid, "config": config, "helpers": [], "undo": {}, "coming": False}
+from xenion.xend.entries import VBD, VIF, DeviceEntry
+from xenion.xend.helpers import Helper
+from xenion.xend.record import Condition, Record
 
 
 def test_written_and_read(tmp_path: Path) -> None:
@@ -42,11 +32,23 @@ def test_written_and_read(tmp_path: Path) -> None:
         successor_uuid="u2",
         wants=["name"],
         parts=["/x.part"],
-        devices=[entry("vbd", 51712, vdev="xvda", target="/x")],
+        devices=[
+            DeviceEntry(51712, Disk(vdev="xvda", target="/x"), helpers=[Helper("a daemon", 11, 12)]),
+            DeviceEntry(0, Vif(mac="00:16:3e:00:00:01"), undo={"bridge": "b"}, coming=True),
+        ],
         condition=condition,
     )
     made.write(tmp_path)
     assert Record.read(tmp_path) == made
+
+
+@pytest.mark.parametrize("device", [{}, {"kind": "usb"}, {"kind": "vbd", "devid": 1}, "vbd"])
+def test_a_device_of_another_version_is_refused(tmp_path: Path, device: object) -> None:
+    Record("u", 7, "web", "web", config(tmp_path)).write(tmp_path)
+    path = tmp_path / record.RECORD
+    path.write_text(json.dumps({**json.loads(path.read_text()), "devices": [device]}))
+    with pytest.raises(ValueError, match="of another version of Xenion"):
+        Record.read(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3", '{"config": {}, "condition": {}}', '{"config": [}'])
@@ -100,28 +102,10 @@ def test_a_folder_comes_and_goes(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_devices_come_into_the_configuration_and_out_of_it(tmp_path: Path) -> None:
-    made = Record("u", 7, "web", "web", config(tmp_path))
-    disk = {"vdev": "xvdb", "target": "/x"}
-    vifs = [{"mac": f"00:16:3e:00:00:0{n}"} for n in (1, 2)]
-    made.config = with_device(made, VBD, disk)
-    with pytest.raises(ConfigError, match="two disks xvdb"):
-        with_device(made, VBD, disk)
-    for devid, vif in enumerate(vifs):
-        made.config = with_device(made, VIF, vif)
-        made.devices.append(entry(VIF, devid, **vif))
-    assert [disk.vdev for disk in made.config.disks] == ["xvdb"]
-    made.config = without_device(made, VIF, 0)
-    made.config = without_device(made, VIF, 7)
-    assert [vif.mac for vif in made.config.vifs] == [vifs[1]["mac"]]
-    made.config = without_device(made, VBD, 51728)
-    assert made.config.disks == ()
-
-
 def test_a_device_that_changes_has_two_entries(tmp_path: Path) -> None:
     made = Record("u", 7, "web", "web", config(tmp_path))
-    old, new = entry(VBD, 51712, target="/old"), entry(VBD, 51712, target="/new")
-    made.devices = [old, entry(VIF, 51712), new]
-    assert entries_of(made, VBD, 51712) == [old, new]
-    assert entry_of(made, VBD, 51712) is old
-    assert entry_of(made, VIF, 0) is None
+    old, new = (DeviceEntry(51712, Disk(vdev="xvda", target=target)) for target in ("/old", "/new"))
+    made.devices = [old, DeviceEntry(51712, Vif(mac="00:16:3e:00:00:01")), new]
+    assert made.entries_of(VBD, 51712) == [old, new]
+    assert made.entry_of(VBD, 51712) is old
+    assert made.entry_of(VIF, 0) is None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xenion.api import types as t
 from xenion.xend import told
-from xenion.xend.record import VBD, VIF
+from xenion.xend.entries import VBD, VIF
 
 SOUND = {"kind": "vbd", "devid": 51712, "state": "Connected", "rd_req": 3, "wr_req": 4, "size_bytes": 1 << 40}
 

@@ -18,11 +18,11 @@ from xenion.config.vif import Attachment, Vif
 from xenion.xend import told
 from xenion.xend.attaching import with_disk, with_vif
 from xenion.xend.call import Call, Handler
+from xenion.xend.entries import VBD, VIF
 from xenion.xend.live import Live
 from xenion.xend.logstate import clean
 from xenion.xend.managed import Managed
 from xenion.xend.networks.defined import Network
-from xenion.xend.record import VBD, VIF
 from xenion.xend.services import Services
 
 SECTOR, SNAP_BYTES = 512, 262144
@@ -277,8 +277,8 @@ def _disks(found: Live | Managed) -> list[Disk]:
     disks = list(found.record.config.disks)
     known = {disk.devid for disk in disks}
     for entry in found.record.devices:
-        if entry["kind"] == VBD and entry["devid"] not in known and not entry["coming"]:
-            disks.append(Disk.from_mapping(entry["config"]))
+        if isinstance(entry.config, Disk) and entry.devid not in known and not entry.coming:
+            disks.append(entry.config)
     return disks
 
 
@@ -288,7 +288,7 @@ def _vifs(found: Live | Managed) -> list[tuple[int, Vif]]:
     if isinstance(found, Managed):
         return list(enumerate(config.vifs))
     numbers = {
-        entry["config"]["mac"]: entry["devid"] for entry in found.record.devices if entry["kind"] == VIF
+        entry.config.mac: entry.devid for entry in found.record.devices if isinstance(entry.config, Vif)
     }
     return [(numbers[vif.mac], vif) for vif in config.vifs if vif.mac in numbers]
 

@@ -67,7 +67,7 @@ def state_of(world: World, live: Live) -> tuple[Any, ...]:
         count = direct.ask("open")["open"]
     return (
         live.record.config,
-        json.dumps(live.record.devices),
+        json.dumps([entry.to_mapping() for entry in live.record.devices]),
         on_disk["devices"],
         on_disk["config"],
         live.record.wants,
@@ -371,7 +371,7 @@ def test_another_disc(world: World) -> None:
                 info = await world.call("configure_disk", {"target": target}, domain="web", vdev="xvdc")
                 assert info["target"] == target
                 assert len(live.record.devices) == 2
-                assert not any(entry["coming"] for entry in live.record.devices)
+                assert not any(entry.coming for entry in live.record.devices)
             requests = [request for request in asked(live) if request["do"] == "configure-device"]
             assert [request["fds"] for request in requests] == [[other.target], [], [cd.target]]
             assert [request["changes"]["medium"]["type"] for request in requests] == ["file", "empty", "file"]

@@ -16,9 +16,9 @@ from xenion.config.cloud_init import CloudInit
 from xenion.config.domain import Action, DomainConfig
 from xenion.config.vif import Attachment, Vif
 from xenion.xend import process
+from xenion.xend.entries import VBD
 from xenion.xend.helpers import Helper
 from xenion.xend.live import Live
-from xenion.xend.record import VBD, entry_of
 from xenion.xend.xenstored import Xenstored
 
 
@@ -145,9 +145,9 @@ async def devices(real: World) -> list[tuple[str, str]]:
 
 def helper_of(live: Live) -> Helper:
     """The storage daemon of xvdb."""
-    entry = entry_of(live.record, VBD, 51728)
+    entry = live.record.entry_of(VBD, 51728)
     assert entry is not None
-    return Helper.from_mapping(entry["helpers"][0])
+    return entry.helpers[0]
 
 
 def test_devices(real: World, tools: None) -> None:

@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.unit.xend import test_kill_points
-from tests.unit.xend.killing import Scenario
+from tests.processes import test_kill_points
+from tests.processes.killing import Scenario
+from tests.processes.test_kill_points import kill_at_each_step, nothing
 from tests.unit.xend.kit import Direct, World, add, asked, config, helpers_of
-from tests.unit.xend.test_kill_points import kill_at_each_step, nothing
 from xenion.config.cloud_init import CloudInit
 from xenion.config.disk import Disk
 from xenion.config.domain import DomainConfig
 from xenion.config.vif import Attachment, Vif
-from xenion.xend.helpers import Helper
 from xenion.xend.live import Live
 
 Check = Callable[[World], Awaitable[None]]
@@ -43,16 +42,16 @@ def whole(world: World) -> None:
     """Record, configuration, process and helpers agree; nothing of anybody else is there."""
     lives = list(world.services.registry.live.values())
     for live in lives:
-        entries = [(entry["kind"], entry["devid"]) for entry in live.record.devices]
+        entries = [entry.key for entry in live.record.devices]
         assert len(set(entries)) == len(entries)
         assert set(entries) == devices(live)
-        assert not any(entry["coming"] for entry in live.record.devices)
+        assert not any(entry.coming for entry in live.record.devices)
         disks = {("vbd", disk.devid) for disk in live.record.config.disks}
         assert disks | {("vbd", 1 << 28 | 25 << 8)} >= {key for key in entries if key[0] == "vbd"} >= disks
         assert sum(kind == "vif" for kind, _ in entries) == len(live.record.config.vifs)
         for managed in world.services.registry.managed:
             assert managed.config.disks == live.record.config.disks
-    known = [helper["pid"] for live in lives for entry in live.record.devices for helper in entry["helpers"]]
+    known = [helper.pid for live in lives for entry in live.record.devices for helper in entry.helpers]
     assert len(helpers_of(world.at)) == len(known)
     folder = world.where.helpers("")
     assert (
@@ -170,7 +169,7 @@ def test_another_disc(tmp_path: Path) -> None:
     async def check(world: World) -> None:
         live = world.live()
         (entry,), (disk,) = live.record.devices, live.record.config.disks
-        assert entry["config"]["target"] == disk.target
+        assert entry.config == disk
         told = [request for request in asked(live) if request["do"] == "configure-device"]
         assert ([[str(world.at / "old.iso")], *(one["fds"] for one in told)])[-1] == [disk.target]
 
@@ -193,15 +192,15 @@ def test_larger(tmp_path: Path) -> None:
 def test_a_helper_that_died(tmp_path: Path) -> None:
     async def lose(world: World) -> None:
         live = world.live()
-        helper = Helper.from_mapping(live.record.devices[1]["helpers"][0])
+        helper = live.record.devices[1].helpers[0]
         helper.process.kill()
         await world.until(lambda: not helper.alive)
         add(live, {"kind": "lost", "kind_of_device": "vbd", "devid": 51728})
-        await world.until(lambda: live.record.devices[-1]["helpers"] != [helper.to_mapping()])
+        await world.until(lambda: live.record.devices[-1].helpers != [helper])
         await world.settled()
 
     async def check(world: World) -> None:
-        helpers: list[Any] = [one for entry in world.live().record.devices for one in entry["helpers"]]
+        helpers = [one for entry in world.live().record.devices for one in entry.helpers]
         assert len(helpers) == 1
 
     assert each_step(tmp_path, one, lose, check) > 5

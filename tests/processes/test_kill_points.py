@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes.killing import Scenario, killed
 from tests.unit.xend import kit
-from tests.unit.xend.killing import Scenario, killed
 from tests.unit.xend.kit import World, add, asked, config, ended, run, within
 from xenion.xend import supervisor
 
