@@ -71,3 +71,19 @@ def test_links_lead_somewhere(name: str) -> None:
     targets = re.findall(r"\]\(([^)#:]+)\)", text)
     missing = [t for t in targets if not (ROOT / name).parent.joinpath(t).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/internals.md"])
+def test_paths_are_there(name: str) -> None:
+    """Of modules and folders, below src/xenion; names of one part may be without their folder."""
+    text = (ROOT / name).read_text()
+    paths = set(re.findall(r"(?<![\w/.])[a-z_]\w*(?:/\w+)*(?:\.(?:py|c|h)\b|/(?=[\s`,;)]))", text))
+    assert len(paths) > 10
+    source = ROOT / "src/xenion"
+    known = {path.name for path in source.rglob("*")}
+    missing = {
+        path
+        for path in paths
+        if not (source / path).exists() and ("/" in path.rstrip("/") or path.rstrip("/") not in known)
+    }
+    assert missing <= {"tests/unit/", "src/xenion/"}
