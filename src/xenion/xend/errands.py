@@ -12,7 +12,8 @@ from uuid import uuid4
 from xenion.api.errors import ApiError
 from xenion.config.domain import NAME_CHARACTERS, DomainConfig
 from xenion.config.vif import with_macs
-from xenion.xend import launch, logs
+from xenion.xend import logs
+from xenion.xend.boot_files import boot_files
 from xenion.xend.chronicle import (
     CONFIGURATION,
     DETACHED,
@@ -189,9 +190,9 @@ class Errands:
             live.change()
 
     async def _send_configuration(self, live: Live) -> None:
-        with launch.boot_files(live.record.config) as (kernel, ramdisk):
-            fds = [kernel] if ramdisk < 0 else [kernel, ramdisk]
-            await live.ask("configure", config=live.record.config.to_mapping(), fds=fds, timeout=CHECK_S)
+        async with boot_files(live.record.config) as boot:
+            config = live.record.config.to_mapping()  # as it is by now: a device may have gone
+            await live.ask("configure", config=config, fds=boot.fds, timeout=CHECK_S)
         managed = self._registry.managed.get(live.uuid) if live.record.managed else None
         if managed is not None:
             self._registry.managed.put(Managed(live.record.config, managed.logs))

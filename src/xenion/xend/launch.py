@@ -2,7 +2,6 @@
 
 import os
 import socket
-import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,44 +10,28 @@ from pathlib import Path
 from xenion.api.addresses import bind
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
-from xenion.config.domain import DomainConfig
 from xenion.domain.devices import DeviceOrder
 from xenion.domain.order import Descriptors, Order, in_memory
 from xenion.xend import helpers, logs, process, record
+from xenion.xend.boot_files import BootFiles
 from xenion.xend.record import Record
 from xenion.xend.xenstored import Connections
 
 
-@contextmanager
-def boot_files(config: DomainConfig) -> Iterator[tuple[int, int]]:
-    """Descriptors of kernel and ramdisk (-1 if there is none), closed behind the block. ApiError (refused)."""
-    with ExitStack() as opened:
-        kernel = _open_file("kernel", config.kernel, opened)
-        ramdisk = -1 if config.ramdisk is None else _open_file("ramdisk", config.ramdisk, opened)
-        yield kernel, ramdisk
-
-
-def _open_file(key: str, path: Path, opened: ExitStack) -> int:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except FileNotFoundError:
-        raise ApiError("refused", f"{key} {path} does not exist: correct the path") from None
-    except OSError as error:
-        raise ApiError("refused", f"{path}: {error.strerror}") from error
-    opened.callback(os.close, fd)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise ApiError("refused", f"{key} {path} is not a file: correct the path")
-    return fd
-
-
 def spawn(
-    where: Folders, made: Record, devices: Sequence[DeviceOrder], store: Connections, *, paused: bool
+    where: Folders,
+    made: Record,
+    boot: BootFiles,
+    devices: Sequence[DeviceOrder],
+    store: Connections,
+    *,
+    paused: bool,
 ) -> tuple[Path, "subprocess.Popen[bytes]"]:
     """The domain's folder and its process, which builds the domain from now on. ApiError: nothing is left of it.
 
-    The descriptors of devices and store stay the caller's to close.
+    The descriptors of boot files, devices and store stay the caller's to close.
     """
-    with boot_files(made.config) as boot, ExitStack() as opened:
+    with ExitStack() as opened:
         try:
             folder = record.unfinished(where.domains, made.uuid)
             with _discarded_on_failure(where, made):
@@ -66,7 +49,7 @@ def spawn(
 
 
 def _open_all(
-    where: Folders, made: Record, folder: Path, boot: tuple[int, int], store: Connections, opened: ExitStack
+    where: Folders, made: Record, folder: Path, boot: BootFiles, store: Connections, opened: ExitStack
 ) -> tuple[Descriptors, int]:
     """What the process gets, and its standard error; `opened` closes all of it here. ApiError, OSError."""
     files = logs.open_all(where.logs(made.logs))
@@ -80,6 +63,7 @@ def _open_all(
     console = opened.enter_context(bind(folder / record.CONSOLE))
     journal = os.open(folder / record.JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     opened.callback(os.close, journal)
+    kernel, *ramdisk = boot.fds
     fds = Descriptors(
         control=control.fileno(),
         console=console.fileno(),
@@ -87,8 +71,8 @@ def _open_all(
         log=files.console,
         report=files.report,
         core=files.core,
-        kernel=boot[0],
-        ramdisk=boot[1],
+        kernel=kernel,
+        ramdisk=ramdisk[0] if ramdisk else -1,
         lock=lock,
         store_guest=store[0].fileno(),
         store_back_ends=store[1].fileno(),

@@ -12,6 +12,7 @@ from xenion.api.errors import ApiError
 from xenion.config.domain import DomainConfig
 from xenion.config.vif import with_macs
 from xenion.xend import host, launch
+from xenion.xend.boot_files import BootFiles, boot_files
 from xenion.xend.devices import Devices, OpenDevices
 from xenion.xend.live import Live
 from xenion.xend.outcomes import Outcomes
@@ -75,10 +76,15 @@ class Starter:
         found = (live for live in self._registry.live.values() if live.record.request == request)
         return next(found, None) or self._outcomes.of_request(request)
 
-    def check(self, config: DomainConfig, *, managed: bool = False) -> DomainConfig:
-        """The configuration with its UUID, if such a domain may start now. ApiError."""
-        uuid = config.uuid or str(uuid4())
-        registry = self._registry
+    async def check(self, config: DomainConfig, *, managed: bool = False) -> None:
+        """Whether such a domain may start now. ApiError."""
+        self._check_room(config, managed)
+        async with boot_files(config):
+            pass
+
+    def _check_room(self, config: DomainConfig, managed: bool) -> None:
+        """For its name, its UUID if it has one, its memory. ApiError."""
+        registry, uuid = self._registry, config.uuid
         registry.check_name_is_free(config.name, uuid)
         if registry.is_running(uuid):
             raise ApiError("already-exists", f"a domain of the UUID {uuid} is running already")
@@ -86,9 +92,7 @@ class Starter:
             raise ApiError(
                 "already-exists", f"the UUID {uuid} is that of a managed domain: `xm start` starts it"
             )
-        with launch.boot_files(config):
-            host.admit(config.memory_mib, registry.promised())
-        return self._filled(replace(config, uuid=uuid))
+        host.admit(config.memory_mib, registry.promised())
 
     async def _launch(
         self,
@@ -99,36 +103,38 @@ class Starter:
         request: str,
         task: RunningTask | None,
     ) -> Live:
-        """Takes the name first, then opens what takes time, then starts the process in one step."""
+        """Opens kernel and ramdisk, takes the name, opens what takes time, then starts the process in one step."""
         registry = self._registry
         if managed:
             config = self._definition(config)
         if lasting is None:
             lasting = managed or bool(config.uuid)
-        config = self.check(config, managed=managed)
-        made = Record(
-            config.uuid, self._next_domid(), config.name, config.name, config, managed, lasting, request
-        )
-        with registry.coming(made):
-            _step(task, "opening its disks and interfaces")
-            opened = await self._devices.open_all(made)
-            try:
-                live = await self._spawn(made, opened, paused)
-            except BaseException:
-                await self._devices.abandon(made, opened)
-                raise
-            opened.close()
+        config = self._filled(replace(config, uuid=config.uuid or str(uuid4())))
+        async with boot_files(config) as boot:
+            self._check_room(config, managed)
+            made = Record(
+                config.uuid, self._next_domid(), config.name, config.name, config, managed, lasting, request
+            )
+            with registry.coming(made):
+                _step(task, "opening its disks and interfaces")
+                opened = await self._devices.open_all(made)
+                try:
+                    live = await self._spawn(made, boot, opened, paused)
+                except BaseException:
+                    await self._devices.abandon(made, opened)
+                    raise
+                opened.close()
         with suppress(ApiError):  # it is found by its command line then
             live.save()
         self._supervisor.follow(live)
         return live
 
-    async def _spawn(self, made: Record, opened: OpenDevices, paused: bool) -> Live:
+    async def _spawn(self, made: Record, boot: BootFiles, opened: OpenDevices, paused: bool) -> Live:
         """ApiError: the store knows nothing of it then."""
         where, store = self._registry.where, await self._introduced(made)
         try:
             self._check_definition(made)
-            folder, child = launch.spawn(where, made, opened.orders, store, paused=paused)
+            folder, child = launch.spawn(where, made, boot, opened.orders, store, paused=paused)
         except BaseException:
             await self._released(made)
             raise

@@ -5,7 +5,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from tests.unit.xend.kit import Direct, World, config, descriptors, open_files, 
 from xenion.api.errors import ApiError
 from xenion.domain.devices import DeviceOrder
 from xenion.xend import launch, logs, record
+from xenion.xend.boot_files import BootFiles
 from xenion.xend.live import Live
 from xenion.xend.record import Record
 from xenion.xend.xenstored import Connections
@@ -38,9 +38,11 @@ def test_started(world: World, store: Connections) -> None:
     image.touch()
     with image.open("rb") as file:
         devices = [DeviceOrder("vbd", 51712, {"type": "file"}, {"vdev": "xvda"}, (file.fileno(),))]
+        boot = BootFiles(made(world).config)
         before = descriptors()
-        folder, child = launch.spawn(world.where, made(world), devices, store, paused=False)
-        assert descriptors() == before, "devices and store stay the caller's"
+        folder, child = launch.spawn(world.where, made(world), boot, devices, store, paused=False)
+        assert descriptors() == before, "boot files, devices and store stay the caller's"
+        boot.close()
     with child, ExitStack() as end:
         end.callback(child.kill)
         assert folder == world.where.domains / UUID
@@ -64,30 +66,11 @@ def test_started(world: World, store: Connections) -> None:
     os.close(lock)
 
 
-def test_boot_files_are_files(tmp_path: Path) -> None:
-    made = config(tmp_path)
-    with launch.boot_files(made) as (kernel, ramdisk):
-        assert (Path(f"/proc/self/fd/{kernel}").readlink(), ramdisk) == (made.kernel, -1)
-    with pytest.raises(OSError, match="Bad file"):
-        os.fstat(kernel)
-    made.kernel.unlink()
-    os.mkfifo(made.kernel)
-    with pytest.raises(ApiError, match="is not a file"), launch.boot_files(made):
-        pass
-    made.kernel.unlink()
-    before = descriptors()
-    with (
-        pytest.raises(ApiError, match=r"ramdisk .* does not exist"),
-        launch.boot_files(config(tmp_path, ramdisk=tmp_path / "missing")),
-    ):
-        pass
-    assert descriptors() == before
-
-
 @pytest.mark.parametrize("name", ["logs", "Popen", "record.lock", "in_memory", "record.finish", "bind"])
 def test_what_fails_leaves_nothing(
     world: World, store: Connections, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    boot = BootFiles(made(world).config)
     before = descriptors()
 
     def fail(*_: object, **__: object) -> None:
@@ -103,11 +86,12 @@ def test_what_fails_leaves_nothing(
     }[name]
     monkeypatch.setattr(*target, fail)
     with pytest.raises(ApiError, match="No space left") as caught:
-        launch.spawn(world.where, made(world), [], store, paused=False)
+        launch.spawn(world.where, made(world), boot, [], store, paused=False)
     assert caught.value.code == "failed"
     assert list(world.where.domains.iterdir()) == []
     assert [name for name in world.files(world.where.state) if "console.log" not in name] == []
     assert descriptors() == before
+    boot.close()
 
 
 def test_a_process_that_ends_at_once(world: World) -> None:

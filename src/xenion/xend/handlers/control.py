@@ -6,7 +6,8 @@ from dataclasses import replace
 from xenion.api import types as t
 from xenion.api.errors import ApiError
 from xenion.config.domain import ConfigError, check_name
-from xenion.xend import host, launch
+from xenion.xend import host
+from xenion.xend.boot_files import boot_files
 from xenion.xend.call import Call, Handler
 from xenion.xend.handlers.creation import config_of
 from xenion.xend.handlers.listing import shown
@@ -59,10 +60,11 @@ class Control:
     async def _configure(self, call: Call) -> t.Domain:
         """Name and UUID stay; everything else holds from the next boot on."""
         services = self._services
-        found = services.registry.find(call.parameters["domain"])
-        config = replace(config_of(call), name=found.name, uuid=found.uuid)
-        with launch.boot_files(config):
+        services.registry.find(call.parameters["domain"])
+        async with boot_files(config_of(call)):
             pass
+        found = services.registry.find(call.parameters["domain"])  # as it is by now
+        config = replace(config_of(call), name=found.name, uuid=found.uuid)
         if isinstance(found, Managed):
             found = Managed(config, found.logs)
             services.registry.managed.put(found)

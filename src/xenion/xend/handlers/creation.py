@@ -33,30 +33,31 @@ class Creation:
 
     async def _create(self, call: Call) -> RunningTask:
         config, request = config_of(call), call.body.get("request", "")
-        return self._begin("create", config, call, request)
+        return await self._begin("create", config, call, request)
 
     async def _start(self, call: Call) -> RunningTask:
         found = self._services.registry.find(call.parameters["domain"])
         request = call.body.get("request", "")
         if isinstance(found, Managed):
-            return self._begin("start", found.config, call, request)
+            return await self._begin("start", found.config, call, request)
         if request and found.record.request == request:
-            return self._begin("start", found.record.config, call, request)
+            return await self._begin("start", found.record.config, call, request)
         raise ApiError("wrong-state", f"{found.name} is running already")
 
-    def _begin(self, action: str, config: DomainConfig, call: Call, request: str) -> RunningTask:
+    async def _begin(self, action: str, config: DomainConfig, call: Call, request: str) -> RunningTask:
         """What can be told at once is refused at once; a repeated request finds what its first one did."""
-        if (running := self._services.tasks.of_request(request)) is not None:
+        starter, tasks = self._services.starter, self._services.tasks
+        managed, paused = action == "start", bool(call.body.get("paused"))
+        if tasks.of_request(request) is None and starter.earlier(request) is None:
+            await starter.check(config, managed=managed)
+        if (running := tasks.of_request(request)) is not None:
             return running
-        starter, managed, paused = self._services.starter, action == "start", bool(call.body.get("paused"))
-        if starter.earlier(request) is None:
-            starter.check(config, managed=managed)
 
         async def work(task: RunningTask) -> dict[str, Any]:
             domain = await starter.start(config, managed=managed, paused=paused, request=request, task=task)
             return {"domain": domain}
 
-        return self._services.tasks.start(action, config.name, work, request)
+        return tasks.start(action, config.name, work, request)
 
     async def _define(self, call: Call) -> t.Domain:
         """Again under the same name: the definition is replaced, a running domain goes on as it is."""
