@@ -614,6 +614,7 @@ DISK = {
     "cdrom": False,
     "sector_bytes": 512,
     "discard": True,
+    "persistent_grants": False,
     "limit_bytes": 0,
     "limit_requests": 0,
 }

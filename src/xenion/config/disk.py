@@ -57,6 +57,8 @@ class Disk:
     sector_bytes: int = 512
     """Logical sector: 512 or 4096."""
     discard: bool = True
+    persistent_grants: bool = False
+    """The front end is offered them: it copies into pages that stay mapped."""
     limit_bytes: int = 0
     limit_requests: int = 0
 
@@ -109,6 +111,7 @@ class Disk:
                 overlay=truth("overlay", full["overlay"]),
                 sector_bytes=number("sector_bytes", full["sector_bytes"]),
                 discard=truth("discard", full["discard"]),
+                persistent_grants=truth("persistent_grants", full["persistent_grants"]),
                 limit_bytes=number("limit_bytes", full["limit_bytes"]),
                 limit_requests=number("limit_requests", full["limit_requests"]),
             )

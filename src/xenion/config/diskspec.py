@@ -26,7 +26,10 @@ _KEYS = (
     *("sector", "limit-bytes", "limit-requests"),
 )
 _FLAGS = frozenset(
-    ("cdrom", "overlay", "discard", "no-discard", "direct-io-safe", "trusted", "untrusted", "colo", "no-colo")
+    (
+        *("cdrom", "overlay", "discard", "no-discard", "persistent-grants"),
+        *("direct-io-safe", "trusted", "untrusted", "colo", "no-colo"),
+    )
 )
 _ACCESS = {
     **dict.fromkeys(("w", "rw", "w!", "readwrite"), True),
@@ -78,6 +81,7 @@ def write_disk(disk: Disk) -> str:
     words = [f"format={disk.format}", f"vdev={disk.vdev}", f"access={'rw' if disk.writable else 'ro'}"]
     words += [flag for flag in ("cdrom", "overlay") if getattr(disk, flag)]
     words += [] if disk.discard else ["no-discard"]
+    words += ["persistent-grants"] if disk.persistent_grants else []
     words += [] if disk.sector_bytes == 512 else [f"sector={disk.sector_bytes}"]
     words += [f"limit-bytes={disk.limit_bytes}"] if disk.limit_bytes else []
     words += [f"limit-requests={disk.limit_requests}"] if disk.limit_requests else []
@@ -183,6 +187,7 @@ class _Said:
             overlay="overlay" in self.flags,
             sector_bytes=count("sector", self.values.get("sector") or "512"),
             discard="no-discard" not in self.flags,
+            persistent_grants="persistent-grants" in self.flags,
             limit_bytes=amount("limit-bytes", self.values.get("limit-bytes") or "0"),
             limit_requests=count("limit-requests", self.values.get("limit-requests") or "0"),
         )

@@ -31,7 +31,6 @@ NAME_CHARACTERS = 64
 MEMORY_MIB_MAX = 1 << 20
 # Xen copies the command line into start_info.cmd_line, MAX_GUEST_CMDLINE (public/xen.h) bytes with its zero.
 CMDLINE_BYTES = 1023
-JSON_CHARACTERS = 1 << 20
 SCROLLBACK_KIB_MIN = 16
 SCROLLBACK_KIB_MAX = 1 << 14
 
@@ -167,23 +166,6 @@ class DomainConfig:
 
         return json.dumps(self.to_mapping())
 
-    @classmethod
-    def from_json(cls, document: str | bytes) -> DomainConfig:
-        """What `to_json` wrote, checked as if a stranger had; raises `ConfigError`."""
-        import json
-
-        if len(document) > JSON_CHARACTERS:
-            raise ConfigError(f"a configuration must be at most {JSON_CHARACTERS} characters of JSON")
-        try:
-            values = json.loads(document, object_pairs_hook=_without_repeats)
-        except ConfigError:
-            raise
-        except RecursionError:
-            raise ConfigError("a configuration's JSON is nested too deeply") from None
-        except ValueError as error:
-            raise ConfigError(f"a configuration must be JSON: {error}") from None
-        return cls.from_mapping(values)
-
 
 def check_name(name: str) -> None:
     """Raise `ConfigError` unless `name` can be a domain's name."""
@@ -228,10 +210,3 @@ def _check_scrollback(kib: int) -> None:
     if not SCROLLBACK_KIB_MIN <= kib <= SCROLLBACK_KIB_MAX:
         limits = f"from {SCROLLBACK_KIB_MIN} to {SCROLLBACK_KIB_MAX} KiB"
         raise ConfigError(f"console_scrollback must be {limits}, not {shown(kib)}", key="console_scrollback")
-
-
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ConfigError("a configuration's JSON gives one key twice: keep one")
-    return values

@@ -53,6 +53,7 @@ _PARTS: dict[type, dict[str, str]] = {
         "overlay": "`overlay`",
         "sector_bytes": "`sector=`",
         "discard": "`discard`, `no-discard`",
+        "persistent_grants": "`persistent-grants`",
         "limit_bytes": "`limit-bytes=`",
         "limit_requests": "`limit-requests=`",
     },

@@ -8,7 +8,7 @@ holds the guest back and no event tells of its room.
 from collections.abc import Callable
 
 from xenion.abi.io.console import XENCONS_IN_SIZE, XENCONS_OUT_SIZE, XenconsInterface
-from xenion.dom0.ring import Fence, Port, RingError, RingReader, RingWriter, SharedPage
+from xenion.dom0.ring import Fence, Notifier, RingError, RingReader, RingWriter, SharedPage
 
 SCROLLBACK_BYTES = 256 * 1024
 INPUT_BYTES = 64 * 1024
@@ -23,7 +23,9 @@ class ConsoleBackend:
     ones find no output and swallow input. The other direction goes on.
     """
 
-    def __init__(self, page: SharedPage, port: Port, fence: Fence, *, input_limit: int = INPUT_BYTES) -> None:
+    def __init__(
+        self, page: SharedPage, port: Notifier, fence: Fence, *, input_limit: int = INPUT_BYTES
+    ) -> None:
         self._out: RingReader | None = RingReader(page, XenconsInterface, "out", XENCONS_OUT_SIZE, fence)
         self._in: RingWriter | None = RingWriter(page, XenconsInterface, "in_", XENCONS_IN_SIZE, fence)
         self._port = port

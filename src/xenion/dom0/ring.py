@@ -21,7 +21,7 @@ class SharedPage(Protocol):
         """The page's bytes, writable, mapped once; aligned 32-bit loads and stores through it are atomic."""
 
 
-class Port(Protocol):
+class Notifier(Protocol):
     """Dom0's end of an event channel."""
 
     def notify(self) -> None:

@@ -19,6 +19,7 @@ class DiskResource:
     def __init__(self, order: DeviceOrder, loop: Loop, lost: Callable[[str], None]) -> None:
         self._loop = loop
         self._lost = lost
+        self._persistent = bool(order.description["persistent_grants"])
         self._disk = self._open(order.description, order.fds)
         self._backend: BlockBackend | None = None
 
@@ -52,7 +53,7 @@ class DiskResource:
                 return EmptyDrive(self._loop)
 
     def backend(self, guest: Guest, devid: int) -> BlockBackend:
-        self._backend = BlockBackend(guest, devid, self._disk, self._loop, persistent=False)
+        self._backend = BlockBackend(guest, devid, self._disk, self._loop, persistent=self._persistent)
         return self._backend
 
     def forget(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from xenion.dom0.loop import Loop
-from xenion.dom0.ring import Fence, Port, SharedPage
+from xenion.dom0.ring import Fence, Notifier, SharedPage
 from xenion.dom0.xenstore.client import Answer, StoreClient
 from xenion.dom0.xenstore.domain_tree import DomainNodes, populate, vm_path
 from xenion.dom0.xenstore.errors import StoreError
@@ -57,7 +57,7 @@ class DomainStore:
             if not self._loop.running:
                 return
 
-    def serve(self, page: SharedPage, port: Port, fence: Fence) -> None:
+    def serve(self, page: SharedPage, port: Notifier, fence: Fence) -> None:
         """The ring of a guest that boots."""
         self.pump.serve(page, port, fence)
 

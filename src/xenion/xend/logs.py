@@ -24,7 +24,7 @@ REPORTS_KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
-class LogFiles:
+class DomainLogs:
     """Descriptors, each the caller's."""
 
     console: int
@@ -36,7 +36,7 @@ class LogFiles:
         return self.console, self.process, self.report, self.core
 
 
-def open_all(folder: Path) -> LogFiles:
+def open_all(folder: Path) -> DomainLogs:
     """Of a domain that is about to start. ApiError (failed)."""
     opened: list[int] = []
     try:
@@ -48,7 +48,7 @@ def open_all(folder: Path) -> LogFiles:
         for fd in opened:
             os.close(fd)
         raise ApiError("failed", f"{error.filename}: {error.strerror}") from error
-    return LogFiles(*opened)
+    return DomainLogs(*opened)
 
 
 def _fresh(path: Path) -> int:

@@ -16,6 +16,7 @@ WHOLE = {
     "overlay": False,
     "sector_bytes": 512,
     "discard": True,
+    "persistent_grants": False,
     "limit_bytes": 0,
     "limit_requests": 0,
 }

@@ -55,10 +55,9 @@ def test_defaults_are_those_of_xl() -> None:
 @settings(deadline=None)
 @given(configs)
 def test_json_brings_back_the_same_configuration(config: DomainConfig) -> None:
-    again = DomainConfig.from_json(config.to_json())
+    again = DomainConfig.from_mapping(json.loads(config.to_json()))
     assert again == config
     assert again.notes == config.notes
-    assert DomainConfig.from_json(config.to_json().encode()) == config
     assert DomainConfig.from_mapping(config.to_mapping()) == config
 
 
@@ -89,7 +88,7 @@ def test_json_holds_plain_values() -> None:
 
 
 def test_what_json_leaves_out_has_its_default() -> None:
-    config = DomainConfig.from_json('{"name": "web", "kernel": "/boot/vmlinuz"}')
+    config = DomainConfig.from_mapping({"name": "web", "kernel": "/boot/vmlinuz"})
     assert config == DomainConfig(name="web", kernel=KERNEL)
 
 
@@ -184,9 +183,8 @@ def test_a_bad_device_is_one_sentence(values: dict[str, object], sentence: str) 
 
 
 def test_devices_from_json() -> None:
-    config = DomainConfig.from_json(
-        '{"name": "a", "kernel": "/k", "disks": [{"target": "", "vdev": "51728", "cdrom": true}], "vifs": [{}]}'
-    )
+    devices = {"disks": [{"target": "", "vdev": "51728", "cdrom": True}], "vifs": [{}]}
+    config = DomainConfig.from_mapping({"name": "a", "kernel": "/k", **devices})
     assert config.disks == (Disk(target="", vdev="xvdb", cdrom=True, writable=False),)
     assert config.vifs == (Vif(),)
 
@@ -213,24 +211,10 @@ def test_name_and_kernel_are_needed(missing: str) -> None:
         DomainConfig.from_mapping(values)
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "",
-        "[]",
-        "1",
-        "null",
-        "{",
-        '{"name": "a", "name": "b"}',
-        "[" * 100_000,
-        "9" * 5000,
-        b"\xff",
-        " " * (2 << 20),
-    ],
-)
-def test_what_is_no_configuration_is_refused(document: str | bytes) -> None:
+@pytest.mark.parametrize("values", [[], 1, None, "web", {1: 2}])
+def test_what_is_no_configuration_is_refused(values: object) -> None:
     with pytest.raises(ConfigError):
-        DomainConfig.from_json(document)
+        DomainConfig.from_mapping(values)
 
 
 json_values = st.recursive(
@@ -238,13 +222,6 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
-
-
-@settings(deadline=None)
-@given(st.text() | st.binary())
-def test_random_documents_raise_nothing_else(document: str | bytes) -> None:
-    with pytest.raises(ConfigError):
-        DomainConfig.from_json(document)
 
 
 @settings(deadline=None)

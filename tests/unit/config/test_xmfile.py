@@ -317,7 +317,7 @@ def test_random_files_raise_nothing_else(
     file.write_bytes(content)
     with contextlib.suppress(ConfigError):
         config = load(file, overrides)
-        assert DomainConfig.from_json(config.to_json()) == config
+        assert DomainConfig.from_mapping(config.to_mapping()) == config
 
 
 def test_importing_it_brings_in_nothing_that_only_errors_need() -> None:

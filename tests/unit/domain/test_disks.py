@@ -24,7 +24,13 @@ VDEV = {"vdev": "xvda"}
 
 
 def description(kind: str = "file", **values: Any) -> dict[str, Any]:
-    about = {"writable": True, "cdrom": False, "sector_bytes": 512, "discard": True}
+    about = {
+        "writable": True,
+        "cdrom": False,
+        "sector_bytes": 512,
+        "discard": True,
+        "persistent_grants": False,
+    }
     return {"type": kind, "limit_bytes": 0, "limit_requests": 0, **VDEV, **about, **values}
 
 
@@ -114,6 +120,12 @@ def test_an_image_that_has_grown_is_told_to_the_front_end(bench: Bench) -> None:
     assert disk.describe()["size_bytes"] == 2 * SECTORS * 512
     backend.disconnect(lambda: None)
     bench.until(lambda: bench.guest.mapped == [])
+
+
+@pytest.mark.parametrize("offered", [False, True])
+def test_persistent_grants_are_offered_to_whom_they_are_for(bench: Bench, offered: bool) -> None:
+    backend = bench.disk(bench.image(), persistent_grants=offered).backend(bench.guest, 51712)
+    assert backend.backend_nodes()["feature-persistent"] == str(int(offered))
 
 
 def test_limits_change_while_it_runs_and_before_it_does(bench: Bench) -> None:

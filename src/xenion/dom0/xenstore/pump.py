@@ -24,7 +24,7 @@ from xenion.dom0.loop import Loop
 from xenion.dom0.ring import (
     BrokenIndexError,
     Fence,
-    Port,
+    Notifier,
     RingError,
     RingReader,
     RingWriter,
@@ -62,7 +62,7 @@ class ProtocolError(RingError):
 class _Page:
     """The guest's page as this end uses it."""
 
-    def __init__(self, page: SharedPage, port: Port, fence: Fence) -> None:
+    def __init__(self, page: SharedPage, port: Notifier, fence: Fence) -> None:
         self._words = page.view().cast("B").cast("I")
         self.requests = RingReader(page, XenstoreDomainInterface, "req", XENSTORE_RING_SIZE, fence)
         self.responses = RingWriter(page, XenstoreDomainInterface, "rsp", XENSTORE_RING_SIZE, fence)
@@ -122,7 +122,7 @@ class StorePump:
         """The guest broke the ring and has not reconnected."""
         self._told = False
 
-    def serve(self, page: SharedPage, port: Port, fence: Fence) -> None:
+    def serve(self, page: SharedPage, port: Notifier, fence: Fence) -> None:
         """A guest's page from its boot on; what an earlier boot has left in the store is none of its business."""
         self._page = _Page(page, port, fence)
         self.failed = self._told = False

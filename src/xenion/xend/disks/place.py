@@ -72,6 +72,7 @@ def description(disk: Disk, kind: str, size_bytes: int, **more: Any) -> dict[str
         "cdrom": disk.cdrom,
         "sector_bytes": disk.sector_bytes,
         "discard": disk.discard,
+        "persistent_grants": disk.persistent_grants,
         "limit_bytes": disk.limit_bytes,
         "limit_requests": disk.limit_requests,
         **more,

@@ -29,6 +29,7 @@ def test_a_file(tmp_path: Path, place: DiskPlace) -> None:
         "cdrom": False,
         "sector_bytes": 512,
         "discard": False,
+        "persistent_grants": False,
         "limit_bytes": 7,
         "limit_requests": 8,
     }
