@@ -17,7 +17,8 @@ from tests.system.disk_guest import free_port
 from tests.system.xm import DomainProcess
 
 MIB = 1 << 20
-KINDS = ("raw", "sectors", "qcow2", "backed", "nbd")
+KINDS = ("raw", "sectors", "persistent", "qcow2", "backed", "nbd")
+RAW_WORDS = {"sectors": ("sector=4096",), "persistent": ("persistent-grants",)}
 """`sectors`: a raw file with sectors of 4096 bytes; `backed`: qcow2 over a raw file of `PATTERN`."""
 PATTERN = bytes(range(256)) * 16
 _numbers = itertools.count(1)
@@ -112,5 +113,4 @@ def image_of(kind: str, folder: Path, size: int) -> Iterator["Made"]:
         with served(folder, "--format=raw", raw(path, size)) as url:
             yield Made(url, ("format=nbd",), lambda: path)
     else:
-        words = ("sector=4096",) if kind == "sectors" else ()
-        yield Made(raw(path, size), words, lambda: path)
+        yield Made(raw(path, size), RAW_WORDS.get(kind, ()), lambda: path)
