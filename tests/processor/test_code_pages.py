@@ -464,3 +464,110 @@ def test_a_host_write_that_says_so(run: Run) -> None:
     """
     out = run(source, host=[patch])
     assert (out["rbx"], out["rax"]) == (1, 2)
+
+
+RELOADS = {
+    "new table": "MMUEXT reload",
+    "flush": "MMUEXT flush",
+    "one page": "MMUEXT page",
+    "while it changes": "",
+}
+
+
+@pytest.mark.parametrize("how", RELOADS)
+@pytest.mark.parametrize("first", ["function", "target"], ids=["same", "longer"])
+def test_other_code_at_the_same_address(run: Run, how: str, first: str) -> None:
+    """What ran through one mapping does not run again when the mapping has changed and is looked at anew."""
+    flags = 0 if RELOADS[how] else 2
+    source = f"""
+    start: MAP SPARE, (SMC_MFN << 12 | RX), 2
+        xor %ebx, %ebx
+        mov $SPARE + {first} - SMC, %r12
+        mov $50, %r13d
+    again: call *%r12
+        add %rax, %rbx
+        dec %r13d
+        jnz again
+        MAP SPARE, ((SMC_MFN + 1) << 12 | RX), {flags}
+        {RELOADS[how]}
+        call *%r12
+        mov %rax, %r14
+        {RELOADS["new table"]}
+        call *%r12
+        add %rax, %r14
+        MAP SPARE, ((SMC_MFN + 0) << 12 | RX), {flags}
+        {RELOADS[how]}
+        call *%r12
+        int3
+    .section .smc, "awx"
+    target: xor %eax, %eax
+    {FUNCTION}
+    .balign 4096
+    xor %eax, %eax
+    {NEXT}
+    .data
+    .balign 8
+    reload: .quad 5, L4_MFN, 0
+    flush: .quad 6, 0, 0
+    page: .quad 7, SPARE, 0
+    """
+    out = run(source)
+    assert out.done
+    assert [out[r] for r in ("rbx", "r14", "rax")] == [50, 4, 1]
+
+
+def test_other_code_at_the_same_address_of_another_table(run: Run) -> None:
+    """Two L4 tables that differ in the kernel half alone, loaded in turn."""
+    l4, chains = 0, ((1, 2, 3), (4, 5, 6))  # pages of SPARE: a second L4, and the L3, L2 and L1 of either
+    ours = "\n".join(
+        f"MAP (SPARE+{page}*4096), 0, 2\nMAP (SPARE_DIRECT+{page}*4096), ((SPARE_MFN+{page})<<12|RO), 2"
+        for page in range(7)
+    )
+
+    def put(page: int, index: int, value: str) -> str:
+        return f"mov ${value}, %rax; mov %rax, SPARE + {page} * 4096 + {index} * 8"
+
+    def table(page: int) -> str:
+        return f"(SPARE_MFN + {page}) << 12 | P | W | U | AD"
+
+    filled = "\n".join(
+        f"{put(l3, 0, table(l2))}\n{put(l2, 0, table(l1))}\n{put(l1, 0, f'(SMC_MFN + {n}) << 12 | RX')}"
+        for n, (l3, l2, l1) in enumerate(chains)
+    )
+    source = f"""
+    start: cld
+        movabs $L4_DIRECT, %rsi
+        mov $SPARE + {l4} * 4096, %rdi
+        mov $512, %ecx
+        rep movsq
+        {filled}
+        {put(l4, 300, table(chains[1][0]))}
+        {ours}
+        MMU_UPDATE update
+        MMUEXT pin
+        movabs $0xffff960000000000, %r12
+        xor %ebx, %ebx
+        mov $20, %r13d
+    again: call *%r12
+        add %rax, %rbx
+        MMUEXT other
+        call *%r12
+        add %rax, %rbx
+        MMUEXT first
+        dec %r13d
+        jnz again
+        int3
+    .section .smc, "awx"
+    {FUNCTION}
+    .balign 4096
+    {NEXT}
+    .data
+    .balign 8
+    update: .quad L4_MFN << 12 | 300 * 8, {table(chains[0][0])}
+    pin: .quad 3, SPARE_MFN + {l4}, 0
+    other: .quad 5, SPARE_MFN + {l4}, 0
+    first: .quad 5, L4_MFN, 0
+    """
+    out = run(source)
+    assert out.done
+    assert out["rbx"] == 20 * (1 + 2)

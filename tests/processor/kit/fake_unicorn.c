@@ -32,6 +32,41 @@ int uc_hook_add(void *uc, size_t *handle, int type, void *callback, void *user, 
     return differs("no hooks");
 }
 
+/* The translator calls these through its PLT, so that they are the processor's own. */
+void *gen_new_label_x86_64(void *tcg);
+void tcg_gen_op1_x86_64(void *tcg, int operation, uintptr_t argument);
+void tcg_gen_op3_x86_64(void *tcg, int operation, uintptr_t a, uintptr_t b, uintptr_t c);
+
+static void translate(void)
+{
+    static uint8_t tcg[64];
+    void *label = gen_new_label_x86_64(tcg);
+    if (!differs("label"))
+        tcg_gen_op1_x86_64(tcg, 1, (uintptr_t)label);
+    if (!differs("load"))
+        tcg_gen_op3_x86_64(tcg, 70, (uintptr_t)tcg + 8, (uintptr_t)tcg + 16, 172);
+}
+
+static struct {
+    uint64_t pc, cs_base;
+    uint32_t flags;
+    uint16_t size, count;
+    uint32_t kind, trace;
+    void *code;
+} block;
+
+void *tb_htable_lookup_x86_64(void *cpu, uint64_t pc, uint64_t cs_base, uint32_t flags, uint32_t kind)
+{
+    if (kind != 0xff000000 || differs("no block"))
+        return 0;
+    block.pc = differs("block") ? 0 : pc;
+    block.flags = flags;
+    block.kind = kind;
+    block.code = differs("code") ? 0 : neg;
+    return &block;
+}
+void *helper_lookup_tb_ptr_x86_64(void *env) { return neg; }
+
 int uc_emu_start(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, size_t count)
 {
     int kicked = cpu[28] == 2 && neg[2] == 0xff && neg[3] == 0xff;
@@ -48,6 +83,10 @@ int uc_emu_start(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, siz
         put(env + 5388, differs("int flag") ? 0 : 1, 4);
         put(env + 5392, differs("next rip") ? 0x7002 : 0x7004, 8);
         hook(uc, 0x21, hook_user);
+    } else if (begin == 0x8000) { /* movsb; jz; jmp; int $0x21 */
+        translate();
+        if (!differs("no jump"))
+            hook(uc, 0x21, hook_user);
     } else if (kicked && !differs("no kick")) {
         put(env + 5384, 2, 4);
         hook(uc, 13, hook_user);
@@ -55,6 +94,7 @@ int uc_emu_start(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, siz
     return 0;
 }
 
+void *gen_new_label_x86_64(void *tcg) { return cpu; }
 int uc_emu_stop(void *uc) { return 0; }
 int uc_reg_read(void *uc, int reg, void *value) { return 0; }
 

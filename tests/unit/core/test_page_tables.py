@@ -529,3 +529,30 @@ def test_a_refused_update_changes_nothing(world: World) -> None:
         assert world.mmu_update((L4 << 12 | 300 << 3, value)) == -Errno.EINVAL
         assert world.mmu_update((L4 << 12 | 301 << 3, value | US)) == -Errno.EINVAL
         assert world.page(L4) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "noted"),
+    [
+        (entry(SPARE + 1, P), 0, True),
+        (entry(SPARE + 1, P), entry(SPARE + 2, P), True),
+        (entry(SPARE + 1, P), entry(SPARE + 1, P | NX), True),
+        (entry(SPARE + 1, P), entry(SPARE + 1, P | RW | US | A | D), False),
+        (entry(SPARE + 1, P | NX), 0, False),
+        (entry(SPARE + 1, P | NX), entry(SPARE + 2, P), False),
+        (0, entry(SPARE + 1, P), False),
+    ],
+)
+@pytest.mark.parametrize("how", ["update", "change_l1"])
+def test_executable_pages_that_go_are_noted(
+    world: World, before: int, after: int, noted: bool, how: str
+) -> None:
+    table = SPARE
+    world.set_word(table, 0, before)
+    assert world.lib.core_pin(world.state, table, 1) == 0
+    world.state.code_unmapped = 0
+    if how == "update":
+        assert world.mmu_update((table << 12, after)) == 0
+    else:
+        assert world.lib.core_change_l1(world.state, table << 12, before, after) == 1
+    assert bool(world.state.code_unmapped) == noted

@@ -34,6 +34,22 @@ struct unicorn {
     u64 (*ldq_phys)(void *cpu, u64 address);
     void (*load_segment)(void *env, int segment, int selector);
     const u8 *check_exit_request;
+    /* of blocks.c */
+    void (*check_request)(void *uc, u32 delayed);
+    void *(*new_label)(void *tcg);
+    void *(*new_temporary)(void *tcg, int type, int local);
+    void (*free_temporary)(void *tcg, void *temporary);
+    void (*op1)(void *tcg, int operation, uintptr_t argument);
+    void (*op3)(void *tcg, int operation, uintptr_t a, uintptr_t b, uintptr_t c);
+    void (*branch)(void *tcg, int condition, uintptr_t value, s64 constant, void *label);
+    void (*call_helper)(void *tcg, void *helper, void *result, int count, void **arguments);
+    void (*exit_block)(void *tcg, void *block, unsigned kind);
+    void *(*lookup_block)(void *env);
+    void *(*find_block)(void *cpu, u64 pc, u64 cs_base, u32 flags, u32 kind);
+    void (*tlb_flush_indexes)(void *cpu, u16 indexes);
+    void (*tb_flush)(void *cpu);
+    void (*flush_jump_cache)(void *cpu, u64 address);
+    u32 block_kind;        /* the flags of every block that we look for */
 };
 
 struct engine {
@@ -44,6 +60,8 @@ struct engine {
     u8 *code_pages;        /* a bit a frame: translated code lies there */
     u64 frames;
     u64 last_written;      /* frame of the store that the engine is looking at */
+    struct block_cache *cache;
+    int same_kernel;       /* while the TLB is flushed for a table that maps the kernel as the one before did */
     struct engine *next;   /* all engines of the process, newest first */
 
     pthread_t thread;      /* that runs the vCPU */
@@ -63,12 +81,20 @@ struct engine {
 
 extern struct unicorn unicorn;
 
+extern struct engine *engines;
+static inline struct engine *engine_first(void) { return load(&engines); }
 struct engine *engine_of_uc(void *uc);
 struct engine *engine_of_cpu(void *cpu);
+struct engine *engine_of_env(void *env);
 void engine_register(struct engine *e);
 void engine_unregister(struct engine *e);
 
 int locate(struct engine *e);                     /* layout.c: finds cpu, env; NULL members on failure */
+void learn_translator(int on);                    /* blocks.c */
+int translator_is_known(struct engine *e);
+int block_cache_create(struct engine *e);
+void block_cache_destroy(struct engine *e);
+int blocks_are_known(struct engine *e, u64 pc);
 void fill_platform(struct engine *e);             /* platform.c */
 void start_state(struct engine *e);
 int add_hooks(struct engine *e);                  /* hooks.c */

@@ -11,7 +11,7 @@
 
 #include <sys/random.h>
 
-static struct engine *engines;
+struct engine *engines;
 static pthread_mutex_t engines_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void engine_register(struct engine *e)
@@ -45,6 +45,14 @@ struct engine *engine_of_cpu(void *cpu)
 {
     struct engine *e = load(&engines);
     while (e && e->cpu != cpu)
+        e = e->next;
+    return e;
+}
+
+struct engine *engine_of_env(void *env)
+{
+    struct engine *e = load(&engines);
+    while (e && e->env != env)
         e = e->next;
     return e;
 }

@@ -38,6 +38,20 @@ static const struct {
     {"x86_ldq_phys_x86_64", (void **)&unicorn.ldq_phys},
     {"helper_load_seg_x86_64", (void **)&unicorn.load_segment},
     {"check_exit_request_x86_64", (void **)&unicorn.check_exit_request},
+    {"helper_check_exit_request_x86_64", (void **)&unicorn.check_request},
+    {"gen_new_label_x86_64", (void **)&unicorn.new_label},
+    {"tcg_temp_new_internal_x86_64", (void **)&unicorn.new_temporary},
+    {"tcg_temp_free_internal_x86_64", (void **)&unicorn.free_temporary},
+    {"tcg_gen_op1_x86_64", (void **)&unicorn.op1},
+    {"tcg_gen_op3_x86_64", (void **)&unicorn.op3},
+    {"tcg_gen_brcondi_i64_x86_64", (void **)&unicorn.branch},
+    {"tcg_gen_callN_x86_64", (void **)&unicorn.call_helper},
+    {"tcg_gen_exit_tb_x86_64", (void **)&unicorn.exit_block},
+    {"helper_lookup_tb_ptr_x86_64", (void **)&unicorn.lookup_block},
+    {"tb_htable_lookup_x86_64", (void **)&unicorn.find_block},
+    {"tlb_flush_by_mmuidx_x86_64", (void **)&unicorn.tlb_flush_indexes},
+    {"tb_flush_x86_64", (void **)&unicorn.tb_flush},
+    {"tb_flush_jmp_cache_x86_64", (void **)&unicorn.flush_jump_cache},
 };
 
 /* Our own library joins the global scope first, so that the engine's calls of the functions in interpose.c reach us. */
@@ -199,6 +213,28 @@ static const char *check_kick(struct engine *e, struct seen *seen)
     return seen->count == 1 && seen->vectors[0] == 13 && seen->errors[0] == 2 ? NULL : "a kick does not arrive";
 }
 
+/* Code whose translation shows what blocks.c wants to know. */
+static const char *check_blocks(struct engine *e, struct seen *seen)
+{
+    static const u8 code[] = {
+        0xbe, 0, 0x90, 0, 0, 0xbf, 0, 0x90, 0, 0, 0xa4, /* movsb from and to 0x9000 */
+        0x74, 0,                                        /* jz to the next */
+        0xb8, 0, 0x81, 0, 0, 0xff, 0xe0,                /* jmp *%rax, to 0x8100 */
+    };
+    static const u8 end[2] = {0xcd, 0x21};
+    memcpy(e->domain->memory + 0x8000, code, sizeof code);
+    memcpy(e->domain->memory + 0x8100, end, sizeof end);
+    seen->count = 0;
+    learn_translator(1);
+    unicorn.emu_start(e->uc, 0x8000, e->until, 0, 0);
+    learn_translator(0);
+    if (seen->count != 1 || seen->vectors[0] != 0x21)
+        return "code that jumps does not arrive";
+    if (!translator_is_known(e))
+        return "its translator emits other operations";
+    return blocks_are_known(e, 0x8100) ? NULL : "blocks of translated code are not what they should be";
+}
+
 static const char *check_instance(struct engine *e)
 {
     static struct seen seen;
@@ -218,6 +254,8 @@ static const char *check_instance(struct engine *e)
     const char *why = check_fault(e, &seen);
     if (!why)
         why = check_flags(e, &seen);
+    if (!why)
+        why = check_blocks(e, &seen);
     if (!why)
         why = check_kick(e, &seen);
     return why ? why : check_registers(e);

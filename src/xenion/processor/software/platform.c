@@ -62,12 +62,22 @@ static void flush_tlb(struct engine *e)
     unicorn.tlb_flush(e->cpu);
 }
 
+/* Do both tables map the same code in the kernel half, as they did when the first was loaded? */
+static int same_kernel(struct vcpu *v, u64 cr3)
+{
+    const size_t first = L4_XEN_LAST + 1;
+    return !swap(&v->domain->code_unmapped, 0) && v->loaded_cr3 &&
+           !memcmp(word_at(v->domain, v->loaded_cr3) + first, word_at(v->domain, cr3) + first, (512 - first) * sizeof(u64));
+}
+
 static void load_cr3(struct vcpu *v, u64 cr3)
 {
     struct engine *e = engine_of(v);
+    e->same_kernel = same_kernel(v, cr3);
     env_u64(e, ENV_CR)[3] = cr3;
     v->loaded_cr3 = cr3;
     flush_tlb(e);
+    e->same_kernel = 0;
 }
 
 static void flush_page(struct vcpu *v, u64 address) { unicorn.tlb_flush_page(engine_of(v)->cpu, address & ~(PAGE_SIZE - 1)); }
@@ -324,6 +334,7 @@ static struct engine *fail(struct engine *e)
 {
     if (e->uc)
         unicorn.close(e->uc);
+    block_cache_destroy(e);
     free(e->code_pages);
     free(e);
     return NULL;
@@ -341,7 +352,7 @@ struct engine *engine_create(struct domain *d, int notify_fd, u32 buffer_mib)
     e->armed = NOT_ARMED;
     e->until = HYPERVISOR_VIRT_END - 1; /* no code is ever there */
     e->code_pages = calloc(1, (size_t)(d->nr_frames + 7) / 8);
-    if (!e->code_pages || unicorn.open(UC_ARCH_X86, UC_MODE_64, &e->uc))
+    if (!e->code_pages || !block_cache_create(e) || unicorn.open(UC_ARCH_X86, UC_MODE_64, &e->uc))
         return fail(e);
     unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_CPU_MODEL, 1u), UC_CPU_X86_SKYLAKE_SERVER);
     unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1u), buffer_mib << 20); /* the next call allocates it */
@@ -450,6 +461,7 @@ void engine_destroy(struct engine *e)
     }
     engine_unregister(e);
     unicorn.close(e->uc);
+    block_cache_destroy(e);
     free(e->code_pages);
     free(e);
 }
