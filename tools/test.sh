@@ -45,6 +45,6 @@ else
     tests processor "not slow"
     if [ -d tests/guest ] || [ -d tests/system ]; then part images images; fi
     tests guest "not slow"
-    tests system "not slow"
+    tests system "not slow" -n auto --maxprocesses 4 --dist loadfile
 fi
 [ -z "$failed" ] || fail "failed: $failed."
