@@ -33,6 +33,8 @@ images() {
 if [ "${1:-}" = slow ]; then
     part images images
     for suite in unit processes processor guest system; do tests $suite slow --timeout 3600; done
+    part "property tests" env HYPOTHESIS_PROFILE=soak python -m pytest --no-header -m "not slow" -n auto --timeout 3600 \
+        tests/unit/core tests/unit/vmm/hypercalls
     part "boots in a row" python -m benches.boots 100
 else
     part lint ruff check

@@ -3,6 +3,6 @@
 Where a domain's process is not what is tested, the stand-ins of xend's unit tests are domains.
 """
 
-from tests.unit.xend.conftest import standins, tools, world
+from tests.unit.xend.conftest import standins, tools, world, xend
 
-__all__ = ["standins", "tools", "world"]
+__all__ = ["standins", "tools", "world", "xend"]

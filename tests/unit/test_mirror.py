@@ -20,6 +20,9 @@ ELSEWHERE = {
     "xend/disks/place.py": "tests/unit/xend/disks/test_opening.py",
     "xend/networks/place.py": "tests/processes/test_networks.py",
     # what needs a guest, or processes, that run
+    "dom0/xenstore/daemon.py": "tests/processes/test_xenstored.py",
+    "xend/command.py": "tests/processes/test_command.py",
+    "xend/daemon.py": "tests/processes/test_xend.py",
     "domain/process.py": "tests/processes/test_domain.py",
     "domain/main.py": "tests/processes/test_domain.py",
     "domain/report.py": "tests/processes/test_domain.py",

@@ -14,7 +14,7 @@ from xenion.api.errors import ApiError
 from xenion.config.cloud_init import CloudInit
 from xenion.config.disk import Disk
 from xenion.config.vif import Attachment, Vif
-from xenion.xend import seed
+from xenion.xend import process, seed
 from xenion.xend.devices import HELPERS_LOG
 from xenion.xend.helpers import Helper
 from xenion.xend.networks.plugging import Networks
@@ -64,11 +64,13 @@ def test_opened_and_undone(world: World, tools: None) -> None:
     run(work)
 
 
-@pytest.mark.parametrize("wrong", ["disk", "vif", "cloud-init", "kernel"])
-def test_one_that_cannot_be_had_undoes_the_others(world: World, tools: None, wrong: str) -> None:
+@pytest.mark.parametrize("wrong", ["disk", "vif", "cloud-init", "process"])
+def test_one_that_cannot_be_had_undoes_the_others(
+    world: World, tools: None, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
     async def work() -> None:
         async with world:
-            before = len(descriptors())
+            before, program = len(descriptors()), process.PROGRAM
             parts = everything(world)
             match wrong:
                 case "disk":
@@ -79,16 +81,13 @@ def test_one_that_cannot_be_had_undoes_the_others(world: World, tools: None, wro
                     parts["vifs"] = (*parts["vifs"], none)
                 case "cloud-init":
                     parts["cloud_init"] = CloudInit(user_data=world.at / "missing")
+                case "process":
+                    monkeypatch.setattr(process, "PROGRAM", ("/missing",))
             made = config(world.at, **parts)
-            if wrong == "kernel":
-                task = await world.call("create", {"config": made.to_mapping()})
-                made.kernel.unlink()
-                await within(world.services.tasks.get(task["id"]).over())
-                assert world.services.tasks.get(task["id"]).failure is not None
-            else:
-                error = await world.refusal(world.task("create", {"config": made.to_mapping()}))
-                assert error.code in ("refused", "failed")
-                assert "\n" not in error.message
+            error = await world.refusal(world.task("create", {"config": made.to_mapping()}))
+            assert error.code in ("refused", "failed")
+            assert "\n" not in error.message
+            monkeypatch.setattr(process, "PROGRAM", program)
             nothing_left(world)
             assert len(descriptors()) == before
             await world.create(config(world.at, disks=(world.disk("xvda"),)))
