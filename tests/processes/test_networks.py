@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.descriptors import descriptors
 from tests.unit.xend.networks.kit import (
     MAC,
     arp_answer,
@@ -326,7 +327,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lost = Network("lan", Kind.NAT, "xn-lan", ADDRESS, uplink="none0")
 
     async def work(nets: Networks) -> None:
-        before = os.listdir("/proc/self/fd")  # noqa: PTH208
+        before = descriptors()
         where = place(tmp_path)
         error = await refusal(nets.plug(vif(Attachment.NETWORK, "lan"), where))
         assert "its uplink none0 does not exist" in error.message
@@ -344,7 +345,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         await refusal(nets.plug(vif(Attachment.BRIDGE, "br9"), where))
         assert set(devices()) == {"lo", *HAS}
         os.close(where.said)
-        assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+        assert descriptors() == before
         assert "table" not in ruleset()
 
     good = Network("good", Kind.NAT, "xn-good", ADDRESS, dhcp=True, uplink="up0")
@@ -354,7 +355,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_given_up_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(nets: Networks) -> None:
         where = place(tmp_path)
-        before = os.listdir("/proc/self/fd")  # noqa: PTH208
+        before = descriptors()
         for step in (nets._host.ensure, links.Links.attach):
             begun, go_on = threading.Event(), threading.Event()
 
@@ -376,7 +377,7 @@ def test_given_up_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pyte
             assert set(devices()) == {"lo", *HAS}
             assert "table" not in ruleset()
         os.close(where.said)
-        assert len(os.listdir("/proc/self/fd")) == len(before) - 1  # noqa: PTH208
+        assert len(descriptors()) == len(before) - 1
 
     with_host(tmp_path, work, LAN)
 
@@ -498,7 +499,7 @@ def test_many_at_once(tmp_path: Path) -> None:
             for each in made:
                 each.close()
             await asyncio.gather(*(nets.unplug(each.undo) for each in made))
-            counts.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+            counts.append(len(descriptors()))
         assert len(set(counts)) == 1, "nothing stays open"
         assert set(devices()) == {"lo", *HAS}
         assert not links.forwards("up0")

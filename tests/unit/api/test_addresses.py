@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xend.kit import descriptors
+from tests.descriptors import descriptors
 from xenion.api.addresses import address_of, bind, connect
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xend.kit import descriptors
+from tests.descriptors import descriptors
 from xenion.api.addresses import bind
 from xenion.api.console import ConsoleError, attach
 

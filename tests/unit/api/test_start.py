@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xend.kit import descriptors, open_files
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import open_files
 from tests.unit.xend.running import Xend, wait_for_end
 from xenion.api import start
 from xenion.api.errors import UnreachableError

@@ -9,6 +9,7 @@ import pytest
 
 from benches import watch
 from benches.watch import Watched
+from tests.descriptors import descriptors
 
 SOON = 20.0
 
@@ -97,7 +98,7 @@ def test_the_log_ends_with_the_failure(tmp_path: Path) -> None:
 
 def test_descriptors_are_given_back() -> None:
     def count() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
+        return len(descriptors())
 
     before = count()
     with shell("true") as watched:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.domain.descriptors import open_descriptors
+from tests.descriptors import descriptors
 from xenion.api.console import request
 from xenion.dom0.console import FROM_NOW_ON, ConsoleHub
 from xenion.dom0.loop import Loop
@@ -70,7 +70,7 @@ class Console:
 
 @pytest.fixture
 def console(monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
-    before = open_descriptors()
+    before = descriptors()
     made = Console()
     monkeypatch.setattr(console_server, "time", SimpleNamespace(monotonic=lambda: made.now))
     yield made
@@ -78,7 +78,7 @@ def console(monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
     made.server.let_go()
     made.loop.close()
     made.listener.close()
-    assert open_descriptors() <= before, "a descriptor was left open"
+    assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 
 def answer(client: socket.socket) -> Any:

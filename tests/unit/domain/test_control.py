@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.domain.descriptors import open_descriptors
+from tests.descriptors import descriptors
 from xenion.dom0.loop import Loop
 from xenion.domain import control
 from xenion.domain.control import ControlServer, Refusal, Request
@@ -54,13 +54,13 @@ class Process:
 
 @pytest.fixture
 def process() -> Iterator[Process]:
-    before = open_descriptors()
+    before = descriptors()
     made = Process()
     yield made
     made.settle()
     made.loop.close()
     made.listener.close()
-    assert open_descriptors() <= before, "a descriptor was left open"
+    assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 
 @pytest.fixture
@@ -92,24 +92,24 @@ def test_a_conversation(process: Process, xend: socket.socket) -> None:
 def test_a_refusal_closes_what_came_with_the_request(
     process: Process, xend: socket.socket, word: object
 ) -> None:
-    before = len(open_descriptors())
+    before = len(descriptors())
     process.send(xend, {"id": 7, "do": word}, fds=3)
     answer = message(xend)
     assert answer["id"] == 7
     assert answer["error"] == "not now" or "does not know" in answer["error"]
-    assert len(open_descriptors()) == before
+    assert len(descriptors()) == before
 
 
 def test_a_bug_of_ours_is_an_answer_and_the_next_request_is_served(
     process: Process, xend: socket.socket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = len(open_descriptors())
+    before = len(descriptors())
     process.send(xend, {"id": 7, "do": "stumble"}, fds=2)
     answer = message(xend)
     assert answer["id"] == 7
     assert "process.log" in answer["error"]
     assert "a bug of ours" in capsys.readouterr().err
-    assert len(open_descriptors()) == before
+    assert len(descriptors()) == before
     process.send(xend, {"id": 8, "do": "refuse"})
     assert message(xend) == {"id": 8, "error": "not now"}
 
@@ -130,10 +130,10 @@ def test_fields_are_checked(process: Process, xend: socket.socket) -> None:
 
 @pytest.mark.parametrize("packet", [b"\xff\xfe{\0}\0", b"[]", b"{}", b'{"id": null}', b"[" * 60_000])
 def test_what_is_no_request_ends_the_connection(process: Process, xend: socket.socket, packet: bytes) -> None:
-    before = len(open_descriptors())
+    before = len(descriptors())
     process.send(xend, packet, fds=3)
     assert xend.recv(100) == b""
-    assert len(open_descriptors()) == before - 1  # its end of the connection
+    assert len(descriptors()) == before - 1  # its end of the connection
     with process.connect() as other:
         assert message(other) == {"hello": 42}
 

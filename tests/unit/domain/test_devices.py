@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.descriptors import descriptors
 from tests.unit.dom0.fake_guest import FakeGuest
 from tests.unit.dom0.xenbus.fake_backend import FakeBackend
 from tests.unit.dom0.xenstore.replaceable import DOMID, Client
-from tests.unit.domain.descriptors import open_descriptors
 from xenion.dom0.guest import Guest
 from xenion.dom0.xenbus.backend import Backend
 from xenion.dom0.xenstore.connection import Connection
@@ -113,12 +113,12 @@ class Bench(Client):
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    before = open_descriptors()
+    before = descriptors()
     made = Bench()
     yield made
     made.devices.close()
     made.close()
-    assert open_descriptors() <= before, "a descriptor was left open"
+    assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 
 def pipe_end() -> int:
@@ -334,7 +334,7 @@ STEPS = st.lists(
 def test_whatever_comes_and_goes_each_end_is_told_once_and_nothing_is_held(
     steps: list[tuple[str, int, int]],
 ) -> None:
-    before = open_descriptors()
+    before = descriptors()
     bench = Bench()
     ends: list[Callable[[], int]] = []
     made: list[FakeResource] = []
@@ -373,4 +373,4 @@ def test_whatever_comes_and_goes_each_end_is_told_once_and_nothing_is_held(
     bench.devices.close()
     assert all(resource.closed for resource in made)
     bench.close()
-    assert open_descriptors() <= before
+    assert set(descriptors()) <= set(before)

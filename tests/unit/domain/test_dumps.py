@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.unit.domain.descriptors import open_descriptors
+from tests.descriptors import descriptors
 from xenion.dom0.loop import Loop
 from xenion.domain import dumps
 from xenion.domain.control import Refusal, Request
@@ -103,14 +103,14 @@ class Bench:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    before = open_descriptors()
+    before = descriptors()
     made = Bench(monkeypatch)
     yield made
     made.go_on.set()
     made.dumps.settle()
     made.loop.stop()
     made.loop.close()
-    assert open_descriptors() <= before, "a descriptor was left open"
+    assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 
 def test_the_guest_is_held_until_the_dump_is_whole(bench: Bench) -> None:

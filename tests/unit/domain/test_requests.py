@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.unit.domain.descriptors import open_descriptors
+from tests.descriptors import descriptors
 from xenion.dom0.loop import Loop
 from xenion.domain import requests
 from xenion.domain.control import Refusal, Request
@@ -65,9 +65,9 @@ class Process:
 
 @pytest.fixture
 def process() -> Iterator[Process]:
-    before = open_descriptors()
+    before = descriptors()
     yield Process()
-    assert open_descriptors() <= before, "a descriptor was left open"
+    assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 
 def guest(process: Process) -> Guest:
@@ -199,11 +199,11 @@ class WithDevices(Process):
 
 @pytest.fixture
 def full() -> Iterator[WithDevices]:
-    before = open_descriptors()
+    before = descriptors()
     made = WithDevices()
     yield made
     made.close()
-    assert open_descriptors() <= before, "a descriptor was left open"
+    assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 
 ORDER: dict[str, Any] = {"kind": "vbd", "devid": 1, "description": {"a": 1}, "config": {"b": 2}}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.domain.descriptors import open_descriptors
+from tests.descriptors import descriptors
 from xenion.domain.spare import Spare, SpareInUseError
 
 
@@ -23,9 +23,9 @@ class Files:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[Files]:
-    before = open_descriptors()
+    before = descriptors()
     yield Files(tmp_path)
-    assert open_descriptors() <= before, "a descriptor was left open"
+    assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 
 def write(spare: Spare, data: bytes) -> None:

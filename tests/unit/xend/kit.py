@@ -245,11 +245,6 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def descriptors() -> list[str]:
-    """What this process has open: any use of it has one more, and always the same."""
-    return os.listdir("/proc/self/fd")  # noqa: PTH208
-
-
 def open_files(pid: int) -> list[str]:
     """What a process has open, by name; it may close some meanwhile."""
     found = []

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.descriptors import descriptors
 from tests.unit.xend.kit import (
     Direct,
     World,
     asked,
     config,
-    descriptors,
     end,
     helpers_of,
     impatient,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xend.kit import config, descriptors, run
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import config, run
 from xenion.api.errors import ApiError
 from xenion.xend import boot_files as module
 from xenion.xend.boot_files import BootFiles, boot_files

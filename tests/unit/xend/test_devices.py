@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.xend.kit import World, config, descriptors, helpers_of, run, within
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import World, config, helpers_of, run, within
 from xenion.api.errors import ApiError
 from xenion.config.cloud_init import CloudInit
 from xenion.config.disk import Disk

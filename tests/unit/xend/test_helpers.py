@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.descriptors import descriptors
 from xenion.api.errors import ApiError
 from xenion.xend import helpers
 from xenion.xend.helpers import Helper
@@ -110,11 +111,11 @@ def test_signals_are_as_usual(tmp_path: Path, said: int) -> None:
 
 
 def test_what_cannot_be_started(tmp_path: Path, said: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    before = descriptors()
     with pytest.raises(ApiError, match="a test cannot be started: /none: No such file") as caught:
         helpers.start("a test", ["/none"], works_for=tmp_path, said=said)
     assert caught.value.code == "failed"
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+    assert descriptors() == before
     monkeypatch.setenv("PATH", "/none")
     monkeypatch.setattr(helpers, "_FOLDERS", "/none")
     assert not helpers.installed("passt")

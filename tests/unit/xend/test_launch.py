@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.unit.xend.kit import Direct, World, config, descriptors, open_files, run
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import Direct, World, config, open_files, run
 from xenion.api.errors import ApiError
 from xenion.domain.devices import DeviceOrder
 from xenion.xend import launch, logs, record

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xend.kit import descriptors, names
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import names
 from xenion.api.errors import ApiError
 from xenion.xend import logs
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.xend.kit import Direct, World, add, asked, config, descriptors, helpers_of, run
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import Direct, World, add, asked, config, helpers_of, run
 from xenion.api.errors import ApiError
 from xenion.config.disk import Disk
 from xenion.config.vif import Attachment, Forward, Vif

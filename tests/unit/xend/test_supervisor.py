@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xend.kit import World, add, config, descriptors, end, ended, run, standins, within
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import World, add, config, end, ended, run, standins, within
 from xenion.xend import live as live_module
 from xenion.xend import record, supervisor
 from xenion.xend.live import Live

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.xend.kit import descriptors, folders, run, within
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import folders, run, within
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
 from xenion.dom0.xenstore import control

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.descriptors import descriptors
 from xenion.dom0.xenstore import folder as places
 from xenion.dom0.xenstore.control import StoreControl, StoreControlError, start
 
@@ -50,7 +51,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for_forever() -> None:
 def test_a_domain_that_is_refused_leaves_no_descriptor() -> None:
     control, theirs = pair()
     with control, theirs:
-        before = len(list(Path("/proc/self/fd").iterdir()))
+        before = len(descriptors())
         theirs.send(b'{"error": "no"}')
         with pytest.raises(StoreControlError):
             control.introduce(5, "x")
@@ -59,7 +60,7 @@ def test_a_domain_that_is_refused_leaves_no_descriptor() -> None:
         assert len(sent) == 2
         for fd in sent:
             os.close(fd)
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert len(descriptors()) == before
 
 
 def test_a_folder_that_cannot_be_used_is_told_at_the_start(tmp_path: Path) -> None:

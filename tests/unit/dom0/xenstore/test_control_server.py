@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.descriptors import descriptors
 from xenion.dom0.loop import Loop
 from xenion.dom0.xenstore import folder as places
 from xenion.dom0.xenstore.control_server import ControlServer
@@ -59,7 +60,7 @@ def streams() -> tuple[socket.socket, ...]:
 
 
 def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+    return len(descriptors())
 
 
 def test_a_domains_way(talk: Talk) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.xend.disks.kit import MIB, descriptors, disk, raw
+from tests.descriptors import descriptors
+from tests.unit.xend.disks.kit import MIB, disk, raw
 from xenion.api.errors import ApiError
 from xenion.xend.disks import files, locks
 from xenion.xend.disks.place import DiskPlace

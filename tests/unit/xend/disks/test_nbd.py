@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.descriptors import descriptors
 from tests.unit.xend.disks import kit
-from tests.unit.xend.disks.kit import MIB, descriptors, raw, refusal, run
+from tests.unit.xend.disks.kit import MIB, raw, refusal, run
 from xenion.config.disk import Disk, Format
 from xenion.xend.disks import nbd
 from xenion.xend.disks.nbd import Server

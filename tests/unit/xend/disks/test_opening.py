@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.descriptors import descriptors
 from tests.unit.xend.disks import kit
-from tests.unit.xend.disks.kit import MIB, descriptors, disk, qcow2, qcow2_disk, raw, refusal, run
+from tests.unit.xend.disks.kit import MIB, disk, qcow2, qcow2_disk, raw, refusal, run
 from xenion.api.errors import ApiError
 from xenion.config.disk import Format
 from xenion.xend import helpers

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.xend.kit import Direct, World, asked, config, descriptors, helpers_of, impatient, run
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import Direct, World, asked, config, helpers_of, impatient, run
 from xenion.api import types as t
 from xenion.config.disk import Disk, Format
 from xenion.config.vif import Attachment, Vif

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from tests.unit.xend.kit import World, asked, config, descriptors, end, run, within
+from tests.descriptors import descriptors
+from tests.unit.xend.kit import World, asked, config, end, run, within
 from xenion.xend import tasks
 
 

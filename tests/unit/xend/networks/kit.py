@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import gc
 import os
 import socket
 import struct
@@ -54,7 +53,6 @@ def in_namespace(work: Callable[[], None]) -> None:
 def _in_child(work: Callable[[], None], write: int) -> int:
     try:
         _unshare()
-        gc.collect()  # what earlier tests have left to the collector is not gone in the middle of this one
         work()
     except pytest.skip.Exception as skipped:
         os.write(write, str(skipped).encode())

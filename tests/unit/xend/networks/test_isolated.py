@@ -1,11 +1,11 @@
 """Networks among domains alone."""
 
-import os
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from tests.descriptors import descriptors
 from tests.unit.xend.networks.kit import Stream, arp_request, place, refusal, run, vif
 from xenion.config.vif import Attachment
 from xenion.xend import helpers
@@ -69,10 +69,10 @@ def test_a_long_path(tmp_path: Path) -> None:
 def test_a_switch_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "PROGRAM", ("/bin/true",))
     where = place(tmp_path)
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    before = descriptors()
     error = run(refusal(Networks(tmp_path, {}).plug(vif(Attachment.ISOLATED, "lab"), where)))
     assert error.code == "failed"
     assert "isolated network lab: the network switch" in error.message
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+    assert descriptors() == before
     error = run(refusal(Networks(tmp_path / "gone", {}).plug(vif(Attachment.ISOLATED, "lab"), where)))
     assert "No such file" in error.message

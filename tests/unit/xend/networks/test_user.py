@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.descriptors import descriptors
 from tests.unit.xend.networks.kit import Stream, arp_answer, arp_request, place, refusal, run, tcp_syn, vif
 from xenion.config.vif import Forward, Vif
 from xenion.xend import helpers
@@ -122,12 +123,12 @@ def broken_passt(at: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
 
 def test_passt_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken_passt(tmp_path, monkeypatch, "echo 'No external interface' >&2")
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    before = descriptors()
     where = place(tmp_path)
     error = run(refusal(user.plug(vif(), where, PASST)))
     assert error.message == "interface 0 of web: passt cannot be used: No external interface"
     os.close(where.said)
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+    assert descriptors() == before
 
 
 def test_no_passt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,13 +179,13 @@ def test_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken_passt(tmp_path, monkeypatch, "true")
     code = "import sys; print('user-mode networking: no library', file=sys.stderr)"
     monkeypatch.setattr(slirp, "PROGRAM", (sys.executable, "-ISc", code))
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    before = descriptors()
     where = place(tmp_path)
     error = run(refusal(user.plug(vif(), where, AUTO)))
     assert error.message.startswith("interface 0 of web: libslirp does not start: no library; ")
     assert "passt: Template interface" in error.message
     os.close(where.said)
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize("program", ["passt", "slirp"])

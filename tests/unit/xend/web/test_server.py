@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.descriptors import descriptors
 from tests.unit.xend.web.kit import TOKEN, Answer, Fakes, Serving, ask, head_of, read_all
 from xenion.xend.call import Call
 from xenion.xend.web import peers
@@ -127,11 +128,11 @@ def test_connections_that_come_and_go_leave_nothing(start: Start) -> None:
     for _ in range(200):
         serving.connect().close()
     serving.until(lambda: not serving.server._state.connections)
-    before = sum(1 for _ in FDS.iterdir())
+    before = len(descriptors())
     for _ in range(20):
         assert serving.ask("GET", "/v1/info").status == 200
     serving.until(lambda: not serving.server._state.connections)
-    assert sum(1 for _ in FDS.iterdir()) <= before
+    assert len(descriptors()) <= before
 
 
 # --- who
