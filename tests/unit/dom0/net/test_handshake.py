@@ -167,7 +167,8 @@ class Passt:
             except OSError:
                 if self.process.poll() is not None:
                     end.close()
-                    pytest.skip(f"passt does not run here: {self.process.communicate()[0].strip()[-200:]}")
+                    assert self.process.stdout is not None
+                    pytest.skip(f"passt does not run here: {self.process.stdout.read().strip()[-200:]}")
                 time.sleep(0.01)
             else:
                 return end

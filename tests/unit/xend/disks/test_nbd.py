@@ -1,6 +1,8 @@
 """NBD servers that URLs name."""
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -91,7 +93,7 @@ def served(path: Path, at: Path, *options: str) -> Iterator[Disk]:
     words = ["qemu-nbd", "-k", str(at), "-f", "raw", "-x", "e x", "-t", "--pid-file", f"{at}.pid", "--fork"]
     subprocess.run([*words, *options, str(path)], check=True)
     yield url(f"nbd+unix:///e%20x?socket={at}", writable="-r" not in options)
-    subprocess.run(["kill", Path(f"{at}.pid").read_text().strip()], check=True)
+    os.kill(int(Path(f"{at}.pid").read_text()), signal.SIGTERM)
 
 
 def test_served(tmp_path: Path) -> None:
