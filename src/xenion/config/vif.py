@@ -32,7 +32,8 @@ RATE_WINDOW_US_MAX = 60_000_000
 LOOPBACK = "127.0.0.1"
 
 # IFNAMSIZ in linux/if.h is 16 with its zero; the kernel refuses slashes and spaces, takes % and : for its own.
-_DEVICE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.@+-]{1,15}")
+DEVICE_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.@+-]{1,15}")
+"""Of a network device of the host's (IFNAMSIZ)."""
 _NETWORK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 
 
@@ -111,7 +112,7 @@ class Vif:
         if self.mac:
             check_mac(self.mac)
         _check_network(self)
-        if self.name and not _DEVICE.fullmatch(self.name):
+        if self.name and not DEVICE_NAME.fullmatch(self.name):
             raise ConfigError(
                 f"vifname must be a network device's name, not {shown(self.name)}", key="vifname"
             )
@@ -194,7 +195,7 @@ def _check_network(vif: Vif) -> None:
     if kind is Attachment.USER:
         if name:
             raise ConfigError(f"the user network has no name: leave {shown(name)} out", key="network")
-    elif not (_DEVICE if kind is Attachment.BRIDGE else _NETWORK).fullmatch(name):
+    elif not (DEVICE_NAME if kind is Attachment.BRIDGE else _NETWORK).fullmatch(name):
         what = {
             Attachment.BRIDGE: "a bridge's name of at most 15 characters",
             Attachment.ISOLATED: "a name of at most 32 letters, digits and _ . -",

@@ -156,10 +156,3 @@ def listing_options(parser: Parser, what: str) -> None:
 
     parser.add_argument("-l", "--long", action="store_true", help=f"everything about each {what}")
     json_option(parser)
-
-
-def forward_text(forward: Any) -> str:
-    """As `forward=` takes it."""
-    host = forward["host_address"]
-    host = f"[{host}]" if ":" in host else host
-    return f"{forward['protocol']}:{host}:{forward['host_port']}:{forward['guest_port']}"

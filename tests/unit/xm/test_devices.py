@@ -10,12 +10,10 @@ from xenion.xm import devices
 from xenion.xm.calls import connected
 from xenion.xm.devices import (
     disk_word,
-    forward_text,
     interface_word,
     is_gone,
     is_interface,
     target_of,
-    vif_of,
 )
 from xenion.xm.errors import UsageError
 
@@ -50,13 +48,6 @@ def test_what_is_gone(xend: FakeXend) -> None:
         xend.answers["disks"] = ApiError("failed", "odd")
         with pytest.raises(ApiError, match="odd"):
             is_gone(client, devices.disks, "web", lambda one: True)
-
-
-def test_a_forward_as_it_is_written() -> None:
-    forward = {"protocol": "udp", "host_address": "::", "host_port": 53, "guest_port": 5353}
-    text = forward_text(forward)
-    assert vif_of([f"forward={text}"]).forwards[0].host_port == 53
-    assert text == "udp:[::]:53:5353"
 
 
 def test_a_target_must_be_one() -> None:

@@ -117,7 +117,12 @@ int copy_from_guest(struct vcpu *v, void *to, u64 from, u64 size);     /* 0 or -
 int copy_to_guest(struct vcpu *v, u64 to, const void *from, u64 size);
 int range_okay(u64 address, u64 size, u64 count);
 
-/* --- descriptors.c */
+/* --- descriptors.c
+ * Each vCPU has a window of pages for its GDT, with Xen's own descriptors at the end, and behind it one for its LDT. */
+#define TABLE_PAGES 16u
+#define AREA_PAGES (2 * TABLE_PAGES)
+static inline u64 gdt_of(const struct vcpu *v) { return v->domain->gdt_area + (u64)v->id * AREA_PAGES * PAGE_SIZE; }
+static inline u64 ldt_window_of(const struct vcpu *v) { return gdt_of(v) + TABLE_PAGES * PAGE_SIZE; }
 s64 set_gdt(struct vcpu *v, u64 list, u64 entries);
 s64 update_descriptor(struct vcpu *v, u64 ma, u64 descriptor);
 s64 set_ldt(struct vcpu *v, u64 base, u64 entries);

@@ -49,7 +49,7 @@ int validate_descriptors(struct domain *d, u64 mfn)
 /* L1 entry of page PAGE of the vCPU's descriptor area: 0-15 the GDT, 16-31 the LDT. */
 static u64 *area_entry(struct vcpu *v, u64 page)
 {
-    return word_at(v->domain, v->domain->gdt_l1 + ((u64)v->id * 32 + page) * 8);
+    return word_at(v->domain, v->domain->gdt_l1 + ((u64)v->id * AREA_PAGES + page) * 8);
 }
 
 static void map_area(struct vcpu *v, u64 page, u64 ma)

@@ -27,9 +27,9 @@ void core_map_descriptor_areas(struct domain *d, u64 reserved_page)
 {
     d->reserved_gdt = reserved_page;
     for (u64 v = 0; v < d->nr_vcpus; v++)
-        for (u64 page = 0; page < 16; page++) {
+        for (u64 page = 0; page < TABLE_PAGES; page++) {
             u64 ma = page == FIRST_RESERVED_GDT_PAGE ? reserved_page : d->zero_page;
-            *word_at(d, d->gdt_l1 + (v * 32 + page) * 8) = ma | PTE_P | PTE_A | PTE_D | PTE_NX;
+            *word_at(d, d->gdt_l1 + (v * AREA_PAGES + page) * 8) = ma | PTE_P | PTE_A | PTE_D | PTE_NX;
         }
 }
 

@@ -47,8 +47,8 @@ void core_kicked(struct vcpu *v)
 /* A fault in the vCPU's own LDT window: the guest's page is mapped there on first use, or the fault is its page's. */
 static int ldt_fault(struct vcpu *v)
 {
-    u64 offset = v->cr2 - (v->domain->gdt_area + (u64)v->id * 0x20000 + 0x10000);
-    if (offset >= 0x10000)
+    u64 offset = v->cr2 - ldt_window_of(v);
+    if (offset >= TABLE_PAGES * PAGE_SIZE)
         return 0;
     v->cr2 = v->ldt_base + offset;
     return map_ldt_page(v, offset);

@@ -164,7 +164,7 @@ static void load_ldt(struct vcpu *v)
 {
     struct segment *ldt = (struct segment *)(engine_of(v)->env + ENV_LDT);
     ldt->selector = 0;
-    ldt->base = v->domain->gdt_area + (u64)v->id * 0x20000 + 0x10000;
+    ldt->base = ldt_window_of(v);
     ldt->limit = v->ldt_entries ? v->ldt_entries * 8 - 1 : 0;
     ldt->flags = DESC_P | 0x200;
 }
@@ -398,7 +398,7 @@ static void write_control_registers(struct engine *e)
     unicorn.reg_write(e->uc, UC_X86_REG_CR0, &cr0);
     unicorn.reg_write(e->uc, UC_X86_REG_MSR, &efer);
     struct segment *gdt = (struct segment *)(e->env + ENV_GDT);
-    gdt->base = e->domain->gdt_area + (u64)e->vcpu->id * 0x20000;
+    gdt->base = gdt_of(e->vcpu);
     gdt->limit = 0xffff;
 }
 

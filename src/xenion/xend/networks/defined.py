@@ -19,6 +19,8 @@ from enum import StrEnum
 from ipaddress import IPv4Interface
 from typing import Any, NoReturn
 
+from xenion.config.vif import DEVICE_NAME
+
 _KEYS = {
     "nat": ("kind", "address", "dhcp", "uplink"),
     "routed": ("kind", "address", "dhcp", "uplink"),
@@ -26,7 +28,6 @@ _KEYS = {
     "bridge": ("kind", "bridge"),
 }
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,11}")
-_DEVICE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.@+-]{1,15}")
 SMALLEST, LARGEST = 30, 8
 """Prefix lengths."""
 
@@ -85,7 +86,7 @@ def _device(
     values: dict[str, Any], key: str, table: str, wrong: Callable[[str], NoReturn], *, needed: bool
 ) -> str:
     device = values.get(key, "")
-    if not isinstance(device, str) or ((key in values or needed) and not _DEVICE.fullmatch(device)):
+    if not isinstance(device, str) or ((key in values or needed) and not DEVICE_NAME.fullmatch(device)):
         wrong(f'{table}.{key} must be the name of a network device, as in {key} = "br0"')
     return device
 

@@ -31,12 +31,20 @@ def run(argv: Sequence[str]) -> int:
 
 
 def line_of(device: Any) -> str:
-    from xenion.xm.devices import forward_text
     from xenion.xm.output import escaped
 
     network = f"{device['attachment']} {device['network']}".rstrip()
-    places = " ".join([*device["addresses"], *map(forward_text, device["forwards"])]) or "-"
+    places = " ".join([*device["addresses"], *map(_as_written, device["forwards"])]) or "-"
     return (
         f"{escaped(device['domain']):<24} {device['devid']:>3} {escaped(device['mac']):<17} {device['state']:<12} "
         f"{escaped(network):<24} {escaped(places)}"
     )
+
+
+def _as_written(forward: Any) -> str:
+    """As `forward=` takes it."""
+    from xenion.config.vif import Forward
+    from xenion.config.vifspec import write_forward
+
+    fields = ("protocol", "host_address", "host_port", "guest_port")
+    return write_forward(Forward(**{name: forward[name] for name in fields}))
