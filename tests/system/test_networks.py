@@ -155,6 +155,8 @@ def test_the_hosts_loopback_is_out_of_reach(debian: "DebianGuest") -> None:
 @pytest.mark.parametrize("program", ["passt", "slirp"])
 def test_what_xend_toml_chooses(debian: "DebianGuest", program: str) -> None:
     """The program, and that the gateway leads to the host's loopback. Another xend reads it; the domain goes on."""
+    if program == "passt" and "passt" not in debian.vif_facts(0)["description"]:
+        pytest.skip("passt does not run here: what xend chose by itself is another")
     xm, port, echo = debian.xm, free_port(), free_port()
     file = Path(xm.environment["XDG_CONFIG_HOME"]) / "xenion" / "xend.toml"
     file.parent.mkdir(parents=True, exist_ok=True)
