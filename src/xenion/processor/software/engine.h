@@ -32,7 +32,6 @@ struct unicorn {
     void (*tb_invalidate_range)(void *uc, u64 start, u64 end);
     void (*raise_error)(void *env, int vector, int error, uintptr_t retaddr);
     u64 (*ldq_phys)(void *cpu, u64 address);
-    void (*stl_phys)(void *cpu, u64 address, u32 value);
     void (*load_segment)(void *env, int segment, int selector);
     const u8 *check_exit_request;
     /* of blocks.c */

@@ -143,24 +143,14 @@ FAULTING_OUT(helper_outw_x86_64)
 FAULTING_OUT(helper_outl_x86_64)
 
 EXPORTED u64 x86_ldq_phys_x86_64(void *cpu, u64 address);
-EXPORTED void x86_stl_phys_notdirty_x86_64(void *cpu, u64 address, u32 value);
 
-/* Page walks: all of the machine is one mapping, so there is nothing to look up. They write accessed and dirty bits. */
+/* Page walks: all of the machine is one mapping, so there is nothing to look up. */
 u64 x86_ldq_phys_x86_64(void *cpu, u64 address)
 {
     struct engine *e = engine_of_cpu(cpu);
     if (unlikely(!e || address > (e->frames << PAGE_SHIFT) - sizeof(u64)))
         return unicorn.ldq_phys(cpu, address);
     return load(word_at(e->domain, address));
-}
-
-void x86_stl_phys_notdirty_x86_64(void *cpu, u64 address, u32 value)
-{
-    struct engine *e = engine_of_cpu(cpu);
-    if (unlikely(!e || address > (e->frames << PAGE_SHIFT) - sizeof(u64)))
-        unicorn.stl_phys(cpu, address, value);
-    else
-        store((u32 *)word_at(e->domain, address), value);
 }
 
 EXPORTED void helper_load_seg_x86_64(void *env, int segment, int selector);

@@ -36,7 +36,6 @@ static const struct {
     {"tb_invalidate_phys_range_x86_64", (void **)&unicorn.tb_invalidate_range},
     {"raise_exception_err_ra_x86_64", (void **)&unicorn.raise_error},
     {"x86_ldq_phys_x86_64", (void **)&unicorn.ldq_phys},
-    {"x86_stl_phys_notdirty_x86_64", (void **)&unicorn.stl_phys},
     {"helper_load_seg_x86_64", (void **)&unicorn.load_segment},
     {"check_exit_request_x86_64", (void **)&unicorn.check_exit_request},
     {"helper_check_exit_request_x86_64", (void **)&unicorn.check_request},
