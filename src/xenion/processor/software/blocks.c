@@ -78,9 +78,7 @@ static void check_for_stop(void *tcg)
 
 void tcg_gen_callN_x86_64(void *tcg, void *helper, void *result, int count, void **arguments)
 {
-    if (helper != unicorn.check_request)
-        unicorn.call_helper(tcg, helper, result, count, arguments);
-    else if (translator.known)
+    if (translator.known && helper == unicorn.check_request)
         check_for_stop(tcg);
     else
         unicorn.call_helper(tcg, helper, result, count, arguments);
@@ -101,7 +99,7 @@ void tcg_gen_exit_tb_x86_64(void *tcg, void *block, unsigned kind)
 
 #define PAGES 512u
 #define A_PAGE 64u
-#define FLAGS_IN_KEY 0x273100ull /* AC, VM, RF, IOPL, TF */
+#define FLAGS_IN_KEY 0x73100ull /* AC, VM, RF, IOPL, TF */
 #define BLOCK_INVALID 0x40000u
 
 /* The beginning of TranslationBlock. */
