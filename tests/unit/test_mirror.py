@@ -22,6 +22,7 @@ ELSEWHERE = {
     # what needs a guest, or processes, that run
     "dom0/xenstore/daemon.py": "tests/processes/test_xenstored.py",
     "xend/command.py": "tests/processes/test_command.py",
+    "xend/xenstored.py": "tests/processes/test_store_of_xend.py",
     "xend/daemon.py": "tests/processes/test_xend.py",
     "domain/process.py": "tests/processes/test_domain.py",
     "domain/main.py": "tests/processes/test_domain.py",
