@@ -48,11 +48,9 @@ def _open(key: str, path: Path) -> int:
     except OSError as error:
         raise ApiError("refused", f"{path}: {error.strerror}") from error
     try:
-        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ApiError("refused", f"{key} {path} is not a file: correct the path")
     except BaseException:
         os.close(fd)
         raise
-    if not is_file:
-        os.close(fd)
-        raise ApiError("refused", f"{key} {path} is not a file: correct the path")
     return fd

@@ -61,10 +61,11 @@ class Control:
         """Name and UUID stay; everything else holds from the next boot on."""
         services = self._services
         services.registry.find(call.parameters["domain"])
-        async with boot_files(config_of(call)):
+        config = config_of(call)
+        async with boot_files(config):
             pass
         found = services.registry.find(call.parameters["domain"])  # as it is by now
-        config = replace(config_of(call), name=found.name, uuid=found.uuid)
+        config = replace(config, name=found.name, uuid=found.uuid)
         if isinstance(found, Managed):
             found = Managed(config, found.logs)
             services.registry.managed.put(found)
