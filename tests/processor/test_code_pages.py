@@ -12,6 +12,7 @@ import pytest
 from tests.processor.conftest import Run
 from tests.processor.kit.bench import Guest
 from xenion.core import lib
+from xenion.processor import software
 
 FUNCTION = "function: mov $1, %eax; ret"
 NEXT = "mov $2, %eax; ret"
@@ -464,6 +465,38 @@ def test_a_host_write_that_says_so(run: Run) -> None:
     """
     out = run(source, host=[patch])
     assert (out["rbx"], out["rax"]) == (1, 2)
+
+
+def test_more_code_than_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight thousand functions, called in turn and again: the engine throws all its code away in the middle."""
+    monkeypatch.setattr(software, "TRANSLATION_BUFFER_MIB", 1)
+    count = 8 * 4096 // 4
+    source = f"""
+    start: xor %ebx, %ebx
+        mov $3, %r14d
+    again: mov $SMC, %r12
+        mov ${count}, %r13d
+    next: xor %eax, %eax
+        call *%r12
+        add %rax, %rbx
+        add $4, %r12
+        dec %r13d
+        jnz next
+        dec %r14d
+        jnz again
+        int3
+    .section .smc, "awx"
+    .set n, 0
+    .rept {count}
+    mov $(n & 255), %al
+    ret
+    nop
+    .set n, n + 1
+    .endr
+    """
+    out = run(source)
+    assert out.done
+    assert out["rbx"] == 3 * sum(n & 255 for n in range(count))
 
 
 RELOADS = {

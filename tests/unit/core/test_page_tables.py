@@ -537,6 +537,7 @@ def test_a_refused_update_changes_nothing(world: World) -> None:
         (entry(SPARE + 1, P), 0, True),
         (entry(SPARE + 1, P), entry(SPARE + 2, P), True),
         (entry(SPARE + 1, P), entry(SPARE + 1, P | NX), True),
+        (entry(SPARE + 1, P | US), entry(SPARE + 1, P), True),
         (entry(SPARE + 1, P), entry(SPARE + 1, P | RW | US | A | D), False),
         (entry(SPARE + 1, P | NX), 0, False),
         (entry(SPARE + 1, P | NX), entry(SPARE + 2, P), False),
@@ -556,3 +557,13 @@ def test_executable_pages_that_go_are_noted(
     else:
         assert world.lib.core_change_l1(world.state, table << 12, before, after) == 1
     assert bool(world.state.code_unmapped) == noted
+
+
+def test_a_change_that_is_refused_unmaps_nothing(world: World) -> None:
+    table = SPARE
+    world.set_word(table, 0, entry(SPARE + 1, P))
+    assert world.lib.core_pin(world.state, table, 1) == 0
+    world.state.code_unmapped = 0
+    assert world.mmu_update((table << 12, entry(ALIEN, P))) < 0
+    assert world.lib.core_change_l1(world.state, table << 12, entry(SPARE + 2, P), 0) == 0
+    assert not world.state.code_unmapped

@@ -199,27 +199,31 @@ static int must_hold(struct domain *d, u64 mfn, u64 index, u64 value)
            (load(&frame_of(d, mfn)->type) & TYPE_KERNEL_L4);
 }
 
-/* Code that was reached through OLD may be reached no more, or another in its place. */
+/* VALUE has taken the place of OLD: code that was reached through that may be reached no more, by nobody or by applications
+ * alone, or another in its place. */
 static void note_unmapped(struct domain *d, u64 old, u64 value)
 {
-    if ((old & PTE_P) && !(old & PTE_NX) && ((old ^ value) & (PTE_P | PTE_NX | PTE_ADDRESS)))
+    u64 changed = ((old ^ value) & (PTE_P | PTE_NX | PTE_ADDRESS)) | (old & ~value & PTE_US);
+    if ((old & PTE_P) && !(old & PTE_NX) && changed)
         store(&d->code_unmapped, 1);
 }
 
 static int change(struct domain *d, u64 mfn, u64 type, u64 index, u64 value, int preserve_ad)
 {
     u64 *slot = table_entry(d, mfn, index), old = load(slot);
-    note_unmapped(d, old, value);
     if ((old & value & PTE_P) && !((old ^ value) & ~HARMLESS) && (type == TYPE_L1 || !(value & UPPER_REFUSED))) {
         while (!cas(slot, &old, preserve_ad ? value | (old & (PTE_A | PTE_D)) : value))
             if (!(old & PTE_P) || ((old ^ value) & ~HARMLESS))
                 return -XEN_EBUSY;
+        note_unmapped(d, old, value);
         return 0;
     }
     int rc = value & PTE_P ? get_target(d, value, mfn, type) : 0;
     if (rc)
         return rc;
-    put_target(d, replace_entry(slot, value, preserve_ad), mfn, type);
+    old = replace_entry(slot, value, preserve_ad);
+    note_unmapped(d, old, value);
+    put_target(d, old, mfn, type);
     return 0;
 }
 
@@ -249,11 +253,11 @@ int compare_change_l1(struct domain *d, u64 mfn, u64 index, u64 expected, u64 va
     if (rc)
         return rc;
     u64 old = expected;
-    note_unmapped(d, old, value);
     if (!cas(slot, &old, value)) {
         put_l1_target(d, value);
         return 0;
     }
+    note_unmapped(d, old, value);
     put_l1_target(d, old);
     return 1;
 }

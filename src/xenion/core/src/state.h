@@ -165,7 +165,7 @@ struct domain {
     uint64_t vm_assist;
     uint64_t tlb_clock;
     uint64_t lower_generation; /* bumped when any L4's user half changes */
-    uint32_t code_unmapped;    /* an entry that led to executable pages has changed; the processor clears it */
+    uint32_t code_unmapped;    /* an entry that led to executable pages has changed since the processor cleared this */
     uint64_t scan;             /* where the search for a free frame goes on */
     uint64_t pages;            /* frames owned by the domain */
     uint32_t nr_vcpus;

@@ -155,12 +155,6 @@ static void forget(struct block_cache *c, int kernels)
     }
 }
 
-static void forget_all(struct block_cache *c)
-{
-    forget(c, 0);
-    forget(c, 1);
-}
-
 static u32 flags_of(struct engine *e)
 {
     return *env_u32(e, ENV_HFLAGS) | (u32)(*env_u64(e, ENV_EFLAGS) & FLAGS_IN_KEY);
@@ -168,7 +162,7 @@ static u32 flags_of(struct engine *e)
 
 static __attribute__((noinline)) void *find_block(struct engine *e, void *env)
 {
-    if (!e || !e->cache || segment_of(e, SEG_CS)->base)
+    if (!e || segment_of(e, SEG_CS)->base)
         return unicorn.lookup_block(env);
     u64 pc = *env_u64(e, ENV_EIP);
     struct block *b = unicorn.find_block(e->cpu, pc, 0, flags_of(e), unicorn.block_kind);
@@ -180,11 +174,9 @@ static __attribute__((noinline)) void *find_block(struct engine *e, void *env)
 
 void *helper_lookup_tb_ptr_x86_64(void *env)
 {
-    struct engine *e = engine_first();
-    if (unlikely(!e || e->env != env)) {
-        e = engine_of_env(env);
+    struct engine *e = engine_of_env(env);
+    if (unlikely(!e))
         return find_block(e, env);
-    }
     u64 pc = *env_u64(e, ENV_EIP);
     const struct cached_block *c = entry_of(e->cache, pc);
     if (likely(c->low == (u32)pc && c->generation == e->cache->generation[pc >> 63])) {
@@ -199,7 +191,7 @@ void *helper_lookup_tb_ptr_x86_64(void *env)
 void tlb_flush_by_mmuidx_x86_64(void *cpu, u16 indexes)
 {
     struct engine *e = engine_of_cpu(cpu);
-    if (e && e->cache) {
+    if (e) {
         forget(e->cache, 0);
         if (!e->same_kernel)
             forget(e->cache, 1);
@@ -210,8 +202,10 @@ void tlb_flush_by_mmuidx_x86_64(void *cpu, u16 indexes)
 void tb_flush_x86_64(void *cpu)
 {
     struct engine *e = engine_of_cpu(cpu);
-    if (e && e->cache)
-        forget_all(e->cache);
+    if (e) {
+        forget(e->cache, 0);
+        forget(e->cache, 1);
+    }
     unicorn.tb_flush(cpu);
 }
 
@@ -219,7 +213,7 @@ void tb_flush_x86_64(void *cpu)
 void tb_flush_jmp_cache_x86_64(void *cpu, u64 address)
 {
     struct engine *e = engine_of_cpu(cpu);
-    if (e && e->cache) {
+    if (e) {
         memset(page_of(e->cache, address), 0, A_PAGE * sizeof(struct cached_block));
         memset(page_of(e->cache, address - PAGE_SIZE), 0, A_PAGE * sizeof(struct cached_block));
     }

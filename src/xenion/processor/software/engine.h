@@ -81,11 +81,16 @@ struct engine {
 
 extern struct unicorn unicorn;
 
-extern struct engine *engines;
-static inline struct engine *engine_first(void) { return load(&engines); }
+extern struct engine *engines; /* all that have started; each has its cache */
 struct engine *engine_of_uc(void *uc);
 struct engine *engine_of_cpu(void *cpu);
-struct engine *engine_of_env(void *env);
+static inline struct engine *engine_of_env(void *env)
+{
+    struct engine *e = load(&engines);
+    while (e && e->env != env)
+        e = e->next;
+    return e;
+}
 void engine_register(struct engine *e);
 void engine_unregister(struct engine *e);
 

@@ -49,14 +49,6 @@ struct engine *engine_of_cpu(void *cpu)
     return e;
 }
 
-struct engine *engine_of_env(void *env)
-{
-    struct engine *e = load(&engines);
-    while (e && e->env != env)
-        e = e->next;
-    return e;
-}
-
 static int has_code(struct engine *e, u64 frame)
 {
     return frame < e->frames && (e->code_pages[frame >> 3] >> (frame & 7)) & 1;
