@@ -11,7 +11,11 @@ from xenion.dom0.xenstore.tree import Children, Node, Tree, subtree
 
 
 class _Changed(Children):
-    """Children that a transaction has changed: those that the node had, less some, and some more."""
+    """Children that a transaction has changed: those that the node had, less some, and some more.
+
+    A transaction that conflicts may have seen a child before, or after, it came or went here: to add one that is
+    here, or drop one that is not, changes nothing.
+    """
 
     __slots__ = ("added", "base", "removed")
 
@@ -37,16 +41,21 @@ class _Changed(Children):
     def changeable(self) -> Children:
         return self
 
+    def __contains__(self, name: str) -> bool:
+        return name in self.added or (name in self.base.names and name not in self.removed)
+
     def add(self, name: str) -> None:
-        self.added[name] = None
-        self.size += len(name) + 1
+        if name not in self:
+            self.added[name] = None
+            self.size += len(name) + 1
 
     def drop(self, name: str) -> None:
-        if name in self.added:
-            del self.added[name]
-        else:
-            self.removed.add(name)
-        self.size -= len(name) + 1
+        if name in self:
+            if name in self.added:
+                del self.added[name]
+            else:
+                self.removed.add(name)
+            self.size -= len(name) + 1
 
     def apply_to(self, children: Children) -> Children:
         """The same change to the same names elsewhere."""
@@ -114,7 +123,7 @@ class Transaction:
     def remove(self, path: str) -> list[tuple[str, Node]]:
         """See View."""
         parent_path = parent_of(path)
-        parent = self._existing(parent_path)
+        parent = self.get(parent_path)
         removed = subtree(self, path)
         removed.reverse()
         for name, node in removed:
@@ -122,9 +131,10 @@ class Transaction:
                 self._hold(-len(node.value))
             self._now[name] = None
             self._count(node.perms, -1)
-        children = self._changeable(parent)
-        children.drop(leaf_of(path))
-        self._now[parent_path] = Node(parent.value, parent.perms, children)
+        if parent is not None:  # or it went after the transaction saw its child
+            children = self._changeable(parent)
+            children.drop(leaf_of(path))
+            self._now[parent_path] = Node(parent.value, parent.perms, children)
         return removed
 
     def owned_by(self, domid: int) -> int:

@@ -67,6 +67,33 @@ def test_a_touched_node_that_changed_is_a_conflict(outside: str) -> None:
     assert transaction.conflicts
 
 
+@pytest.mark.parametrize("gone", ["/a/x", "/a"])
+def test_removing_what_went_meanwhile(gone: str) -> None:
+    """The transaction sees the child from before, and the parent from after."""
+    made = tree("/a", "/a/x")
+    transaction = Transaction(made, None)
+    transaction.get("/a/x")
+    made.remove(gone)
+    assert [path for path, _ in transaction.remove("/a/x")] == ["/a/x"]
+    parent = transaction.get("/a")
+    assert (parent is None) == (gone == "/a")
+    assert parent is None or (len(parent.children), parent.children.size) == (0, 0)
+    assert transaction.conflicts
+
+
+def test_making_what_came_meanwhile() -> None:
+    made = tree("/a")
+    transaction = Transaction(made, None)
+    assert transaction.get("/a/x") is None
+    made.create(["/a/x"], b"", OURS)
+    transaction.create(["/a/x"], b"", OURS)
+    assert children_at(transaction, "/a") == ["x"]
+    parent = transaction.get("/a")
+    assert parent is not None
+    assert (parent.children.listing(), parent.children.size, len(parent.children)) == (b"x\0", 2, 1)
+    assert transaction.conflicts
+
+
 def test_an_untouched_node_is_no_conflict() -> None:
     made = tree("/a", "/b")
     transaction = Transaction(made, None)
