@@ -17,14 +17,18 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of collected tests are no garbage. What a test leaves to the collector, descriptors too, goes between
-    two tests and never in the middle of one."""
-    gc.collect()
-    gc.freeze()
+    """What a test leaves to the collector, descriptors too, goes between two tests and never in the middle of one."""
     gc.disable()
+    _collect()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown() -> None:
     if next(_tests) % COLLECTED_EVERY == 0:
-        gc.collect()
+        _collect()
+
+
+def _collect() -> None:
+    """What survives stays: thousands of tests and their reports are not looked through again."""
+    gc.collect()
+    gc.freeze()

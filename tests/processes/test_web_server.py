@@ -12,10 +12,12 @@ import trustme
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from tests.unit.xend.web.conftest import authority, server_context
 from tests.unit.xend.web.kit import TOKEN, Fakes, Serving
 from xenion.xend.web.limits import Limits
 from xenion.xend.web.openapi import document
 
+__all__ = ["authority", "server_context"]
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 PICKY = {
     "GET /v1/domains/{domain}/console",

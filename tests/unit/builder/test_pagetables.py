@@ -33,8 +33,8 @@ def test_tables_that_exist_are_not_made_again() -> None:
 @given(
     page=st.integers(0, (1 << 36) - 3000),
     gap=st.integers(1, 600),
-    first=st.integers(1, 1500),
-    second=st.integers(1, 700),
+    first=st.integers(1, 1100),
+    second=st.integers(1, 300),
 )
 def test_a_walk_finds_each_page_of_two_mappings_and_no_other(
     fake_space: "type[FakeSpace]", page: int, gap: int, first: int, second: int

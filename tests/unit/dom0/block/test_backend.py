@@ -44,7 +44,7 @@ class Device:
 @pytest.fixture
 def disk(loop: Loop) -> ManualDisk:
     made = ManualDisk(loop)
-    made.data[:] = bytes(at // 512 % 251 for at in range(len(made.data)))
+    made.data[:] = b"".join(bytes([sector % 251]) * 512 for sector in range(len(made.data) // 512))
     return made
 
 
