@@ -25,7 +25,7 @@ if ! same .venv/made "$place"; then
     echo "$PWD $python $("$python" -V)" >.venv/made
 fi
 
-core=$(digest setup.py src/xenion/core/build.py src/xenion/core/src/* src/xenion/processor/software/*.[ch])
+core=$(digest setup.py src/xenion/core/build.py src/xenion/core/src/* src/xenion/processor/*/*.[ch])
 wanted=$(digest pyproject.toml setup.py)
 if ! same .venv/installed-dev "$wanted" && { [ -n "$extra" ] || ! same .venv/installed "$wanted"; }; then
     need_packages

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, Protocol
 
 import pytest
 
 from tests.processor.kit.assemble import missing
 from tests.processor.kit.bench import Bench, Code, Outcome
-from tests.processor.kit.limits import LIMITS
-from xenion.processor import Processor, ProcessorError
+from tests.processor.kit.limits import LIMITS, names_of
+from tests.processor.kit.processors import ESSENTIAL, PROCESSORS, why_not
+from xenion.processor import Processor
 from xenion.processor.choose import open_processor
-
-PROCESSORS = ("software",)
-ESSENTIAL = frozenset({"software"})
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,26 +26,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A row of the table of limits is a failure that must happen, on the processors that it names."""
     for item in items:
         for mark in item.iter_markers("limit"):
-            limit = LIMITS[mark.args[0]]
             name = getattr(item, "callspec", None) and item.callspec.params.get("processor")  # type: ignore[attr-defined]
-            if name in limit.processors:
-                item.add_marker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=limit.shows))
+            if name:
+                _limit(item, mark.args[0], name)
 
 
-@cache
-def _why_not(name: str) -> str | None:
-    try:
-        open_processor(name)
-    except ProcessorError as error:
-        return str(error)
-    return None
+def _limit(item: pytest.Item, row: str, processor: str) -> None:
+    limit = LIMITS[row]
+    if not names_of(processor) & set(limit.processors):
+        return
+    if limit.varies:
+        item.add_marker(pytest.mark.skip(reason=f"{limit.what}: depends on the host"))
+    else:
+        item.add_marker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=limit.shows))
+
+
+@pytest.fixture
+def limited(request: pytest.FixtureRequest, processor: str) -> Callable[[str], None]:
+    """For a test that learns from its parameters that a row of the table of limits is about it."""
+    return lambda row: _limit(request.node, row, processor)
 
 
 @pytest.fixture(params=PROCESSORS)
 def processor(request: pytest.FixtureRequest) -> str:
     """A processor's name; skips visibly where it cannot be used, but the one that has to work everywhere fails."""
     name = str(request.param)
-    why = _why_not(name)
+    why = why_not(name)
     if why and name in ESSENTIAL:
         pytest.fail(why)
     if why:

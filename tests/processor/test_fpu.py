@@ -86,7 +86,12 @@ def test_unmasked_exceptions(run: Run, code: str, vector: int) -> None:
 
 @pytest.mark.limit("misaligned")
 @pytest.mark.parametrize(
-    "code", ["movaps UDATA + 8, %xmm0", "movdqa %xmm0, UDATA + 4", "addps UDATA + 1, %xmm0"]
+    "code",
+    [
+        "movaps UDATA + 8, %xmm0",
+        "movdqa %xmm0, UDATA + 4",
+        pytest.param("addps UDATA + 1, %xmm0", marks=pytest.mark.limit("misaligned_sse")),
+    ],
 )
 def test_misaligned_operands(run: Run, code: str) -> None:
     out = run(f"{USER} fault: {code}; int3", user=True)
@@ -151,6 +156,7 @@ def test_traps_keep_the_state(run: Run) -> None:
     assert saved[32:42].hex() == "35c26821a2da0fc90040"
 
 
+@pytest.mark.limit("lazy_fpu")
 @pytest.mark.parametrize(
     "code", ["fld1", "movups %xmm0, %xmm1", "movq %mm0, %mm1", "fxsave64 UDATA", "ldmxcsr UDATA"]
 )

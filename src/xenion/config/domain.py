@@ -58,6 +58,7 @@ class Processor(StrEnum):
 
     AUTO = "auto"
     SOFTWARE = "software"
+    HARDWARE = "hardware"
 
 
 class XendStart(StrEnum):

@@ -1,6 +1,6 @@
-"""Builds the C core and the software processor's C half as one extension module, `xenion.core._core`.
+"""Builds the C core and the processors' C halves as one extension module, `xenion.core._core`.
 
-cffi reads the plain-C headers (`state.h`, `api.h`, `software_api.h`), so each structure is declared once and its
+cffi reads the plain-C headers (`state.h`, `api.h`, and each processor's), so each structure is declared once and its
 layout is checked by the compiler.
 """
 
@@ -12,7 +12,10 @@ from cffi import FFI
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CORE = PACKAGE / "core" / "src"
-SOFTWARE = PACKAGE / "processor" / "software"
+PROCESSOR = PACKAGE / "processor"
+PROCESSORS = tuple(PROCESSOR / name for name in ("common", "software", "hardware"))
+FOLDERS = (CORE, *PROCESSORS)
+HEADERS = (CORE / "state.h", CORE / "api.h", *(folder / f"{folder.name}_api.h" for folder in PROCESSORS))
 
 CALLBACKS = """
 extern "Python" int64_t on_cold_call(struct vcpu *v, uint64_t number, const uint64_t *args);
@@ -28,22 +31,19 @@ def declarations(path: Path) -> str:
 
 def sources() -> list[str]:
     """Relative to the working directory, which for setuptools is the project's root."""
-    files = sorted(CORE.glob("*.c")) + sorted(SOFTWARE.glob("*.c"))
-    return [os.path.relpath(f) for f in files]
+    return [os.path.relpath(file) for folder in FOLDERS for file in sorted(folder.glob("*.c"))]
 
 
 ffibuilder = FFI()
-ffibuilder.cdef(
-    "struct platform;\n"
-    + "\n".join(declarations(p) for p in (CORE / "state.h", CORE / "api.h", SOFTWARE / "software_api.h"))
-)
+ffibuilder.cdef("struct platform;\n" + "\n".join(declarations(header) for header in HEADERS))
 ffibuilder.cdef(CALLBACKS)
 ffibuilder.set_source(
     "xenion.core._core",
-    '#include "core.h"\n#include "api.h"\n#include "../../processor/software/software_api.h"\n',
+    '#include "core.h"\n#include "api.h"\n'
+    + "".join(f'#include "../../processor/{p.name}/{p.name}_api.h"\n' for p in PROCESSORS),
     sources=sources(),
     include_dirs=[os.path.relpath(CORE)],
-    depends=[os.path.relpath(h) for d in (CORE, SOFTWARE) for h in d.glob("*.h")],
+    depends=[os.path.relpath(h) for d in FOLDERS for h in d.glob("*.h")],
     extra_compile_args=[
         "-std=gnu11",
         "-O2",

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NoReturn, TypeVar
@@ -251,10 +251,10 @@ class DomainProcess:
         machine.on_stopped = self._stopped
         return machine
 
-    def _arm(self) -> None:
+    def _arm(self, ioctls: Sequence[int]) -> None:
         sandbox.limit_resources()
         try:
-            sandbox.arm()
+            sandbox.arm(ioctls)
         except sandbox.SandboxError as error:
             self._note(str(error))
         self._armed = True
@@ -303,7 +303,7 @@ class DomainProcess:
         cpu_base = time.thread_time() - self._guest_seconds
         self._on_dom0(lambda: self._begin(machine, cpu_base))
         if not self._armed:
-            self._arm()
+            self._arm(machine.domain.processor.features.ioctls)
         started = time.monotonic()
         reason = machine.run()
         seconds = time.monotonic() - started

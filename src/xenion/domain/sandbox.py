@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import resource
+from collections.abc import Sequence
 from typing import Any
 
 KEPT = {
@@ -47,6 +48,8 @@ REFUSED_QUIETLY = (
 PR_SET_NAME, PR_SET_NO_NEW_PRIVS = 15, 38
 CLONE_THREAD = 0x10000
 FIONBIO = 0x5421
+TERMINAL_IOCTLS = (0x5401, 0x5413, 0x5451)
+"""TCGETS, TIOCGWINSZ, FIOCLEX: what Python tries on any descriptor."""
 AT_EMPTY_PATH = 0x1000
 
 
@@ -59,8 +62,10 @@ def limit_resources() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def arm() -> None:
-    """From here on only what is in KEPT; SandboxError when the host cannot do it. Threads that exist are included."""
+def arm(ioctls: Sequence[int] = ()) -> None:
+    """From here on only what is in KEPT, and these requests of ioctl; SandboxError when the host cannot do it. Threads
+    that exist are included.
+    """
     try:
         import pyseccomp as seccomp
     except (ImportError, OSError, RuntimeError) as error:
@@ -76,6 +81,7 @@ def arm() -> None:
         for name in REFUSED_QUIETLY:
             _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), name)
         _add_restricted(seccomp, rules)
+        _add_ioctls(seccomp, rules, ioctls)
         rules.load()
     except OSError as error:
         raise SandboxError(
@@ -103,9 +109,17 @@ def _add_restricted(seccomp: Any, rules: Any) -> None:
         "newfstatat",
         seccomp.Arg(3, seccomp.MASKED_EQ, AT_EMPTY_PATH, 0),
     )
-    for name, argument, only in (("prctl", 0, PR_SET_NAME), ("ioctl", 1, FIONBIO)):
-        _add(seccomp, rules, seccomp.ALLOW, name, seccomp.Arg(argument, seccomp.EQ, only))
-        _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), name, seccomp.Arg(argument, seccomp.NE, only))
+    _add(seccomp, rules, seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, PR_SET_NAME))
+    _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), "prctl", seccomp.Arg(0, seccomp.NE, PR_SET_NAME))
+
+
+def _add_ioctls(seccomp: Any, rules: Any, wanted: Sequence[int]) -> None:
+    """Whoever wants none of its own gets EPERM for all but one; a filter cannot say so of all but several."""
+    for request in (FIONBIO, *wanted):
+        _add(seccomp, rules, seccomp.ALLOW, "ioctl", seccomp.Arg(1, seccomp.EQ, request))
+    quietly = [seccomp.Arg(1, seccomp.EQ, request) for request in TERMINAL_IOCTLS]
+    for argument in quietly if wanted else [seccomp.Arg(1, seccomp.NE, FIONBIO)]:
+        _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), "ioctl", argument)
 
 
 def _add(seccomp: Any, rules: Any, action: int, name: str, *arguments: Any) -> None:

@@ -8,7 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Callbacks", "CpuidLeaf", "Features", "Processor", "ProcessorError", "Registers"]
+__all__ = [
+    "GENERAL",
+    "SEGMENTS",
+    "Callbacks",
+    "CpuidLeaf",
+    "Features",
+    "Processor",
+    "ProcessorError",
+    "Registers",
+]
+
+GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
+SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
 
 
 class ProcessorError(Exception):
@@ -35,6 +47,12 @@ class Features:
     cpuid: Sequence[CpuidLeaf]
     max_vcpus: int
     notes: Sequence[str] = field(default=())
+    ring_3_kernel: bool = False
+    """The guest's kernel is in ring 3, as on real hardware, not in ring 1."""
+    hole_slot: int = 256
+    """L4 slot of the hypervisor's hole: Xen's first, unless the processor cannot have it there."""
+    ioctls: Sequence[int] = ()
+    """Requests that it makes while its guest runs, and to start another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,35 @@
 """From the name in a configuration to a processor."""
 
+import os
+from pathlib import Path
+
 from xenion.processor import Processor, ProcessorError
+
+KVM = Path("/dev/kvm")
+AUTOMATIC = "software"
+
+
+def notes() -> list[str]:
+    """What people are told of the processors here; asks without loading any."""
+    if not KVM.exists():
+        hardware = f"cannot be used, there is no {KVM}"
+    elif not os.access(KVM, os.R_OK | os.W_OK):
+        hardware = f"cannot be used, {KVM} is closed to this user"
+    else:
+        hardware = f'{KVM}, on trial: only for domains with processor = "hardware"'
+    return ["software: the Unicorn engine, which works everywhere", f"hardware: {hardware}"]
 
 
 def open_processor(name: str) -> Processor:
-    """`auto` or `software`; ProcessorError when it cannot be used here. Imported only when chosen."""
-    if name in ("auto", "software"):
+    """`auto`, `software` or `hardware`; ProcessorError when it cannot be used here. Imported only when chosen."""
+    if name == "auto":
+        name = AUTOMATIC
+    if name == "software":
         from xenion.processor.software import SoftwareProcessor
 
         return SoftwareProcessor()
-    raise ProcessorError(f'there is no processor "{name}": use "auto" or "software"')
+    if name == "hardware":
+        from xenion.processor.hardware import HardwareProcessor
+
+        return HardwareProcessor()
+    raise ProcessorError(f'there is no processor "{name}": use "auto", "software" or "hardware"')

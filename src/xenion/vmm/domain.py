@@ -20,7 +20,7 @@ from xenion.vmm.errors import GuestError
 from xenion.vmm.events import EventChannels
 from xenion.vmm.grants import GrantTable
 from xenion.vmm.hypercalls import HANDLERS
-from xenion.vmm.memory import DESCRIPTOR_AREAS, PAGE_SIZE, BuildSpace, MachineMemory
+from xenion.vmm.memory import PAGE_SIZE, BuildSpace, MachineMemory
 from xenion.vmm.vcpu import Vcpu
 from xenion.vmm.watchdog import Watchdogs
 
@@ -65,7 +65,10 @@ class Domain:
         self.handle = handle
         self.processor = processor
         self.console_output = console_output
-        self.memory = MachineMemory(nr_pages)
+        features = processor.features
+        self.memory = MachineMemory(
+            nr_pages, hole_slot=features.hole_slot, ring_3_kernel=features.ring_3_kernel
+        )
         self.max_pages = nr_pages
         self.space = BuildSpace(self.memory)
         self.stop_reason: int | None = None
@@ -80,7 +83,7 @@ class Domain:
         self.events = EventChannels(self.state, len(self.vcpus))
         self.grants = GrantTable(self.memory)
         self.watchdogs = Watchdogs()
-        self.cpuid = domain_leaves(processor.features.cpuid)
+        self.cpuid = domain_leaves(features.cpuid)
         processor.attach(self.state, notify_fd, Callbacks(self._cold_call, self._cold_trap))
         processor.set_cpuid(self.cpuid)
 
@@ -93,8 +96,10 @@ class Domain:
         state.domid = self.domid
         state.shared_info = memory.shared_info_mfn * PAGE_SIZE
         state.m2p = memory.m2p_mfn * PAGE_SIZE
-        state.hole_entry = memory.hole_entry
-        state.gdt_area, state.gdt_l1 = DESCRIPTOR_AREAS, memory.areas_l1 * PAGE_SIZE
+        state.ring_3_kernel = self.processor.features.ring_3_kernel
+        state.hole_slot = self.processor.features.hole_slot
+        state.hole_entry, state.user_hole_entry = memory.hole_entry, memory.user_hole_entry
+        state.gdt_area, state.gdt_l1 = memory.areas_address, memory.areas_l1 * PAGE_SIZE
         state.zero_page = memory.zero_mfn * PAGE_SIZE
         state.tlb_clock = 1
         state.nr_vcpus = 1

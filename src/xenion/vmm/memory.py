@@ -1,7 +1,8 @@
 """A domain's machine memory: one memfd, the hypervisor's own frames first, then the domain's.
 
 The machine address space is the domain's own. Frame numbers never equal pseudo-physical ones: the p2m is the guest's,
-the machine-to-physical table (M2P) is mapped read-only at Xen's fixed address in L4 slot 256.
+the machine-to-physical table (M2P) lies read-only in the hypervisor's hole, at Xen's fixed address if the processor
+can have it there.
 """
 
 import mmap
@@ -13,9 +14,8 @@ from typing import Any
 from xenion.core import ffi
 
 PAGE_SIZE = 4096
-M2P_ADDRESS = 0xFFFF800000000000
-DESCRIPTOR_AREAS = 0xFFFF804000000000
-"""Slot 256, L3 entry 256: 128 KiB a vCPU, its GDT in the first half, its LDT in the second."""
+AREAS_L3_ENTRY = 256
+"""Of the hole: 128 KiB a vCPU, its GDT in the first half, its LDT in the second."""
 
 GRANT_FRAMES = 64
 GRANT_STATUS_FRAMES = 8
@@ -37,14 +37,20 @@ _RESERVED_DESCRIPTORS = {
 class MachineMemory:
     """The memory of a domain of `nr_pages` pages; frame numbers (mfn) count from the start of the memfd."""
 
-    def __init__(self, nr_pages: int) -> None:
+    def __init__(self, nr_pages: int, *, hole_slot: int = 256, ring_3_kernel: bool = False) -> None:
+        """`hole_slot`: the L4 slot of the hole. Where the guest's kernel is in ring 3, what it reads there has the user
+        bit, and its applications' tables have a hole of their own.
+        """
         self.nr_pages = nr_pages
+        self.m2p_address = 0xFFFF << 48 | hole_slot << 39
+        self.areas_address = self.m2p_address | AREAS_L3_ENTRY << 30
+        self._user = _USER if ring_3_kernel else 0
         self._next = 1  # frame 0 stays unused: a zero address never means anything
         m2p_pages = -(-(nr_pages + 4096 + nr_pages // 256) * 8 // PAGE_SIZE)
         self.m2p_mfn = self._reserve(m2p_pages)
         self._m2p_pages = m2p_pages
         self._m2p_l1 = self._reserve(-(-m2p_pages // 512))
-        self._m2p_l2, self._areas_l2, self.hole_l3 = (self._reserve(1) for _ in range(3))
+        self._m2p_l2, self._areas_l2, self.hole_l3, self.user_hole_l3 = (self._reserve(1) for _ in range(4))
         self.areas_l1 = self._reserve(MAX_VCPUS * 32 // 512)
         self.zero_mfn, self.reserved_gdt_mfn, self.shared_info_mfn = (self._reserve(1) for _ in range(3))
         self.grant_mfn = self._reserve(GRANT_FRAMES + GRANT_STATUS_FRAMES)
@@ -64,22 +70,28 @@ class MachineMemory:
         return first
 
     def _build_hole(self) -> None:
-        w = self.words
+        w, user = self.words, self._user
         for i in range(self._m2p_pages):
-            w[self._m2p_l1 * 512 + i] = (self.m2p_mfn + i) << 12 | _READ_ONLY
+            w[self._m2p_l1 * 512 + i] = (self.m2p_mfn + i) << 12 | _READ_ONLY | user
         for i in range(-(-self._m2p_pages // 512)):
-            w[self._m2p_l2 * 512 + i] = (self._m2p_l1 + i) << 12 | _TABLE
+            w[self._m2p_l2 * 512 + i] = (self._m2p_l1 + i) << 12 | _TABLE | user
         for i in range(MAX_VCPUS * 32 // 512):
             w[self._areas_l2 * 512 + i] = (self.areas_l1 + i) << 12 | _TABLE
-        w[self.hole_l3 * 512] = self._m2p_l2 << 12 | _TABLE
-        w[self.hole_l3 * 512 + 256] = self._areas_l2 << 12 | _TABLE
+        w[self.hole_l3 * 512] = self._m2p_l2 << 12 | _TABLE | user
+        for l3 in (self.hole_l3, self.user_hole_l3):
+            w[l3 * 512 + AREAS_L3_ENTRY] = self._areas_l2 << 12 | _TABLE
         for selector, descriptor in _RESERVED_DESCRIPTORS.items():
             w[self.reserved_gdt_mfn * 512 + (selector - 0xE000) // 8] = descriptor
 
     @property
     def hole_entry(self) -> int:
-        """L4 slot 256 of every table of the domain."""
-        return self.hole_l3 << 12 | _TABLE
+        """The hole's L4 entry in the kernel's tables, and in all where applications have none of their own."""
+        return self.hole_l3 << 12 | _TABLE | self._user
+
+    @property
+    def user_hole_entry(self) -> int:
+        """The hole's L4 entry in applications' own tables."""
+        return self.user_hole_l3 << 12 | _TABLE | self._user
 
     def page(self, mfn: int) -> memoryview:
         return self.bytes[mfn * PAGE_SIZE : (mfn + 1) * PAGE_SIZE]

@@ -4,6 +4,7 @@
 struct start_info *start_info;
 struct shared_info *shared_info;
 struct vcpu_info *vcpu_info;
+const volatile u64 *m2p_table = (const volatile u64 *)HYPERVISOR_START;
 int oracle;
 struct jump test_abort;
 static u32 performed;
@@ -49,6 +50,13 @@ static void map_shared_info(void)
     vcpu_info = &shared_info->vcpu_info[0];
 }
 
+static void find_m2p(void)
+{
+    struct { u64 start, end, max_mfn; } mapping;
+    if (!hc_memory(XENMEM_machphys_mapping, &mapping))
+        m2p_table = (const volatile u64 *)mapping.start;
+}
+
 static void run(const struct test *test)
 {
     performed = 0;
@@ -72,6 +80,7 @@ void kit_main(struct start_info *si)
     for (test = probe_tests; test->run; test++)
         plan += test->checks;
     printk("1..%u\n", plan);
+    find_m2p();
     map_shared_info();
     traps_init();
     for (test = probe_tests; test->run; test++)

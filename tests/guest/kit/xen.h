@@ -107,6 +107,8 @@ struct iret_frame {
 #define USER_SS 0xe02b
 #define USER_CS32 0xe023
 #define HYPERVISOR_START 0xffff800000000000ul
+#define HYPERVISOR_END 0xffff880000000000ul
+#define XENMEM_machphys_mapping 12
 
 struct mmu_update {
     u64 ptr, val;

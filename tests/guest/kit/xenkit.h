@@ -110,7 +110,8 @@ u64 now_ns(void); /* pvclock of vcpu 0 */
 int wait_for(const volatile u32 *word, u64 ns);
 
 /* ---- pages ---- */
-#define M2P ((const volatile u64 *)HYPERVISOR_START)
+extern const volatile u64 *m2p_table;  /* where Xen says that it is */
+#define M2P m2p_table
 #define VIRT_BASE 0xffffffff80000000ul
 u64 pfn_of(const volatile void *va);
 u64 mfn_of(const volatile void *va);

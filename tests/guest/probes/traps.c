@@ -149,12 +149,12 @@ static void page_faults(void)
 
 static void hypervisor_addresses(void)
 {
-    TRY("mov (%0), %%rax", ::"r"(HYPERVISOR_START) : "rax", "memory");
+    TRY("mov (%0), %%rax", ::"r"(M2P) : "rax", "memory");
     CHECK_EQ("kernel.m2p.readable", trap_vector(), VECTOR_NONE);
-    TRY("mov %%rax, (%0)", ::"r"(HYPERVISOR_START) : "memory");
+    TRY("mov %%rax, (%0)", ::"r"(M2P) : "memory");
     CHECK_EQ("kernel.m2p.write.vector", trap_vector(), 14);
     CHECK_EQ("kernel.m2p.write.error", trap_error(), 3);
-    CHECK_EQ("kernel.m2p.write.cr2", traps[0].cr2, HYPERVISOR_START);
+    CHECK_EQ("kernel.m2p.write.cr2", traps[0].cr2, (u64)M2P);
     TRY("mov (%0), %%rax", ::"r"(0xffff830000000000ul) : "rax", "memory");
     CHECK_EQ("kernel.directmap.vector", trap_vector(), 14);
     CHECK_EQ("kernel.directmap.user_bit_clear", trap_error() & ~1ul, 0);
@@ -295,7 +295,7 @@ static void user_page_faults(void)
     /* Present or not is the L4's matter here: a VMM that shares one L4 with the kernel reports P=1. */
     t = user_run(u_read, (u64)ro);
     CHECK("user.pf.kernel_address", t->vector == 14 && (t->error & ~1ul) == 4);
-    t = user_run(u_write, HYPERVISOR_START);
+    t = user_run(u_write, (u64)M2P);
     CHECK("user.pf.write_hypervisor", t->vector == 14 && (t->error & ~1ul) == 6);
 }
 

@@ -184,7 +184,9 @@ class Bench:
             console_output=self._ignore,
         )
         self._failure: BaseException | None = None
-        equates = "".join(f".equ {n}, {v:#x}\n" for n, v in constants(self.domain.memory.first_mfn).items())
+        memory = self.domain.memory
+        names = constants(memory.first_mfn, memory.m2p_address)
+        equates = "".join(f".equ {n}, {v:#x}\n" for n, v in names.items())
         self.image = assemble(equates + PRELUDE + code.source + "\n")
         self.guest = Guest(self.domain, self.image, self.notify_fd)
         self.domain.handlers = {**self.domain.handlers, TRAP_CALL: self._on_trap, HOST_CALL: self._on_host}

@@ -91,9 +91,11 @@ class Shape:
 ONE_TABLE = Shape()
 
 
-def constants(first_mfn: int) -> dict[str, int]:
-    """Names for assembly: REGION (its address), REGION_MFN, REGION_DIRECT (its pages in DIRECT), TABLE_MFN."""
-    names = dict(UNMAPPED) | {"DIRECT": DIRECT, "FIRST_MFN": first_mfn}
+def constants(first_mfn: int, hole: int) -> dict[str, int]:
+    """Names for assembly: REGION (its address), REGION_MFN, REGION_DIRECT (its pages in DIRECT), TABLE_MFN; HOLE is
+    where the hypervisor's begins, with the M2P.
+    """
+    names = dict(UNMAPPED) | {"DIRECT": DIRECT, "FIRST_MFN": first_mfn, "HOLE": hole}
     for region in REGIONS:
         names[region.name.upper()] = region.address
     for name, pfn in PFNS.items():

@@ -132,7 +132,7 @@ def test_what_json_leaves_out_has_its_default() -> None:
         ("memory_mib", 1 << 21, "from 1 to"),
         ("vcpus", 0, "at least 1"),
         ("vcpus", 2, "not supported yet"),
-        ("processor", "hardware", "one of auto, software"),
+        ("processor", "fast", "one of auto, software, hardware"),
         ("processor", ["auto"], "one of auto, software"),
         ("on_crash", "soft-reset", "one of destroy, restart"),
         ("on_reboot", None, "one of destroy, restart"),

@@ -162,7 +162,7 @@ def test_pinning_is_carried_and_noted(values: dict[str, Value], cpus: str) -> No
         ({"builder": "hvm"}, "builder must be one of pv, generic, linux, not 'hvm': only para"),
         ({"type": "pvh"}, "type must be one of pv, generic, linux, not 'pvh': only para"),
         ({"pvh": 1}, "pvh must be 0: only paravirtualised guests are supported"),
-        ({"processor": "hardware"}, "processor must be one of auto, software"),
+        ({"processor": "fast"}, "processor must be one of auto, software, hardware"),
         ({"on_crash": "explode"}, "on_crash must be one of destroy, restart"),
         ({"dhcp": "maybe"}, "dhcp must be one of off, dhcp"),
         ({"nfs_root": "/srv"}, "nfs_root needs nfs_server"),

@@ -115,6 +115,15 @@ static void frame_freed(struct domain *d, u64 mfn)
     operation(d);
 }
 
+static void table_begins(struct domain *d, u64 mfn) { script_of(d)->tables_begun++; }
+
+static void entry_changed(struct domain *d, u64 ma, u64 old, u64 value)
+{
+    struct script *s = script_of(d);
+    s->changed_entry = ma;
+    s->changes[s->entries_changed++ % SCRIPT_LOG] = old ^ value;
+}
+
 static void set_task_switched(struct vcpu *v) { script(v)->switches++; }
 
 static s64 cold_call(struct vcpu *v, u64 number, const u64 *args)
@@ -159,6 +168,8 @@ static const struct platform platform = {
     .code_written = code_written,
     .has_code = has_code,
     .frame_freed = frame_freed,
+    .table_begins = table_begins,
+    .entry_changed = entry_changed,
     .set_task_switched = set_task_switched,
     .cold_call = cold_call,
     .cold_trap = cold_trap,

@@ -29,6 +29,8 @@ struct script {
     uint32_t code;             /* there is translated code in every frame */
 
     uint64_t freed;
+    uint64_t tables_begun, entries_changed, changed_entry;
+    uint64_t changes[SCRIPT_LOG]; /* bits of the entries */
     uint64_t freed_frames[SCRIPT_LOG];
     uint64_t waits;
     uint64_t deadlines[SCRIPT_LOG];

@@ -76,6 +76,7 @@ class World:
         state = self.state
         state.domid = 5
         state.shared_info, state.m2p = SHARED_INFO * PAGE, self.nr_frames * PAGE
+        state.hole_slot = 256
         state.hole_entry = entry(HOLE, P | RW | A | D)
         state.gdt_area, state.gdt_l1, state.zero_page = GDT_AREA, AREAS * PAGE, ZERO_PAGE * PAGE
         for n in range(state.nr_vcpus):

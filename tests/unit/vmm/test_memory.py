@@ -5,9 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenion.vmm.memory import (
-    DESCRIPTOR_AREAS,
     GRANT_FRAMES,
-    M2P_ADDRESS,
     MAX_VCPUS,
     PAGE_SIZE,
     BuildSpace,
@@ -17,29 +15,41 @@ from xenion.vmm.memory import (
 PRESENT, WRITE, USER, NX = 1, 2, 4, 1 << 63
 
 
-def walk(memory: MachineMemory, address: int) -> tuple[int, int]:
-    """(frame, what all levels allow of WRITE and USER) behind an address in the hole."""
-    table, rights = memory.hole_l3, WRITE | USER
+def walk(memory: MachineMemory, address: int, l4_entry: int | None = None) -> tuple[int, int]:
+    """(frame, what all levels allow of WRITE and USER) behind an address in the hole; (0, 0): nothing."""
+    top = memory.hole_entry if l4_entry is None else l4_entry
+    table, rights = top >> 12, (WRITE | USER) & top
     for shift in (30, 21, 12):
         entry = memory.words[table * 512 + (address >> shift & 511)]
-        assert entry & PRESENT, f"{address:#x} is not mapped"
+        if not entry & PRESENT:
+            return 0, 0
         table, rights = (entry & ~NX) >> 12, rights & entry
     return table, rights
 
 
 @settings(max_examples=25)
-@given(nr_pages=st.integers(1, 300_000))
-def test_layout(nr_pages: int) -> None:
-    memory = MachineMemory(nr_pages)
+@given(nr_pages=st.integers(1, 300_000), ring_3=st.booleans())
+def test_layout(nr_pages: int, ring_3: bool) -> None:
+    memory = MachineMemory(nr_pages, hole_slot=257 if ring_3 else 256, ring_3_kernel=ring_3)
     try:
         m2p_frames = -(-memory.nr_frames * 8 // PAGE_SIZE)
         for page in {0, m2p_frames // 2, m2p_frames - 1}:
-            assert walk(memory, M2P_ADDRESS + page * PAGE_SIZE) == (memory.m2p_mfn + page, 0)
+            address, user = memory.m2p_address + page * PAGE_SIZE, USER if ring_3 else 0
+            assert walk(memory, address) == (memory.m2p_mfn + page, user)
+            assert walk(memory, address, memory.user_hole_entry) == (0, 0)
         for vcpu in (0, MAX_VCPUS - 1):
             slot = memory.areas_l1 * 512 + vcpu * 32
             memory.words[slot] = memory.zero_mfn << 12 | PRESENT
-            assert walk(memory, DESCRIPTOR_AREAS + vcpu * 32 * PAGE_SIZE) == (memory.zero_mfn, 0)
-        singles = [memory.hole_l3, memory.zero_mfn, memory.reserved_gdt_mfn, memory.shared_info_mfn]
+            for l4_entry in (memory.hole_entry, memory.user_hole_entry):
+                address = memory.areas_address + vcpu * 32 * PAGE_SIZE
+                assert walk(memory, address, l4_entry) == (memory.zero_mfn, 0)
+        singles = [
+            memory.hole_l3,
+            memory.user_hole_l3,
+            memory.zero_mfn,
+            memory.reserved_gdt_mfn,
+            memory.shared_info_mfn,
+        ]
         taken = [
             *singles,
             *range(memory.m2p_mfn, memory.m2p_mfn + m2p_frames),

@@ -30,6 +30,9 @@ struct platform {
     void (*code_written)(struct domain *, u64 ma, u64 size); /* the VMM wrote guest memory */
     int (*has_code)(struct domain *, u64 mfn); /* any thread: may the processor keep a translation of the frame's bytes? */
     void (*frame_freed)(struct domain *, u64 mfn);
+    void (*table_begins)(struct domain *, u64 mfn); /* the frame is about to be used as a page table */
+    /* the entry at MA, in a table that may be in use, was present and has become VALUE */
+    void (*entry_changed)(struct domain *, u64 ma, u64 old, u64 value);
     void (*set_task_switched)(struct vcpu *);
     s64 (*cold_call)(struct vcpu *, u64 number, const u64 *args); /* hypercalls that are not in the core */
     int (*cold_trap)(struct vcpu *, u32 vector, u32 error); /* 1: emulated; 0: the guest gets the exception */
@@ -110,6 +113,7 @@ int compare_change_l1(struct domain *d, u64 mfn, u64 index, u64 expected, u64 va
 void become_kernel_table(struct domain *d, u64 mfn);
 void become_user_table(struct domain *d, u64 mfn);
 int lower_halves_equal(struct vcpu *v);
+void set_hypervisor_entry(struct domain *d, u64 ma, u64 value);
 
 /* --- guest_memory.c */
 u64 *l1_entry(struct domain *d, u64 cr3, u64 address, u64 *table_mfn); /* NULL: no L1 table there */
@@ -130,6 +134,7 @@ int validate_descriptors(struct domain *d, u64 mfn);
 int map_ldt_page(struct vcpu *v, u64 offset);
 void drop_ldt(struct vcpu *v);
 u64 read_descriptor(struct vcpu *v, u16 selector, int *okay);
+int may_load(int segment, u64 descriptor);
 
 /* --- mmu_hypercalls.c */
 s64 mmu_update(struct vcpu *v, u64 *args);

@@ -46,16 +46,13 @@ int validate_descriptors(struct domain *d, u64 mfn)
     return 0;
 }
 
-/* L1 entry of page PAGE of the vCPU's descriptor area: 0-15 the GDT, 16-31 the LDT. */
-static u64 *area_entry(struct vcpu *v, u64 page)
+/* Page PAGE of the vCPU's descriptor area: 0-15 the GDT, 16-31 the LDT. */
+static void set_area(struct vcpu *v, u64 page, u64 entry)
 {
-    return word_at(v->domain, v->domain->gdt_l1 + ((u64)v->id * AREA_PAGES + page) * 8);
+    set_hypervisor_entry(v->domain, v->domain->gdt_l1 + ((u64)v->id * AREA_PAGES + page) * 8, entry);
 }
 
-static void map_area(struct vcpu *v, u64 page, u64 ma)
-{
-    store(area_entry(v, page), ma | PTE_P | PTE_A | PTE_D | PTE_NX);
-}
+static void map_area(struct vcpu *v, u64 page, u64 ma) { set_area(v, page, ma | PTE_P | PTE_A | PTE_D | PTE_NX); }
 
 /* A frame is given back only when no TLB can still hold the hole's mapping of it. */
 static void drop_gdt(struct vcpu *v)
@@ -118,7 +115,7 @@ void drop_ldt(struct vcpu *v)
     int mapped = 0;
     for (u32 i = 0; i < 16; i++) {
         mapped |= v->ldt_frames[i] != 0;
-        store(area_entry(v, 16 + i), 0);
+        set_area(v, 16 + i, 0);
     }
     if (!mapped)
         return;
@@ -176,4 +173,25 @@ u64 read_descriptor(struct vcpu *v, u16 selector, int *okay)
     }
     *okay = 0;
     return 0;
+}
+
+#define TYPE_CODE (1ull << 43)
+#define TYPE_CONFORMING (1ull << 42)
+#define TYPE_READS (1ull << 41) /* of data: writable; of code: readable */
+#define DESC_L (1ull << 53)
+#define DESC_B (1ull << 54)
+
+/* Does ring 3 load the segment register with this descriptor, or does it fault? */
+int may_load(int segment, u64 descriptor)
+{
+    u64 conforming = TYPE_CODE | TYPE_CONFORMING, kind = descriptor & (TYPE_CODE | TYPE_READS);
+    if ((descriptor & (DESC_S | DESC_P)) != (DESC_S | DESC_P))
+        return 0;
+    if (segment != SEG_CS && segment != SEG_SS && (descriptor & conforming) == conforming)
+        return (descriptor & TYPE_READS) != 0;
+    if ((descriptor & DESC_DPL) != DESC_DPL)
+        return 0;
+    if (segment == SEG_CS)
+        return (descriptor & TYPE_CODE) && (descriptor & (DESC_L | DESC_B)) != (DESC_L | DESC_B);
+    return segment == SEG_SS ? kind == TYPE_READS : kind != TYPE_CODE;
 }

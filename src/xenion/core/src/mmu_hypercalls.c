@@ -174,7 +174,7 @@ int new_kernel_table(struct vcpu *v, u64 mfn)
         if (rc)
             return rc;
         drop_ldt(v);
-        if (v->user_cr3 >> PAGE_SHIFT != mfn)
+        if (d->ring_3_kernel || v->user_cr3 >> PAGE_SHIFT != mfn)
             become_kernel_table(d, mfn);
         int had = v->cr3 != 0;
         v->cr3 = mfn << PAGE_SHIFT;
@@ -197,7 +197,8 @@ int new_user_table(struct vcpu *v, u64 mfn)
         int rc = get_frame_and_type(d, mfn, TYPE_L4);
         if (rc)
             return rc;
-        become_user_table(d, mfn);
+        if (!d->ring_3_kernel || v->cr3 >> PAGE_SHIFT != mfn)
+            become_user_table(d, mfn);
     }
     v->user_cr3 = mfn << PAGE_SHIFT;
     if (old)

@@ -2,7 +2,10 @@
  *
  * Entries of L1 tables hold a frame reference, and a writable type reference when they allow writing; entries of higher
  * tables hold a reference and a type reference of the next level. Rules and errors are those of get_page_from_lNe and
- * mod_lN_entry in xen/arch/x86/mm.c. */
+ * mod_lN_entry in xen/arch/x86/mm.c.
+ *
+ * A guest's kernel in ring 3 needs the user bit in all that it maps, so every entry gets it, as with Xen. What keeps its
+ * applications out of it then is that they have an L4 of their own, whose hole shows them less. */
 #include "core.h"
 
 #define AVAILABLE_HIGH (0x7ffull << 52)
@@ -128,15 +131,30 @@ static void put_targets(struct domain *d, u64 mfn, u64 type, u64 count)
             put_target(d, load(table_entry(d, mfn, i)), mfn, type);
 }
 
+/* An entry of a table that the hypervisor itself fills. */
+void set_hypervisor_entry(struct domain *d, u64 ma, u64 value)
+{
+    u64 old = swap(word_at(d, ma), value);
+    if (old & PTE_P)
+        d->platform->entry_changed(d, ma, old, value);
+}
+
 static void install_hole(struct domain *d, u64 mfn)
 {
-    store(table_entry(d, mfn, L4_XEN_FIRST), d->hole_entry);
-    for (u64 i = L4_XEN_FIRST + 1; i <= L4_XEN_LAST; i++)
+    for (u64 i = L4_XEN_FIRST; i <= L4_XEN_LAST; i++)
         store(table_entry(d, mfn, i), 0);
+    store(table_entry(d, mfn, d->hole_slot), d->ring_3_kernel ? d->user_hole_entry : d->hole_entry);
+}
+
+/* VALUE as it is stored. */
+static inline u64 for_ring(struct domain *d, u64 value)
+{
+    return (value & PTE_P) && d->ring_3_kernel ? value | PTE_US : value;
 }
 
 int validate_table(struct domain *d, u64 mfn, u64 type)
 {
+    d->platform->table_begins(d, mfn);
     for (u64 i = 0; i < 512; i++) {
         if (type == TYPE_L4 && is_xen_slot(i))
             continue;
@@ -146,6 +164,8 @@ int validate_table(struct domain *d, u64 mfn, u64 type)
             put_targets(d, mfn, type, i);
             return rc;
         }
+        if (for_ring(d, entry) != entry)
+            fetch_or(table_entry(d, mfn, i), PTE_US);
     }
     if (type == TYPE_L4) {
         install_hole(d, mfn);
@@ -195,34 +215,38 @@ static int is_held(struct domain *d, u64 mfn, u64 index)
 /* Is the user bit of this new L4 entry held back? See become_kernel_table. */
 static int must_hold(struct domain *d, u64 mfn, u64 index, u64 value)
 {
-    return (value & (PTE_P | PTE_US)) == (PTE_P | PTE_US) && index > L4_XEN_LAST &&
+    return (value & (PTE_P | PTE_US)) == (PTE_P | PTE_US) && index > L4_XEN_LAST && !d->ring_3_kernel &&
            (load(&frame_of(d, mfn)->type) & TYPE_KERNEL_L4);
 }
 
 /* VALUE has taken the place of OLD: code that was reached through that may be reached no more, by nobody or by applications
  * alone, or another in its place. */
-static void note_unmapped(struct domain *d, u64 old, u64 value)
+static void note_change(struct domain *d, u64 *slot, u64 old, u64 value)
 {
     u64 changed = ((old ^ value) & (PTE_P | PTE_NX | PTE_ADDRESS)) | (old & ~value & PTE_US);
-    if ((old & PTE_P) && !(old & PTE_NX) && changed)
+    if (!(old & PTE_P))
+        return;
+    if (!(old & PTE_NX) && changed)
         store(&d->code_unmapped, 1);
+    d->platform->entry_changed(d, (u64)((u8 *)slot - d->memory), old, value);
 }
 
 static int change(struct domain *d, u64 mfn, u64 type, u64 index, u64 value, int preserve_ad)
 {
     u64 *slot = table_entry(d, mfn, index), old = load(slot);
+    value = for_ring(d, value);
     if ((old & value & PTE_P) && !((old ^ value) & ~HARMLESS) && (type == TYPE_L1 || !(value & UPPER_REFUSED))) {
         while (!cas(slot, &old, preserve_ad ? value | (old & (PTE_A | PTE_D)) : value))
             if (!(old & PTE_P) || ((old ^ value) & ~HARMLESS))
                 return -XEN_EBUSY;
-        note_unmapped(d, old, value);
+        note_change(d, slot, old, value);
         return 0;
     }
     int rc = value & PTE_P ? get_target(d, value, mfn, type) : 0;
     if (rc)
         return rc;
     old = replace_entry(slot, value, preserve_ad);
-    note_unmapped(d, old, value);
+    note_change(d, slot, old, value);
     put_target(d, old, mfn, type);
     return 0;
 }
@@ -253,13 +277,19 @@ int compare_change_l1(struct domain *d, u64 mfn, u64 index, u64 expected, u64 va
     if (rc)
         return rc;
     u64 old = expected;
+    value = for_ring(d, value);
     if (!cas(slot, &old, value)) {
         put_l1_target(d, value);
         return 0;
     }
-    note_unmapped(d, old, value);
+    note_change(d, slot, old, value);
     put_l1_target(d, old);
     return 1;
+}
+
+static void show_hole(struct domain *d, u64 mfn, u64 entry)
+{
+    set_hypervisor_entry(d, (mfn << PAGE_SHIFT) + d->hole_slot * sizeof entry, entry);
 }
 
 /* While the guest runs applications on its kernel's L4 (no switch: their lower halves agree), nothing of the kernel half
@@ -269,6 +299,10 @@ void become_kernel_table(struct domain *d, u64 mfn)
 {
     if (fetch_or(&frame_of(d, mfn)->type, TYPE_KERNEL_L4) & TYPE_KERNEL_L4)
         return;
+    if (d->ring_3_kernel) {
+        show_hole(d, mfn, d->hole_entry);
+        return;
+    }
     for (u64 i = L4_XEN_LAST + 1; i < 512; i++) {
         u64 *slot = table_entry(d, mfn, i);
         if ((load(slot) & (PTE_P | PTE_US)) == (PTE_P | PTE_US)) {
@@ -282,6 +316,10 @@ void become_user_table(struct domain *d, u64 mfn)
 {
     if (!(fetch_and(&frame_of(d, mfn)->type, ~TYPE_KERNEL_L4) & TYPE_KERNEL_L4))
         return;
+    if (d->ring_3_kernel) {
+        show_hole(d, mfn, d->user_hole_entry);
+        return;
+    }
     for (u64 i = L4_XEN_LAST + 1; i < 512; i++)
         if (is_held(d, mfn, i)) {
             hold_user(d, mfn, i, 0);
@@ -297,7 +335,7 @@ int lower_halves_equal(struct vcpu *v)
     u64 generation = load(&d->lower_generation);
     if (v->compared_cr3 == v->cr3 && v->compared_user_cr3 == v->user_cr3 && v->compared_generation == generation)
         return 1;
-    if (v->cr3 == v->user_cr3 || !(load(&frame_of(d, v->cr3 >> PAGE_SHIFT)->type) & TYPE_KERNEL_L4))
+    if (d->ring_3_kernel || v->cr3 == v->user_cr3 || !(load(&frame_of(d, v->cr3 >> PAGE_SHIFT)->type) & TYPE_KERNEL_L4))
         return 0;
     u64 *kernel = word_at(d, v->cr3), *user = word_at(d, v->user_cr3), differ = 0;
     for (u64 i = 0; i < 256; i++)

@@ -157,7 +157,10 @@ struct domain {
     uint64_t domid;
     uint64_t shared_info;      /* machine address */
     uint64_t m2p;              /* machine address of the machine-to-physical table */
-    uint64_t hole_entry;       /* L4 slot 256 of every guest table */
+    uint32_t ring_3_kernel;    /* the guest's kernel is in ring 3, as on real hardware: see page_tables.c */
+    uint32_t hole_slot;        /* of every guest L4 table: what of the hypervisor's the guest may see */
+    uint64_t hole_entry;
+    uint64_t user_hole_entry;  /* the same for applications' tables, where they have tables of their own */
     uint64_t gdt_area;         /* virtual address of vCPU 0's GDT; 64 KiB a vCPU, LDT in the second half */
     uint64_t gdt_l1;           /* machine address of the L1 tables that map the descriptor areas */
     uint64_t reserved_gdt;     /* machine address of the page with the reserved descriptors */

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from xenion.abi.arch_x86_64 import HYPERVISOR_VIRT_START
 from xenion.abi.dumpcore import (
     XC_CORE_MAGIC,
     XEN_DUMPCORE_ELFNOTE_NAME,
@@ -22,7 +23,7 @@ from xenion.domain.dump.elf import note
 from xenion.domain.dump.registers import prstatus
 from xenion.processor import Registers
 from xenion.vmm.hypercalls.version import CAPABILITIES, EXTRA
-from xenion.vmm.memory import M2P_ADDRESS, PAGE_SIZE
+from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu
 
 
@@ -50,7 +51,7 @@ def _version() -> XenDumpcoreElfnoteXenVersionDesc:
         compile_info=XenCompileInfo(compiler=b"cc"),
         capabilities=CAPABILITIES,
         changeset=b"unavailable",
-        platform_parameters=XenPlatformParameters(virt_start=M2P_ADDRESS),
+        platform_parameters=XenPlatformParameters(virt_start=HYPERVISOR_VIRT_START),
         pagesize=PAGE_SIZE,
     )
 

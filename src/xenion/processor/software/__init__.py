@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from xenion.core import ffi, lib
-from xenion.processor import Callbacks, CpuidLeaf, Features, ProcessorError, Registers
+from xenion.processor import GENERAL, SEGMENTS, Callbacks, CpuidLeaf, Features, ProcessorError, Registers
+from xenion.processor.callbacks import forget, register
 from xenion.processor.software.cpuid import LEAVES
 
 SUPPORTED = "2.1.4"
 TRANSLATION_BUFFER_MIB = 256
 ANY_SUBLEAF = 0xFFFFFFFF
-GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
-SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
-
-_engines: dict[Any, "SoftwareProcessor"] = {}
 
 
 class UnknownBuildError(ProcessorError):
@@ -49,16 +46,6 @@ def load() -> None:
         raise UnknownBuildError(ffi.string(why).decode())
 
 
-@ffi.def_extern(error=-38)  # type: ignore[untyped-decorator]  # cffi has no types
-def on_cold_call(vcpu: Any, number: int, args: Any) -> int:
-    return _engines[vcpu.domain].callbacks.cold_call(vcpu, number, ffi.unpack(args, 6))
-
-
-@ffi.def_extern(error=0)  # type: ignore[untyped-decorator]  # cffi has no types
-def on_cold_trap(vcpu: Any, vector: int, error: int) -> int:
-    return int(_engines[vcpu.domain].callbacks.cold_trap(vcpu, vector, error))
-
-
 def host_tsc() -> int:
     return int(lib.engine_tsc())
 
@@ -73,18 +60,15 @@ class SoftwareProcessor:
         self._engine: Any = ffi.NULL
         self._state: Any = ffi.NULL
         self._leaves: Any = ffi.NULL
-        self.callbacks: Callbacks
 
     def attach(self, state: Any, notify_fd: int, callbacks: Callbacks) -> None:
         self._state = state
-        self.callbacks = callbacks
         self._engine = lib.engine_create(state, notify_fd, TRANSLATION_BUFFER_MIB)
         if not self._engine:
             raise ProcessorError(
                 "the software processor cannot start an instance: the host is short of memory"
             )
-        _engines[state] = self
-        lib.engine_set_callbacks(self._engine, {"cold_call": lib.on_cold_call, "cold_trap": lib.on_cold_trap})
+        lib.engine_set_callbacks(self._engine, register(state, callbacks))
         self.set_cpuid(LEAVES)
 
     def set_cpuid(self, leaves: Sequence[CpuidLeaf]) -> None:
@@ -125,6 +109,6 @@ class SoftwareProcessor:
 
     def close(self) -> None:
         if self._engine:
-            _engines.pop(self._state, None)
+            forget(self._state)
             lib.engine_destroy(self._engine)
             self._engine = ffi.NULL

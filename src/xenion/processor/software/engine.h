@@ -2,12 +2,11 @@
 #ifndef XENION_ENGINE_H
 #define XENION_ENGINE_H
 
-#include <pthread.h>
-
-#include "../../core/src/core.h"
+#include "../common/timer.h"
 
 #include "unicorn_abi.h"
 
+#include "../common/common_api.h"
 #include "software_api.h"
 
 /* The library, opened once a process. */
@@ -65,16 +64,12 @@ struct engine {
     struct engine *next;   /* all engines of the process, newest first */
 
     pthread_t thread;      /* that runs the vCPU */
-    pthread_t timer;
-    pthread_mutex_t lock;
-    pthread_cond_t timer_changed;
-    u64 armed;             /* what the timer thread sleeps until; ~0: nothing */
-    int closing, timer_started;
+    struct timer timer;
     int notify_fd;
 
     const struct cpuid_leaf *cpuid;
     u32 cpuid_count;
-    struct engine_callbacks callbacks;
+    struct processor_callbacks callbacks;
     struct platform platform;
     u64 until;
 };

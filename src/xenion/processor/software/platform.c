@@ -1,26 +1,14 @@
-/* The software processor as the core's platform: registers, TLB, timer, waiting and waking. */
+/* The software processor as the core's platform: registers, TLB, waking. */
 #define _GNU_SOURCE
 #include "engine.h"
 
 #include "../../core/src/api.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
 #define ARITHMETIC_FLAGS 0x8d5ull
-#define NOT_ARMED (~0ull)
-#define LONGEST_SLEEP_NS 3600000000000ull
-#define AGAIN_NS 1000000ull
-#define AGAIN_MOST_NS 1000000000ull
 
 static struct engine *engine_of(struct vcpu *v) { return v->platform; }
 
@@ -90,11 +78,6 @@ static void mode_changed(struct vcpu *v)
     *hflags = (*hflags & ~HF_CPL) | (v->kernel_mode ? 1 : 3);
 }
 
-#define DESC_TYPE_CODE (1u << 11)
-#define DESC_WRITABLE (1u << 9)
-#define DESC_CONFORMING (1u << 10)
-#define DESC_S (1u << 12)
-#define DESC_DPL (3u << 13)
 #define DESC_P (1u << 15)
 #define DESC_L (1u << 21)
 #define DESC_B (1u << 22)
@@ -124,21 +107,6 @@ static void update_hflags(struct engine *e)
     *hflags = value;
 }
 
-static int may_load(int segment, u32 high)
-{
-    if ((high & (DESC_S | DESC_P)) != (DESC_S | DESC_P))
-        return 0;
-    if (segment != SEG_CS && segment != SEG_SS && (high & (DESC_TYPE_CODE | DESC_CONFORMING)) == (DESC_TYPE_CODE | DESC_CONFORMING))
-        return (high & DESC_WRITABLE) != 0;
-    if ((high & DESC_DPL) != DESC_DPL)
-        return 0;
-    if (segment == SEG_CS)
-        return (high & DESC_TYPE_CODE) && (high & (DESC_L | DESC_B)) != (DESC_L | DESC_B);
-    if (segment == SEG_SS)
-        return !(high & DESC_TYPE_CODE) && (high & DESC_WRITABLE);
-    return !(high & DESC_TYPE_CODE) || (high & DESC_WRITABLE); /* for code: readable */
-}
-
 static int load_selector(struct vcpu *v, int segment, u16 selector)
 {
     struct engine *e = engine_of(v);
@@ -147,7 +115,7 @@ static int load_selector(struct vcpu *v, int segment, u16 selector)
     u64 descriptor = 0;
     if (selector > 3 || segment == SEG_CS) {
         descriptor = read_descriptor(v, selector, &okay);
-        if (!okay || !may_load(segment, (u32)(descriptor >> 32)))
+        if (!okay || !may_load(segment, descriptor))
             return -1;
     } else if (segment == SEG_SS) {
         return -1; /* no null stack in ring 3 */
@@ -173,19 +141,6 @@ static u64 tsc(void) { return __rdtsc(); }
 
 u64 engine_tsc(void) { return tsc(); }
 
-static void futex_wait(u32 *word, u32 expected, u64 ns)
-{
-    struct timespec limit = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, ns == NOT_ARMED ? NULL : &limit, NULL, 0);
-}
-
-static void wait_for_work(struct vcpu *v, u64 deadline)
-{
-    u64 now = system_time(v->domain), ns = !deadline ? NOT_ARMED : deadline > now ? deadline - now : 0;
-    if (ns)
-        futex_wait(&v->kick, 0, ns);
-}
-
 /* Makes the engine leave translated code: a pending hardware interrupt that cannot be delivered, since the IDT has no limit,
  * arrives in the interrupt hook as #GP with error code 2. It stays pending until it is taken, so none is lost. */
 void kick(struct engine *e)
@@ -199,74 +154,13 @@ static void wake(struct vcpu *v)
     struct engine *e = engine_of(v);
     if (pthread_equal(pthread_self(), e->thread))
         return; /* it looks for work before it goes on */
-    if (!swap(&v->kick, 1))
-        syscall(SYS_futex, &v->kick, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    end_wait(v);
     kick(e);
 }
 
-static void arm_timer(struct vcpu *v)
-{
-    struct engine *e = engine_of(v);
-    u64 deadline = next_deadline(v);
-    fence(); /* the deadline is written before `armed` is read; the timer's thread does it the other way round */
-    if (!deadline || deadline >= load(&e->armed))
-        return;
-    pthread_mutex_lock(&e->lock);
-    pthread_cond_signal(&e->timer_changed);
-    pthread_mutex_unlock(&e->lock);
-}
+static void arm_timer(struct vcpu *v) { timer_arm(&engine_of(v)->timer); }
 
-static void sleep_until(struct engine *e, u64 deadline, u64 now)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    u64 left = deadline - now < LONGEST_SLEEP_NS ? deadline - now : LONGEST_SLEEP_NS;
-    u64 at = (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec + left;
-    t.tv_sec = (time_t)(at / 1000000000u);
-    t.tv_nsec = (long)(at % 1000000000u);
-    pthread_cond_timedwait(&e->timer_changed, &e->lock, &t);
-}
-
-/* Kicks the vCPU when its timer is due; it fires the timer itself. One that has not done so after a while, because the
- * clock of its CPU was behind, is kicked again; one that is held looks at its timer when it goes on. */
-static void *timer_main(void *argument)
-{
-    struct engine *e = argument;
-    u64 fired = 0, again = 0, patience = AGAIN_NS;
-    pthread_mutex_lock(&e->lock);
-    while (!e->closing) {
-        u64 deadline = next_deadline(e->vcpu), now = system_time(e->domain), due = deadline;
-        if (deadline && deadline == fired)
-            due = again;
-        else
-            patience = AGAIN_NS;
-        if (deadline && due <= now) {
-            fired = deadline;
-            again = now + patience;
-            patience = patience < AGAIN_MOST_NS ? 2 * patience : patience;
-            if (!load(&e->vcpu->parked))
-                wake(e->vcpu);
-            continue;
-        }
-        store(&e->armed, deadline ? due : NOT_ARMED);
-        fence(); /* as in arm_timer: who sets the timer after this look signals, unless we wake in time anyway */
-        if (next_deadline(e->vcpu) != deadline)
-            continue;
-        if (deadline)
-            sleep_until(e, due, now);
-        else
-            pthread_cond_wait(&e->timer_changed, &e->lock);
-    }
-    pthread_mutex_unlock(&e->lock);
-    return NULL;
-}
-
-static void notify_dom0(struct domain *d)
-{
-    u64 one = 1;
-    if (write(engine_of(&d->vcpus[0])->notify_fd, &one, sizeof one) < 0)
-        return; /* the counter is full: the reader is awake anyway */
-}
+static void notify_dom0(struct domain *d) { write_eventfd(engine_of(&d->vcpus[0])->notify_fd); }
 
 static void code_written(struct domain *d, u64 ma, u64 size)
 {
@@ -288,10 +182,13 @@ static void frame_freed(struct domain *d, u64 mfn)
 {
     code_written(d, mfn << PAGE_SHIFT, PAGE_SIZE);
     flush_all(d);
-    u8 *page = d->memory + (mfn << PAGE_SHIFT);
-    if (madvise(page, PAGE_SIZE, MADV_REMOVE))
-        memset(page, 0, PAGE_SIZE); /* the host's memory is not given back, but what was in it is gone */
+    forget_frame(d, mfn);
 }
+
+/* The engine walks the tables themselves, and the core flushes. */
+static void table_begins(struct domain *d, u64 mfn) { (void)d, (void)mfn; }
+
+static void entry_changed(struct domain *d, u64 ma, u64 old, u64 value) { (void)d, (void)ma, (void)old, (void)value; }
 
 static void set_task_switched(struct vcpu *v)
 {
@@ -324,6 +221,8 @@ void fill_platform(struct engine *e)
         .code_written = code_written,
         .has_code = has_code,
         .frame_freed = frame_freed,
+        .table_begins = table_begins,
+        .entry_changed = entry_changed,
         .set_task_switched = set_task_switched,
         .cold_call = e->callbacks.cold_call,
         .cold_trap = e->callbacks.cold_trap,
@@ -349,7 +248,6 @@ struct engine *engine_create(struct domain *d, int notify_fd, u32 buffer_mib)
     e->vcpu = &d->vcpus[0];
     e->frames = d->nr_frames;
     e->notify_fd = notify_fd;
-    e->armed = NOT_ARMED;
     e->until = HYPERVISOR_VIRT_END - 1; /* no code is ever there */
     e->code_pages = calloc(1, (size_t)(d->nr_frames + 7) / 8);
     if (!e->code_pages || !block_cache_create(e) || unicorn.open(UC_ARCH_X86, UC_MODE_64, &e->uc))
@@ -360,12 +258,7 @@ struct engine *engine_create(struct domain *d, int notify_fd, u32 buffer_mib)
     if (unicorn.mem_map_ptr(e->uc, 0, d->nr_frames << PAGE_SHIFT, UC_PROT_ALL, d->memory) || !locate(e))
         return fail(e);
     *((u8 *)e->uc + UC_NO_EXIT_REQUEST) = 1;
-    pthread_mutex_init(&e->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->timer_changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    timer_init(&e->timer, e->vcpu, wake);
     e->vcpu->platform = e;
     e->vcpu->regs = env_u64(e, ENV_REGS);
     fill_platform(e);
@@ -374,7 +267,7 @@ struct engine *engine_create(struct domain *d, int notify_fd, u32 buffer_mib)
     return e;
 }
 
-void engine_set_callbacks(struct engine *e, struct engine_callbacks callbacks)
+void engine_set_callbacks(struct engine *e, struct processor_callbacks callbacks)
 {
     e->callbacks = callbacks;
     fill_platform(e);
@@ -432,9 +325,8 @@ const char *engine_run(struct engine *e)
 {
     struct vcpu *v = e->vcpu;
     e->thread = pthread_self();
-    if (!e->timer_started && pthread_create(&e->timer, NULL, timer_main, e))
+    if (timer_start(&e->timer))
         return "the timer thread cannot be started";
-    e->timer_started = 1;
     v->rip = *env_u64(e, ENV_EIP);
     v->cs = selector(v, SEG_CS);
     v->ss = selector(v, SEG_SS);
@@ -452,13 +344,7 @@ const char *engine_run(struct engine *e)
 
 void engine_destroy(struct engine *e)
 {
-    if (e->timer_started) {
-        pthread_mutex_lock(&e->lock);
-        e->closing = 1;
-        pthread_cond_signal(&e->timer_changed);
-        pthread_mutex_unlock(&e->lock);
-        pthread_join(e->timer, NULL);
-    }
+    timer_stop(&e->timer);
     engine_unregister(e);
     unicorn.close(e->uc);
     block_cache_destroy(e);

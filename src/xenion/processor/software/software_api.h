@@ -1,23 +1,13 @@
 /* What Python calls of the software processor. This file is also read by cffi: plain C only. */
 struct engine;
 
-struct cpuid_leaf {
-    uint32_t leaf, subleaf;    /* subleaf ~0: any */
-    uint32_t eax, ebx, ecx, edx;
-};
-
-struct engine_callbacks {
-    int64_t (*cold_call)(struct vcpu *v, uint64_t number, const uint64_t *args);
-    int (*cold_trap)(struct vcpu *v, uint32_t vector, uint32_t error);
-};
-
 /* Opens the library at PATH once; NULL, or why it cannot be used. */
 const char *engine_load(const char *path);
 /* Checks every assumption about the loaded build on a scratch instance; NULL, or what differs. */
 const char *engine_probe(void);
 
 struct engine *engine_create(struct domain *d, int notify_fd, uint32_t buffer_mib);
-void engine_set_callbacks(struct engine *e, struct engine_callbacks callbacks);
+void engine_set_callbacks(struct engine *e, struct processor_callbacks callbacks);
 void engine_set_cpuid(struct engine *e, const struct cpuid_leaf *leaves, uint32_t count);
 const char *engine_start(struct engine *e, uint64_t rip, uint64_t rsp, uint64_t rsi);
 /* Runs vCPU 0 until its domain stops it; NULL, or what went wrong. */

@@ -24,7 +24,7 @@ from xenion.abi.memory import (
 from xenion.abi.xen import DOMID_SELF
 from xenion.core import lib
 from xenion.vmm.errors import GuestError
-from xenion.vmm.memory import M2P_ADDRESS, PAGE_SIZE
+from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu
 
 COMMAND_BITS = 6
@@ -132,11 +132,10 @@ def _exchange(vcpu: Vcpu, address: int, third: int) -> int:
 
 
 def _machphys_mapping(vcpu: Vcpu, address: int) -> int:
+    memory = vcpu.domain.memory
+    start = memory.m2p_address
     vcpu.write_struct(
-        address,
-        XenMachphysMapping(
-            v_start=M2P_ADDRESS, v_end=M2P_ADDRESS + M2P_SIZE, max_mfn=vcpu.domain.memory.nr_frames - 1
-        ),
+        address, XenMachphysMapping(v_start=start, v_end=start + M2P_SIZE, max_mfn=memory.nr_frames - 1)
     )
     return 0
 

@@ -1,5 +1,6 @@
 """xen_version (version.h) and vm_assist (xen.h)."""
 
+from xenion.abi.arch_x86_64 import HYPERVISOR_VIRT_START
 from xenion.abi.errno import Errno
 from xenion.abi.features import (
     XENFEAT_direct_mapped,
@@ -39,7 +40,7 @@ from xenion.abi.xen import (
     VMASST_TYPE_writable_pagetables,
 )
 from xenion.vmm.errors import GuestError
-from xenion.vmm.memory import M2P_ADDRESS, PAGE_SIZE
+from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu
 
 EXTRA = b".0-xenion"
@@ -93,7 +94,7 @@ def xen_version(vcpu: Vcpu, args: list[int]) -> int:
         ),
         XENVER_capabilities: _fixed(1024, CAPABILITIES),
         XENVER_changeset: _fixed(64, b"unavailable"),
-        XENVER_platform_parameters: bytes(XenPlatformParameters(virt_start=M2P_ADDRESS)),
+        XENVER_platform_parameters: bytes(XenPlatformParameters(virt_start=HYPERVISOR_VIRT_START)),
         XENVER_guest_handle: vcpu.domain.handle,
         XENVER_commandline: _fixed(1024, b""),
     }

@@ -12,6 +12,7 @@ from xenion.abi.version import MAJOR, MINOR
 from xenion.api import types as t
 from xenion.api.errors import ApiError
 from xenion.api.installed import version_of
+from xenion.processor.choose import AUTOMATIC, notes
 from xenion.xend import host, record, told
 from xenion.xend.call import Call, Handler
 from xenion.xend.live import Live
@@ -54,8 +55,8 @@ class Listing:
             "total_memory_mib": memory.total,
             "free_memory_mib": host.free_mib(services.registry.promised()),
             "domains": len(services.registry.live) + 1,
-            "processor": "software",
-            "processor_notes": ["software: the Unicorn engine, which works everywhere"],
+            "processor": AUTOMATIC,
+            "processor_notes": notes(),
             "xen_major": MAJOR,
             "xen_minor": MINOR,
             "xen_caps": XEN_CAPS,

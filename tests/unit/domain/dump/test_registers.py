@@ -8,8 +8,7 @@ from tests.unit.domain.dump.guest import small_kernel
 from tests.unit.vmm.kernel import L4, Kernel
 from xenion.abi.arch_x86_64 import VcpuGuestContext
 from xenion.domain.dump.registers import guest_context, prstatus
-from xenion.processor import Registers
-from xenion.processor.software import GENERAL
+from xenion.processor import GENERAL, Registers
 
 REGISTERS = Registers(
     general={name: 0x100 + number for number, name in enumerate(GENERAL)},

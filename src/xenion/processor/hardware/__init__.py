@@ -1,0 +1,137 @@
+"""The hardware processor: guests run natively on /dev/kvm, kernel and applications in ring 3."""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from xenion.core import ffi, lib
+from xenion.processor import GENERAL, SEGMENTS, Callbacks, CpuidLeaf, Features, ProcessorError, Registers
+from xenion.processor.callbacks import forget, register
+from xenion.processor.hardware.cpuid import policy, xcr0_of
+
+DEVICE = Path("/dev/kvm")
+MODULES = Path("/sys/module")
+ANY_SUBLEAF = 0xFFFFFFFF
+LEAVES_MOST = 256
+HOLE_SLOT = 257
+"""Software KVMs cannot show ring 3 anything in Xen's first slot."""
+
+
+@cache
+def _device() -> int:
+    """One descriptor for the process, opened before its rights are restricted."""
+    try:
+        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise ProcessorError(
+            f"the hardware processor cannot be used: {DEVICE}: {error.strerror}; "
+            "give this user access to it, or use the software processor"
+        ) from error
+
+
+def _follows() -> int:
+    """How KVM is told of changed page tables; both ways where the host does not say which kind of paging it has."""
+    for module, parameter in (("kvm_intel", "ept"), ("kvm_amd", "npt")):
+        setting = MODULES / module / "parameters" / parameter
+        if setting.is_file():
+            nested = setting.read_text().strip() in ("Y", "1")
+            return int(lib.FOLLOWS_FLUSH if nested else lib.FOLLOWS_WRITES)
+    if (MODULES / "kvm_pvm").is_dir():
+        return int(lib.FOLLOWS_WRITES)
+    return int(lib.FOLLOWS_FLUSH | lib.FOLLOWS_WRITES)
+
+
+@cache
+def _leaves() -> tuple[CpuidLeaf, ...]:
+    rows = ffi.new("struct cpuid_leaf[]", LEAVES_MOST)
+    count = lib.hardware_host_cpuid(_device(), rows, LEAVES_MOST)
+    if count < 0:
+        raise ProcessorError(f"the hardware processor cannot be used: {DEVICE} does not say what it supports")
+    return policy(
+        CpuidLeaf(r.leaf, None if r.subleaf == ANY_SUBLEAF else r.subleaf, r.eax, r.ebx, r.ecx, r.edx)
+        for r in rows[0:count]
+    )
+
+
+def _requests() -> list[int]:
+    room = 64
+    requests = ffi.new("uint64_t[]", room)
+    return list(ffi.unpack(requests, lib.hardware_requests(requests, room)))
+
+
+class HardwareProcessor:
+    """One KVM virtual machine for one domain."""
+
+    def __init__(self) -> None:
+        self.features = Features(
+            name="hardware", cpuid=_leaves(), max_vcpus=1, ring_3_kernel=True, hole_slot=HOLE_SLOT,
+            ioctls=_requests(),
+        )  # fmt: skip
+        self._machine: Any = ffi.NULL
+        self._state: Any = ffi.NULL
+
+    def attach(self, state: Any, notify_fd: int, callbacks: Callbacks) -> None:
+        self._state = state
+        trouble = ffi.new("struct hardware_trouble *")
+        self._machine = lib.hardware_create(
+            state, _device(), notify_fd, _follows(), register(state, callbacks), trouble
+        )
+        if not self._machine:
+            forget(state)
+            raise ProcessorError(
+                f"the hardware processor cannot be used: {ffi.string(trouble.text).decode()}"
+            )
+
+    def set_cpuid(self, leaves: Sequence[CpuidLeaf]) -> None:
+        rows = [
+            (r.leaf, ANY_SUBLEAF if r.subleaf is None else r.subleaf, r.eax, r.ebx, r.ecx, r.edx)
+            for r in leaves
+        ]
+        error = lib.hardware_set_cpuid(self._machine, ffi.new("struct cpuid_leaf[]", rows), len(rows))
+        if error:
+            raise ProcessorError(
+                f"the hardware processor cannot be used: KVM refuses what CPUID is to say ({os.strerror(error)})"
+            )
+
+    def start(self, rip: int, rsp: int, rsi: int) -> None:
+        why = lib.hardware_start(self._machine, rip, rsp, rsi, xcr0_of(self.features.cpuid))
+        if why:
+            raise ProcessorError(
+                f"the hardware processor cannot start the domain: {ffi.string(why).decode()}"
+            )
+
+    def run(self) -> None:
+        why = lib.hardware_run(self._machine)
+        if why:
+            raise ProcessorError(f"the hardware processor cannot go on: {ffi.string(why).decode()}")
+
+    def registers(self) -> Registers:
+        vcpu = self._state.vcpus[0]
+        bases, selectors = ffi.new("uint64_t[6]"), ffi.new("uint16_t[6]")
+        lib.hardware_segments(self._machine, bases, selectors)
+        return Registers(
+            general=dict(zip(GENERAL, ffi.unpack(vcpu.regs, 16), strict=True)),
+            rip=vcpu.rip,
+            rflags=lib.hardware_flags(self._machine),
+            cr2=vcpu.cr2,
+            cr3=vcpu.loaded_cr3,
+            selectors=dict(zip(SEGMENTS, selectors, strict=True)),
+            bases=dict(zip(SEGMENTS, bases, strict=True)),
+        )
+
+    def counts(self) -> list[int]:
+        """Exits by cause so far, in the order of EXIT_* in hardware.h."""
+        counts = ffi.new("uint64_t[]", lib.EXIT_CAUSES)
+        lib.hardware_counts(self._machine, counts)
+        return list(ffi.unpack(counts, lib.EXIT_CAUSES))
+
+    def tsc(self) -> int:
+        return int(lib.hardware_tsc())
+
+    def close(self) -> None:
+        if self._machine:
+            forget(self._state)
+            lib.hardware_destroy(self._machine)
+            self._machine = ffi.NULL
