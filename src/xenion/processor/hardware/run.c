@@ -64,7 +64,7 @@ static void software_interrupt(struct vcpu *v, u32 vector)
     core_software_interrupt(v, vector, 2);
 }
 
-/* Software KVMs refuse `int n` as if it did not exist. */
+/* `int n`, which the gates refuse, a software KVM as if it did not exist, and QEMU's emulation by a wrong number. */
 static int is_interrupt(struct vcpu *v, u8 *vector)
 {
     u8 code[2];
@@ -83,9 +83,7 @@ static void on_exception(struct hardware *h, u32 vector, u32 error)
         core_page_fault(v, system_registers(h)->cr2, error);
     else if (vector == 3 || vector == 4)
         core_software_interrupt(v, vector, 1);
-    else if (vector == 13 && (error & (IN_IDT | EXTERNAL)) == IN_IDT)
-        software_interrupt(v, error >> 3 & 255);
-    else if (vector == 6 && is_interrupt(v, &number))
+    else if ((vector == 6 || (vector == 13 && (error & (IN_IDT | EXTERNAL)) == IN_IDT)) && is_interrupt(v, &number))
         software_interrupt(v, number);
     else
         core_exception(v, vector, (with_error >> (vector & 31)) & 1, error);
