@@ -72,18 +72,19 @@ def run(npt: str, arguments: list[str]) -> int:
         file.flush()
         process = subprocess.Popen(
             [
-                "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,+svm,+npt,-la57", "-smp", "2", "-m", "3072",
-                "-nographic", "-no-reboot", "-kernel", str(kernel.vmlinuz), "-initrd", file.name,
+                "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,+svm,+npt,-la57",
+                "-smp", "2", "-m", "3072", "-nographic", "-no-reboot",
+                "-kernel", str(kernel.vmlinuz), "-initrd", file.name,
                 "-append", f"console=ttyS0 quiet panic=-1 npt={npt}",
                 "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
             ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         output = ""
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            output += line
+        while process.stdout and (data := process.stdout.read1()):
+            text = data.decode(errors="replace")
+            print(text, end="", flush=True)
+            output += text
     _, _, status = output.rpartition(DONE)
     return int(status.split()[0]) if status.split() and status.split()[0].isdigit() else 1
 

@@ -53,9 +53,15 @@ class World:
     """`state` and `vcpu` are the core's structures, `script` the platform's."""
 
     def __init__(
-        self, core: Core, nr_frames: int = 32, nr_vcpus: int = 1, *, read_only: Iterable[int] = ()
+        self,
+        core: Core,
+        nr_frames: int = 32,
+        nr_vcpus: int = 1,
+        *,
+        read_only: Iterable[int] = (),
+        ring_3: bool = False,
     ) -> None:
-        """`read_only`: spare frames that the kernel maps read-only, at `spare_address`."""
+        """`read_only`: spare frames that the kernel maps read-only, at `spare_address`. `ring_3`: where it runs."""
         self.core, self.lib, self.ffi = core, core.lib, core.ffi
         self.nr_frames = nr_frames
         total = nr_frames + -(-nr_frames // 511)
@@ -64,7 +70,7 @@ class World:
         self.vcpu = self.state.vcpus + 0
         self.memory = memoryview(self.ffi.buffer(self.state.memory, total * PAGE)).cast("B")
         self.words = self.memory.cast("Q")
-        self._fill_state()
+        self._fill_state(ring_3)
         self._build_tables(read_only)
         rc = self.lib.core_boot_table(self.vcpu, L4)
         if rc:
@@ -72,12 +78,15 @@ class World:
         self.calls = self.upcalls = 0
         self.ready()
 
-    def _fill_state(self) -> None:
+    def _fill_state(self, ring_3: bool) -> None:
         state = self.state
         state.domid = 5
         state.shared_info, state.m2p = SHARED_INFO * PAGE, self.nr_frames * PAGE
-        state.hole_slot = 256
-        state.hole_entry = entry(HOLE, P | RW | A | D)
+        state.ring_3_kernel, state.hole_slot = ring_3, 257 if ring_3 else 256
+        state.hole_entry, state.user_hole_entry = (
+            entry(HOLE, P | RW | A | D),
+            entry(HOLE, P | RW | US | A | D),
+        )
         state.gdt_area, state.gdt_l1, state.zero_page = GDT_AREA, AREAS * PAGE, ZERO_PAGE * PAGE
         for n in range(state.nr_vcpus):
             state.vcpus[n].info = state.shared_info + 64 * n

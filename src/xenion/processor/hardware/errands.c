@@ -9,6 +9,8 @@
 
 #define WHOLE_TABLE 24
 
+static void do_errands(struct hardware *h);
+
 static u64 frame_at(u64 ma) { return ma & ~(PAGE_SIZE - 1); }
 
 static int same_table(const struct errands *e, u32 count, u64 ma)
@@ -53,54 +55,76 @@ void note_entry(struct hardware *h, u64 ma, u64 old, u64 value)
     e->write[e->writes++] = ma;
 }
 
-static const char *in_ring_0(struct hardware *h, u64 rip, u64 rsp)
+static u64 *append(u64 *at, u64 a, u64 b)
 {
-    h->counts[EXIT_ERRAND]++;
-    enter_ring_0(h, rip, rsp);
-    if (enter(h) != ENTERED)
-        return h->failure;
-    if (h->run->exit_reason != KVM_EXIT_IO || h->run->io.size != 4 || h->run->io.port != PORT_ERRAND)
-        return "the monitor did not come back from an errand";
-    return NULL;
+    at[0] = a;
+    at[1] = b;
+    return at + 2;
 }
 
-static const char *do_writes(struct hardware *h)
+/* Lists all that is to do, and FINALLY after it; returns where to begin. *END: behind the list. */
+static u64 list_errands(struct hardware *h, u64 finally, u64 **end)
 {
     struct errands *e = &h->errands;
-    u64 *list = (u64 *)monitor_memory(&h->monitor, MONITOR_LIST);
-    for (u32 i = 0; i < e->writes; i++) {
-        list[2 * i] = h->monitor.linear + e->write[i];
-        list[2 * i + 1] = load(word_at(h->domain, e->write[i]));
+    u64 first, *next = &first, *at = (u64 *)monitor_memory(&h->monitor, MONITOR_LIST);
+    if (e->writes) {
+        *next = monitor_writes(&h->monitor, e->writes);
+        for (u32 i = 0; i < e->writes; i++)
+            at = append(at, h->monitor.linear + e->write[i], load(word_at(h->domain, e->write[i])));
+        next = at++;
     }
-    u32 count = e->writes;
-    e->writes = 0;
-    return in_ring_0(h, monitor_writes(&h->monitor, count), monitor_page(&h->monitor, MONITOR_LIST));
-}
-
-static const char *do_zaps(struct hardware *h)
-{
-    struct errands *e = &h->errands;
-    u64 *list = (u64 *)monitor_memory(&h->monitor, MONITOR_LIST);
-    for (u32 i = 0; i < e->zaps; i++)
-        list[i] = h->monitor.linear + e->zap[i];
-    u32 count = e->zaps;
-    e->zaps = 0;
-    return in_ring_0(h, monitor_zaps(&h->monitor, count), monitor_page(&h->monitor, MONITOR_LIST));
-}
-
-/* The vCPU's thread, while its guest does not run. NULL, or what failed; that is also kept for `hardware_run`. */
-const char *do_errands(struct hardware *h)
-{
-    struct errands *e = &h->errands;
-    const char *why = NULL;
-    if (e->writes)
-        why = do_writes(h);
-    if (!why && e->zaps)
-        why = do_zaps(h);
-    if (!why && h->flush && (h->follows & FOLLOWS_FLUSH) && h->has_run)
-        why = in_ring_0(h, monitor_flush(&h->monitor), 0);
+    if (e->zaps) {
+        *next = monitor_zaps(&h->monitor, e->zaps);
+        for (u32 i = 0; i < e->zaps; i++)
+            *at++ = h->monitor.linear + e->zap[i];
+        next = at++;
+    }
+    if (h->flush) {
+        *next = monitor_flush(&h->monitor);
+        next = at++;
+    }
+    *next = finally;
+    *end = at;
+    e->writes = e->zaps = 0;
     h->flush = 0;
-    if (why)
-        crash_domain(h->domain, why);
-    return why;
+    h->counts[EXIT_ERRAND]++;
+    return first;
+}
+
+static int any_errands(struct hardware *h)
+{
+    h->flush = h->flush && (h->follows & FOLLOWS_FLUSH) && h->has_run;
+    return h->errands.writes || h->errands.zaps || h->flush;
+}
+
+/* At once, for there is no room for more. If it fails, so will the next entry. */
+static void do_errands(struct hardware *h)
+{
+    u64 *end, first = list_errands(h, monitor_out(&h->monitor), &end);
+    enter_ring_0(h, first, monitor_page(&h->monitor, MONITOR_LIST));
+    h->changed = 1;
+    if (enter(h) != ENTERED)
+        crash_domain(h->domain, h->failure);
+    else if (h->run->exit_reason != KVM_EXIT_IO || h->run->io.size != 4 || h->run->io.port != PORT_ERRAND)
+        crash_domain(h->domain, "the monitor did not come back from an errand");
+}
+
+void errands_at_once(struct hardware *h)
+{
+    if (any_errands(h))
+        do_errands(h);
+}
+
+/* On the way back to the guest, whose registers are in `run` already. Xen's selectors are those that every GDT has; which the
+ * guest believes to have is known (see arrive_selectors). */
+void leave_by_errands(struct hardware *h)
+{
+    struct kvm_regs *r = &h->run->s.regs.regs;
+    u64 frame[] = {r->rdi, r->rip, FLAT_KERNEL_CS64, r->rflags, r->rsp, FLAT_KERNEL_SS64}, *end;
+    if (!any_errands(h))
+        return;
+    u64 first = list_errands(h, monitor_back(&h->monitor), &end);
+    memcpy(end, frame, sizeof frame);
+    h->flat = 1;
+    enter_ring_0(h, first, monitor_page(&h->monitor, MONITOR_LIST));
 }

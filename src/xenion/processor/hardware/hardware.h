@@ -28,6 +28,7 @@ struct hardware {
     u64 rflags;
     struct kvm_segment code, stack; /* its CS and SS */
     u16 shown_cs, shown_ss; /* what the guest takes them for */
+    int flat;              /* it was entered with Xen's flat ones in their place */
     int changed;           /* the system registers in `run` are not those that the virtual CPU has */
     int has_run;           /* it may have cached translations */
 
@@ -58,7 +59,8 @@ void start_registers(struct hardware *h, u64 rip, u64 rsp, u64 rsi);
 int set_segment(struct hardware *h, int segment, u16 selector);
 void note_table(struct hardware *h, u64 ma);                  /* errands.c */
 void note_entry(struct hardware *h, u64 ma, u64 old, u64 value);
-const char *do_errands(struct hardware *h);
+void leave_by_errands(struct hardware *h);
+void errands_at_once(struct hardware *h);
 enum entered { ENTERED, KICKED, FAILED };
 enum entered enter(struct hardware *h);                       /* run.c: until the next exit, a kick, or `failure` says why */
 

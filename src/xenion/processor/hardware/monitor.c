@@ -9,14 +9,16 @@ extern const u8 monitor_code_syscall32[] __attribute__((visibility("hidden")));
 extern const u8 monitor_code_writes[] __attribute__((visibility("hidden")));
 extern const u8 monitor_code_zaps[] __attribute__((visibility("hidden")));
 extern const u8 monitor_code_flush[] __attribute__((visibility("hidden")));
+extern const u8 monitor_code_back[] __attribute__((visibility("hidden")));
+extern const u8 monitor_code_out[] __attribute__((visibility("hidden")));
 extern const u8 monitor_code_end[] __attribute__((visibility("hidden")));
 
 #define GATE_BYTES 4
 #define WRITE_BYTES 3
 #define ZAP_BYTES 5
 
-/* Nothing here returns: the host sets the registers anew. The two runs are entered so far from their end as there is to do;
- * a store of two bytes is what makes KVM forget all it knows of a page table. */
+/* The gates do not return: the host sets the registers anew. Errands follow each other by `ret`, for the stack lists them; of
+ * the two runs, as much is entered as there is to do. A store of two bytes is what makes KVM forget a page table. */
 __asm__(".pushsection .rodata\n"
         ".balign 16\n"
         "monitor_code:\n"
@@ -33,17 +35,20 @@ __asm__(".pushsection .rodata\n"
         "pop %rdi\n"
         "popq (%rdi)\n"
         ".endr\n"
-        "monitor_code_writes: outl %eax, $1\n"
+        "monitor_code_writes: ret\n"
         ".balign 16\n"
         ".rept 128\n"
         "pop %rdi\n"
         "orw $0, (%rdi)\n"
         ".endr\n"
-        "monitor_code_zaps: outl %eax, $1\n"
+        "monitor_code_zaps: ret\n"
         ".balign 16\n"
-        "monitor_code_flush: mov %cr3, %rax\n"
-        "mov %rax, %cr3\n"
-        "outl %eax, $1\n"
+        "monitor_code_flush: mov %cr3, %rdi\n"
+        "mov %rdi, %cr3\n"
+        "ret\n"
+        "monitor_code_back: pop %rdi\n"
+        "iretq\n"
+        "monitor_code_out: outl %eax, $1\n"
         "monitor_code_end:\n"
         ".popsection\n");
 
@@ -60,6 +65,8 @@ u64 monitor_syscall32_entry(const struct monitor *m) { return code_at(m, monitor
 u64 monitor_writes(const struct monitor *m, u32 count) { return code_at(m, monitor_code_writes) - WRITE_BYTES * (u64)count; }
 u64 monitor_zaps(const struct monitor *m, u32 count) { return code_at(m, monitor_code_zaps) - ZAP_BYTES * (u64)count; }
 u64 monitor_flush(const struct monitor *m) { return code_at(m, monitor_code_flush); }
+u64 monitor_back(const struct monitor *m) { return code_at(m, monitor_code_back); }
+u64 monitor_out(const struct monitor *m) { return code_at(m, monitor_code_out); }
 
 static void write_gates(struct monitor *m)
 {

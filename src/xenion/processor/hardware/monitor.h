@@ -34,6 +34,8 @@ u64 monitor_syscall32_entry(const struct monitor *m); /* CSTAR */
 u64 monitor_writes(const struct monitor *m, u32 count); /* code that stores COUNT words: address and value, from RSP on */
 u64 monitor_zaps(const struct monitor *m, u32 count);   /* that touches COUNT addresses, from RSP on, as no word is stored */
 u64 monitor_flush(const struct monitor *m);             /* that reloads CR3 */
+u64 monitor_back(const struct monitor *m);              /* that goes to the guest: RDI and the frame of iretq, from RSP on */
+u64 monitor_out(const struct monitor *m);               /* that leaves */
 
 #define ERRANDS_MOST 128
 /* Page-table entries and whole tables that the guest itself must be seen to write (FOLLOWS_WRITES). */

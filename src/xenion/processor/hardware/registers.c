@@ -92,6 +92,10 @@ int set_segment(struct hardware *h, int n, u16 selector)
 /* The code and stack that the guest has left: as it knows them, unless an application has loaded others. */
 static void arrive_selectors(struct hardware *h, u16 cs, u16 ss)
 {
+    if (h->flat && cs == FLAT_KERNEL_CS64)
+        cs = h->code.selector;
+    if (h->flat && ss == FLAT_KERNEL_SS64)
+        ss = h->stack.selector;
     if (cs != h->code.selector)
         set_segment(h, SEG_CS, cs);
     if (ss != h->stack.selector)
@@ -122,19 +126,21 @@ void arrive_from_frame(struct hardware *h, const u64 *frame)
     arrive_selectors(h, (u16)frame[1], (u16)frame[4]);
 }
 
-static void store_general(struct hardware *h, u64 rip, u64 rflags)
+static void set_place(struct hardware *h, u64 rip, u64 rflags)
 {
-    struct kvm_regs *r = &h->run->s.regs.regs;
-    for (int i = 0; i < 16; i++)
-        *general(h, i) = h->regs[i];
-    r->rip = rip;
-    r->rflags = rflags;
+    h->run->s.regs.regs.rip = rip;
+    h->run->s.regs.regs.rflags = rflags;
     h->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 }
 
 void leave(struct hardware *h)
 {
-    store_general(h, h->vcpu->rip, (h->rflags & ~(FLAG_IOPL | FLAG_VM)) | FLAG_IF | 2);
+    int can_be_flat = h->code.selector == USER_CS64 && h->stack.selector == USER_SS;
+    if (!can_be_flat)
+        errands_at_once(h);
+    set_place(h, h->vcpu->rip, (h->rflags & ~(FLAG_IOPL | FLAG_VM)) | FLAG_IF | 2);
+    for (int i = 0; i < 16; i++)
+        *general(h, i) = h->regs[i];
     if (segment(h, SEG_SS)->dpl != 3)
         h->changed = 1; /* it left through ring 0 */
     if (h->changed) {
@@ -142,15 +148,17 @@ void leave(struct hardware *h)
         *segment(h, SEG_SS) = h->stack;
         h->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
     }
-    h->changed = 0;
+    h->changed = h->flat = 0;
+    leave_by_errands(h);
 }
 
+/* All other registers stay. */
 void enter_ring_0(struct hardware *h, u64 rip, u64 rsp)
 {
     struct kvm_sregs *s = system_registers(h);
     s->cs = flat(RING_0_CS, 11, 0, 1);
     s->ss = flat(RING_0_SS, 3, 0, 0);
-    store_general(h, rip, 2);
+    set_place(h, rip, 2);
     h->run->s.regs.regs.rsp = rsp;
     h->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 }
