@@ -43,7 +43,7 @@ enum entered enter(struct hardware *h)
         }
         if (errno != EINTR && errno != EAGAIN)
             return failed(h, "KVM refuses to run it: error", (u64)errno);
-        if (!is_between(h))
+        if (!is_between(h) || load(&h->vcpu->stopped))
             return KICKED;
         h->counts[EXIT_AGAIN]++;
         store(&h->run->immediate_exit, (u8)0);
