@@ -96,6 +96,9 @@ class Processor(Protocol):
 
     def registers(self) -> Registers: ...
 
+    def write_xcr0(self, value: int) -> bool:
+        """The guest's kernel chooses its extended states; false: it cannot have these."""
+
     def tsc(self) -> int: ...
 
     def close(self) -> None: ...

@@ -20,6 +20,7 @@ FLAG_DF = 0x400
 LONGEST = 15
 LOW = 0xFFFFFFFF
 FORCED_CPUID = b"\x0f\x0bxen\x0f\xa2"
+XSETBV = b"\x0f\x01\xd1"
 UD_VECTOR = 6
 
 CR0_BASE, CR0_TS, CR4 = 0x80050033, 8, 0x620
@@ -28,6 +29,7 @@ XEN_PAT = 0x050100070406
 
 MSR_TSC, MSR_APIC_BASE, MSR_PLATFORM_ID, MSR_UCODE_REV = 0x10, 0x1B, 0x17, 0x8B
 MSR_PAT, MSR_EFER = 0x277, 0xC0000080
+MSR_HWCR, HWCR_TSC_FREQ_SEL = 0xC0010015, 1 << 24
 MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX = 0xC0000100, 0xC0000101, 0xC0000102, 0xC0000103
 
 PIT_CHANNEL_2 = 0x42
@@ -147,6 +149,7 @@ def _read_msr(vcpu: Vcpu, msr: int) -> int | None:
         MSR_APIC_BASE: 0xFEE00000 | 1 << 11 | 1 << 8,
         MSR_UCODE_REV: 0,
         MSR_PLATFORM_ID: 0,
+        MSR_HWCR: HWCR_TSC_FREQ_SEL,
     }
     return constants.get(msr)
 
@@ -246,6 +249,16 @@ def _clts(vcpu: Vcpu, code: Instruction) -> bool:
     return True
 
 
+def _xsetbv(vcpu: Vcpu, code: Instruction) -> bool:
+    regs = vcpu.state.regs
+    if code.opcode[:3] != XSETBV or regs[RCX] & LOW:
+        return False
+    if not vcpu.domain.processor.write_xcr0((regs[RDX] & LOW) << 32 | regs[RAX] & LOW):
+        return False
+    vcpu.state.rip += code.length(3)
+    return True
+
+
 def _skip(vcpu: Vcpu, code: Instruction) -> bool:
     """wbinvd, invd: there is no cache that anybody could tell from memory."""
     vcpu.state.rip += code.length(2)
@@ -287,6 +300,7 @@ ONE_BYTE: Mapping[int, Emulator] = (
     | {0x8E: _load_ss, 0xCB: _far_return}
 )
 TWO_BYTES: Mapping[int, Emulator] = {
+    0x01: _xsetbv,
     0x06: _clts,
     0x08: _skip,
     0x09: _skip,

@@ -31,6 +31,13 @@ def _device() -> int:
         ) from error
 
 
+@cache
+def is_software_kvm() -> bool:
+    """A KVM without hardware of its own, which runs ring 3 as it is and emulates ring 0."""
+    return (MODULES / "kvm_pvm").is_dir()
+
+
+@cache
 def _follows() -> int:
     """How KVM is told of changed page tables; both ways where the host does not say which kind of paging it has."""
     for module, parameter in (("kvm_intel", "ept"), ("kvm_amd", "npt")):
@@ -38,15 +45,19 @@ def _follows() -> int:
         if setting.is_file():
             nested = setting.read_text().strip() in ("Y", "1")
             return int(lib.FOLLOWS_FLUSH if nested else lib.FOLLOWS_WRITES)
-    if (MODULES / "kvm_pvm").is_dir():
+    if is_software_kvm():
         return int(lib.FOLLOWS_WRITES)
     return int(lib.FOLLOWS_FLUSH | lib.FOLLOWS_WRITES)
 
 
 @cache
 def _leaves() -> tuple[CpuidLeaf, ...]:
+    """Of a KVM that intercepts `cpuid`, what it supports; else what applications will see anyway."""
     rows = ffi.new("struct cpuid_leaf[]", LEAVES_MOST)
-    count = lib.hardware_host_cpuid(_device(), rows, LEAVES_MOST)
+    if is_software_kvm():
+        count = lib.hardware_own_cpuid(rows, LEAVES_MOST)
+    else:
+        count = lib.hardware_host_cpuid(_device(), rows, LEAVES_MOST)
     if count < 0:
         raise ProcessorError(f"the hardware processor cannot be used: {DEVICE} does not say what it supports")
     return policy(
@@ -96,7 +107,8 @@ class HardwareProcessor:
             )
 
     def start(self, rip: int, rsp: int, rsi: int) -> None:
-        why = lib.hardware_start(self._machine, rip, rsp, rsi, xcr0_of(self.features.cpuid))
+        states = 0 if is_software_kvm() else xcr0_of(self.features.cpuid)  # there, the host's are on
+        why = lib.hardware_start(self._machine, rip, rsp, rsi, states)
         if why:
             raise ProcessorError(
                 f"the hardware processor cannot start the domain: {ffi.string(why).decode()}"
@@ -120,6 +132,12 @@ class HardwareProcessor:
             selectors=dict(zip(SEGMENTS, selectors, strict=True)),
             bases=dict(zip(SEGMENTS, bases, strict=True)),
         )
+
+    def write_xcr0(self, value: int) -> bool:
+        known = xcr0_of(self.features.cpuid)
+        if value & ~known or not value & 1:
+            return False
+        return is_software_kvm() or not lib.hardware_set_xcr0(self._machine, value)
 
     def counts(self) -> list[int]:
         """Exits by cause so far, in the order of EXIT_* in hardware.h."""

@@ -13,6 +13,10 @@ XSAVE, OSXSAVE = 1 << 26, 1 << 27
 STATES = 0b11100111
 """x87, SSE, AVX and AVX-512; not MPX, PKRU and AMX."""
 
+LEGACY_BYTES = 576
+"""x87 and SSE states, and the header."""
+ALIGNED = 2
+
 _LEAF_1_ECX_OFF = sum(1 << bit for bit in (2, 3, 4, 5, 6, 7, 8, 14, 15, 17, 18, 21, 24))
 """DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, xTPR, PDCM, PCID, DCA, x2APIC, TSC deadline."""
 _LEAF_1_EDX_OFF = sum(1 << bit for bit in (1, 3, 7, 9, 11, 12, 13, 14, 16, 17, 21, 22, 28, 29, 31))
@@ -67,9 +71,22 @@ def _kept(leaf: CpuidLeaf) -> Iterator[CpuidLeaf]:
         yield leaf
 
 
+def _compact_size(rows: Iterable[CpuidLeaf]) -> int:
+    """Bytes of an XSAVE area with all states in the compacted form: leaf 13, sub-leaf 1, EBX."""
+    size = LEGACY_BYTES
+    for row in sorted(rows, key=lambda row: row.subleaf or 0):
+        if row.leaf == 13 and row.subleaf and row.subleaf > 1:
+            start = -(-size // 64) * 64 if row.ecx & ALIGNED else size
+            size = start + row.eax
+    return size
+
+
 def policy(host: Iterable[CpuidLeaf]) -> tuple[CpuidLeaf, ...]:
-    """What a guest is shown, of what KVM_GET_SUPPORTED_CPUID says."""
-    return tuple(kept for leaf in host for kept in _kept(leaf))
+    """What a guest is shown, of what the host can give; empty sub-leaves are as good as none."""
+    kept = [shown for leaf in host for shown in _kept(leaf)]
+    shown = [row for row in kept if not row.subleaf or row.eax | row.ebx | row.ecx | row.edx]
+    size = _compact_size(shown)
+    return tuple(replace(row, ebx=size) if (row.leaf, row.subleaf) == (13, 1) else row for row in shown)
 
 
 def xcr0_of(leaves: Iterable[CpuidLeaf]) -> int:

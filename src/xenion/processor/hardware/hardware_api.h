@@ -19,6 +19,10 @@ uint32_t hardware_requests(uint64_t *requests, uint32_t room);
 int hardware_set_cpuid(struct hardware *h, const struct cpuid_leaf *leaves, uint32_t count);
 /* Leaves of the host's KVM: their count, at most ROOM; or -1, with errno. */
 int hardware_host_cpuid(int kvm_fd, struct cpuid_leaf *leaves, uint32_t room);
+/* What this processor itself says, as the former. */
+int hardware_own_cpuid(struct cpuid_leaf *leaves, uint32_t room);
+/* The extended states that this process has switched on. */
+uint64_t hardware_own_xcr0(void);
 const char *hardware_start(struct hardware *h, uint64_t rip, uint64_t rsp, uint64_t rsi, uint64_t xcr0);
 /* Runs vCPU 0 until its domain stops it; NULL, or what went wrong. */
 const char *hardware_run(struct hardware *h);

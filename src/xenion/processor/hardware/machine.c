@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "hardware.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,6 +130,35 @@ int hardware_host_cpuid(int kvm_fd, struct cpuid_leaf *leaves, u32 room)
     }
     free(list);
     return count;
+}
+
+static int has_subleaves(u32 leaf) { return leaf == 4 || leaf == 7 || leaf == 13 || leaf == 0x8000001d; }
+
+int hardware_own_cpuid(struct cpuid_leaf *leaves, u32 room)
+{
+    static const u32 first[] = {0, 0x80000000};
+    u32 count = 0;
+    for (int range = 0; range < 2; range++) {
+        u32 last, b, c, d;
+        __cpuid(first[range], last, b, c, d);
+        for (u32 leaf = first[range]; leaf <= last && leaf < first[range] + 64; leaf++)
+            for (u32 sub = 0; sub < (has_subleaves(leaf) ? 32 : 1) && count < room; sub++) {
+                struct cpuid_leaf *l = &leaves[count++];
+                *l = (struct cpuid_leaf){.leaf = leaf, .subleaf = has_subleaves(leaf) ? sub : ~0u};
+                __cpuid_count(leaf, sub, l->eax, l->ebx, l->ecx, l->edx);
+            }
+    }
+    return (int)count;
+}
+
+u64 hardware_own_xcr0(void)
+{
+    u32 a, b, c, d;
+    __cpuid(1, a, b, c, d);
+    if (!(c >> 27 & 1))
+        return 0;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (u64)d << 32 | a;
 }
 
 int hardware_set_cpuid(struct hardware *h, const struct cpuid_leaf *leaves, u32 count)

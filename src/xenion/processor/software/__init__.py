@@ -105,6 +105,9 @@ class SoftwareProcessor:
             bases=dict(zip(SEGMENTS, bases, strict=True)),
         )
 
+    def write_xcr0(self, value: int) -> bool:
+        return False
+
     tsc = staticmethod(host_tsc)
 
     def close(self) -> None:
