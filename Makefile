@@ -1,9 +1,9 @@
 # What people type; `make` alone lists it. The work is done in tools/.
-.PHONY: help setup demo test soak bench wheel clean
+.PHONY: help setup demo test soak test-kvm bench wheel clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile
 
 setup: ## Make .venv/bin/xm ready (again, after a change of the C core)
 	@sh tools/setup.sh
@@ -18,6 +18,10 @@ test: ## Run the linters, the type checker and all tests but the slow ones
 soak: ## Run the slow tests
 	@sh tools/setup.sh dev
 	@sh tools/test.sh slow
+
+test-kvm: ## Run the processors' tests on a standard KVM in QEMU's emulation
+	@sh tools/setup.sh dev
+	@.venv/bin/python tools/test_kvm.py
 
 bench: ## Measure
 	@sh tools/setup.sh dev

@@ -1,5 +1,6 @@
 """Who is measured: for each peer what it needs, what installs that, and the command of one run."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ QEMU = "qemu-system-x86_64"
 INSTALL_QEMU = "sudo apt-get install qemu-system-x86"
 INSTALL_COMPILER = "sudo apt-get install gcc libc6-dev"
 INSTALL_XENION = ".venv/bin/pip install -e ."
+KVM = Path("/dev/kvm")
+GIVE_KVM = f"a host with {KVM} that is open to this user"
 
 
 def xm() -> Path:
@@ -81,14 +84,22 @@ def _xen_tcg(run: Run) -> list[str]:
     return [*_qemu(XEN_MACHINE_MIB), "-cpu", "qemu64", *xen, "-initrd", modules]
 
 
-def _xenion(run: Run) -> list[str]:
+def _hardware_missing() -> str | None:
+    return _xenion_missing() or (None if os.access(KVM, os.R_OK | os.W_OK) else GIVE_KVM)
+
+
+def _xenion(run: Run, processor: str = "software") -> list[str]:
     config = run.folder / f"{run.name}.cfg"
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(xenion_config(run))
+    config.write_text(xenion_config(run, processor))
     return [str(xm()), "create", "-c", str(config)]
 
 
-def xenion_config(run: Run) -> str:
+def _hardware(run: Run) -> list[str]:
+    return _xenion(run, "hardware")
+
+
+def xenion_config(run: Run, processor: str = "software") -> str:
     """The xm configuration file of one measured domain."""
     settings: dict[str, str | int] = {
         "name": run.name,
@@ -97,7 +108,7 @@ def xenion_config(run: Run) -> str:
         "memory": GUEST_MIB,
         "vcpus": 1,
         "extra": run.extra("hvc0"),
-        "processor": "software",
+        "processor": processor,
         "on_poweroff": "destroy",
         "on_reboot": "destroy",
         "on_crash": "destroy",
@@ -112,6 +123,7 @@ def _destroy_xenion(run: Run) -> list[str]:
 XENION = Peer("xenion", "PV domain, processor software", True, _xenion_missing, _xenion, _destroy_xenion)
 PEERS = (
     XENION,
+    Peer("kvm", "PV domain, processor hardware", True, _hardware_missing, _hardware, _destroy_xenion),
     Peer("tcg", "Linux on qemu -accel tcg", True, _qemu_missing, _tcg),
     Peer("xen-tcg", "Linux as PV dom0 on Xen 4.17 on qemu -accel tcg", True, _qemu_missing, _xen_tcg),
     Peer("host", "the benchmark straight on the host", False, _host_missing, _host),

@@ -69,8 +69,8 @@ ENGINE_CANNOT: "Mapping[str, str]" = {
 
 NO_DEBUG_REGISTERS = {"traced_watchpoint", "traced_hardware_breakpoint"}
 EMULATED_BY_THE_KVM = {
-    "sse_bad_mxcsr", "canonical_edge_load", "iret_non_canonical", "misaligned_sse_operand", "misaligned_fxsave", "mwait",
-    "feature_monitorx",
+    "sse_bad_mxcsr", "canonical_edge_load", "iret_non_canonical", "misaligned_sse_operand", "misaligned_fxsave",
+    "mwait", "feature_monitorx",
 }  # fmt: skip
 
 

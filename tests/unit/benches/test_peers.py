@@ -24,8 +24,8 @@ def command(name: str, run: Run) -> list[str]:
     return next(peer for peer in PEERS if peer.name == name).command(run)
 
 
-def test_the_four_peers_are_there_in_their_order() -> None:
-    assert [peer.name for peer in PEERS] == ["xenion", "tcg", "xen-tcg", "host"]
+def test_the_peers_are_there_in_their_order() -> None:
+    assert [peer.name for peer in PEERS] == ["xenion", "kvm", "tcg", "xen-tcg", "host"]
 
 
 def test_xenion_runs_xm_on_a_configuration(run: Run) -> None:
@@ -36,6 +36,17 @@ def test_xenion_runs_xm_on_a_configuration(run: Run) -> None:
     assert "memory = 512\n" in text
     assert "processor = 'software'\n" in text
     assert "yardstick=bench" in text
+
+
+def test_so_does_its_other_processor(run: Run) -> None:
+    assert "processor = 'hardware'\n" in Path(command("kvm", run)[3]).read_text()
+
+
+def test_without_kvm_it_says_what_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(peers, "KVM", tmp_path / "kvm")
+    monkeypatch.setattr(peers, "_xenion_missing", lambda: None)
+    (kvm,) = [peer for peer in PEERS if peer.name == "kvm"]
+    assert kvm.missing() == peers.GIVE_KVM
 
 
 def test_guests_get_the_same_memory_and_initramfs(run: Run) -> None:

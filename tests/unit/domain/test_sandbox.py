@@ -20,9 +20,9 @@ sandbox.arm()
 """
 
 
-def run(body: str) -> "subprocess.CompletedProcess[str]":
+def run(body: str, ioctls: tuple[int, ...] = ()) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-c", ARMED + textwrap.dedent(body)],
+        [sys.executable, "-c", ARMED.replace("arm()", f"arm({ioctls})") + textwrap.dedent(body)],
         capture_output=True,
         text=True,
         check=False,
@@ -83,6 +83,24 @@ DEADLY = {
 @pytest.mark.parametrize("body", DEADLY.values(), ids=DEADLY)
 def test_dies_of_trying_to(body: str) -> None:
     done = run(body + "\nos.write(1, b'survived')")
+    assert (done.returncode, done.stdout) == (-signal.SIGSYS, ""), done.stderr
+
+
+KVM_RUN, KVM_CREATE_VM = 0xAE80, 0xAE01
+
+
+@pytest.mark.parametrize(("request_", "error"), [(KVM_RUN, "ENOTTY"), (0x5401, "EPERM"), (0x5421, "EFAULT")])
+def test_requests_of_a_processor(request_: int, error: str) -> None:
+    """ENOTTY and EFAULT are the kernel's answers for a pipe: they got through."""
+    done = run(
+        f"import errno; assert libc.ioctl(1, {request_}, 0) == -1; print(errno.errorcode[ctypes.get_errno()])",
+        (KVM_RUN, KVM_CREATE_VM),
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, error), done.stderr
+
+
+def test_other_requests_are_deadly_then() -> None:
+    done = run("libc.ioctl(1, 0xAE02, 0); os.write(1, b'survived')", (KVM_RUN,))
     assert (done.returncode, done.stdout) == (-signal.SIGSYS, ""), done.stderr
 
 

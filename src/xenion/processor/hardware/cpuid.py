@@ -51,7 +51,7 @@ def _states(leaf: CpuidLeaf) -> Iterator[CpuidLeaf]:
 
 def _kept(leaf: CpuidLeaf) -> Iterator[CpuidLeaf]:
     if leaf.leaf == 1:
-        ecx = (leaf.ecx & ~_LEAF_1_ECX_OFF) | _HYPERVISOR
+        ecx = (leaf.ecx & ~(_LEAF_1_ECX_OFF | OSXSAVE)) | _HYPERVISOR
         yield replace(
             leaf, ebx=leaf.ebx & 0xFF00 | 1 << 16, ecx=ecx | (OSXSAVE if ecx & XSAVE else 0),
             edx=leaf.edx & ~_LEAF_1_EDX_OFF,
