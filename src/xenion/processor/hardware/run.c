@@ -34,9 +34,10 @@ static enum entered failed(struct hardware *h, const char *how, u64 what)
     return FAILED;
 }
 
+/* Errands end in the guest, which is to be interrupted there; each time later, for a slow host has to come that far. */
 enum entered enter(struct hardware *h)
 {
-    for (;;) {
+    for (u64 patience = SOON_NS;; patience *= 2) {
         if (!ioctl(h->vcpu_fd, KVM_RUN, 0)) {
             h->has_run = 1;
             return ENTERED;
@@ -47,7 +48,7 @@ enum entered enter(struct hardware *h)
             return KICKED;
         h->counts[EXIT_AGAIN]++;
         store(&h->run->immediate_exit, (u8)0);
-        timer_late(&h->timer, system_time(h->domain) + SOON_NS); /* errands end in the guest */
+        timer_late(&h->timer, system_time(h->domain) + patience);
     }
 }
 
