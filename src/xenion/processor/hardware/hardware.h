@@ -14,6 +14,9 @@
 #include "hardware_api.h"
 #include "monitor.h"
 
+#define APART_NS 100000ull
+#define APART_MOST_NS 20000000ull
+
 enum { EXIT_SYSCALL, EXIT_EXCEPTION, EXIT_PAGE_FAULT, EXIT_KICK, EXIT_ERRAND, EXIT_AGAIN };
 
 struct hardware {
@@ -39,6 +42,7 @@ struct hardware {
     pthread_t thread;      /* that runs the vCPU, */
     int runs;              /* once it has begun to */
     u64 interrupted;       /* when it was last, in system time */
+    u64 apart;             /* ns between two interruptions, at least: APART_NS, or more if the guest did not come on */
     struct timer timer;
     int notify_fd;
     u64 counts[EXIT_CAUSES];

@@ -77,6 +77,7 @@ struct hardware *hardware_create(struct domain *d, int kvm_fd, int notify_fd, u3
         h->vm = h->vcpu_fd = -1;
         h->notify_fd = notify_fd;
         h->follows = follows;
+        h->apart = APART_NS;
         h->callbacks = callbacks;
         errno = 0;
         why = make(h, kvm_fd);

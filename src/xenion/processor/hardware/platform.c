@@ -5,8 +5,6 @@
 #include <signal.h>
 #include <x86intrin.h>
 
-#define APART_NS 100000ull
-
 static u64 get_flags(struct vcpu *v) { return hardware_of(v)->rflags | 2; }
 
 static void set_flags(struct vcpu *v, u64 flags) { hardware_of(v)->rflags = (flags & ~(FLAG_IOPL | FLAG_VM)) | FLAG_IF | 2; }
@@ -83,9 +81,9 @@ static void wake(struct vcpu *v)
     struct hardware *h = hardware_of(v);
     if (pthread_equal(pthread_self(), h->thread) || !end_wait(v) || !load(&h->runs))
         return; /* it looks for work before it goes on */
-    u64 now = system_time(v->domain), last = load(&h->interrupted);
-    if (now - last < APART_NS) {
-        timer_late(&h->timer, last + APART_NS);
+    u64 now = system_time(v->domain), last = load(&h->interrupted), apart = load(&h->apart);
+    if (now - last < apart) {
+        timer_late(&h->timer, last + apart);
     } else {
         store(&h->interrupted, now);
         interrupt(v);

@@ -164,8 +164,16 @@ static enum entered on_exit(struct hardware *h)
     }
 }
 
+/* A guest that was interrupted before its next instruction is given more time. */
+static void pace(struct hardware *h, u64 before)
+{
+    u64 apart = h->apart < APART_MOST_NS ? 2 * h->apart : h->apart;
+    store(&h->apart, h->vcpu->rip == before ? apart : APART_NS);
+}
+
 static enum entered once(struct hardware *h)
 {
+    u64 before;
     store(&h->run->immediate_exit, (u8)0);
     fence(); /* who kicks sets `kick` and then the flag: one that comes after this look ends what follows */
     if (load(&h->vcpu->kick)) {
@@ -173,6 +181,7 @@ static enum entered once(struct hardware *h)
         if (load(&h->vcpu->stopped))
             return KICKED;
     }
+    before = h->vcpu->rip;
     leave(h);
     enum entered how = enter(h);
     if (how == ENTERED)
@@ -180,6 +189,7 @@ static enum entered once(struct hardware *h)
     if (how == KICKED) {
         h->counts[EXIT_KICK]++;
         arrive(h);
+        pace(h, before);
         core_kicked(h->vcpu);
     }
     return how;
