@@ -12,6 +12,7 @@
 
 static const u32 with_error = 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21;
 
+#define PIECES_MOST 64 /* of one instruction's access */
 #define SOON_NS 20000ull
 
 #define EXTERNAL 1u /* error codes: bits of those that name a selector */
@@ -129,15 +130,33 @@ static enum entered on_gate(struct hardware *h, u32 vector)
     return ENTERED;
 }
 
-/* The page behind the monitor: the only way of `syscall` here, but open to any application that wants to write there. */
-static void on_exit_page(struct hardware *h)
+/* Has KVM still something to do for the instruction, so that it would change registers at the next entry? It does it now. */
+static enum entered finish_access(struct hardware *h)
+{
+    for (int i = 0; i < PIECES_MOST; i++) {
+        memset(h->run->mmio.data, 0, sizeof h->run->mmio.data);
+        store(&h->run->immediate_exit, (u8)1);
+        if (ioctl(h->vcpu_fd, KVM_RUN, 0))
+            return errno == EINTR ? ENTERED : failed(h, "KVM refuses to run it: error", (u64)errno);
+    }
+    return failed(h, "an access to the monitor that does not end", 0);
+}
+
+/* The page behind the monitor: the way of `syscall`, but open to any application that wants to use it otherwise. */
+static enum entered on_exit_page(struct hardware *h)
 {
     u64 rip = h->run->s.regs.regs.rip;
-    arrive(h);
-    if (rip == monitor_syscall_entry(&h->monitor) || rip == monitor_syscall_end(&h->monitor))
+    int by_monitor = rip == monitor_syscall_entry(&h->monitor) || rip == monitor_syscall_end(&h->monitor);
+    if (by_monitor && h->run->mmio.is_write && h->run->mmio.len == 1) {
+        arrive(h);
         on_syscall(h, 0);
-    else
-        core_page_fault(h->vcpu, monitor_page(&h->monitor, MONITOR_EXIT), PFEC_WRITE | PFEC_USER);
+        return ENTERED;
+    }
+    if (finish_access(h) == FAILED)
+        return FAILED;
+    arrive(h);
+    core_page_fault(h->vcpu, monitor_page(&h->monitor, MONITOR_EXIT), PFEC_WRITE | PFEC_USER);
+    return ENTERED;
 }
 
 static enum entered on_exit(struct hardware *h)
@@ -153,8 +172,7 @@ static enum entered on_exit(struct hardware *h)
     case KVM_EXIT_MMIO:
         if (run->mmio.phys_addr - (h->monitor.gpa + h->monitor.size) >= PAGE_SIZE)
             return failed(h, "an access to no memory, at machine address", run->mmio.phys_addr);
-        on_exit_page(h);
-        return ENTERED;
+        return on_exit_page(h);
     case KVM_EXIT_INTERNAL_ERROR:
         return failed(h, "KVM's internal error", run->internal.suberror);
     case KVM_EXIT_FAIL_ENTRY:
