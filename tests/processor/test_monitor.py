@@ -1,4 +1,4 @@
-"""The page of the hardware processor that `syscall` leaves by is open to applications: using it otherwise is a fault."""
+"""The page that `syscall` leaves the hardware processor by is open to applications: using it otherwise is a fault."""
 
 import pytest
 
