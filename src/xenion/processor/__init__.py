@@ -6,10 +6,12 @@ core does not answer itself comes to the two callbacks.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 __all__ = [
     "GENERAL",
+    "KVM",
     "SEGMENTS",
     "Callbacks",
     "CpuidLeaf",
@@ -19,6 +21,7 @@ __all__ = [
     "Registers",
 ]
 
+KVM = Path("/dev/kvm")
 GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
 

@@ -1,11 +1,9 @@
 """From the name in a configuration to a processor."""
 
 import os
-from pathlib import Path
 
-from xenion.processor import Processor, ProcessorError
+from xenion.processor import KVM, Processor, ProcessorError
 
-KVM = Path("/dev/kvm")
 AUTOMATIC = "software"
 
 

@@ -53,6 +53,9 @@ enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, 
 #define FLAG_VM 0x20000ull
 #define FLAG_AC 0x40000ull
 
+/* a bit for each exception that pushes an error code */
+#define EXCEPTIONS_WITH_ERROR (1u << 8 | 0x1fu << 10 | 1u << 17 | 1u << 21)
+
 #define PFEC_PRESENT 1u
 #define PFEC_WRITE 2u
 #define PFEC_USER 4u

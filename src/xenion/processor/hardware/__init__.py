@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from xenion.core import ffi, lib
-from xenion.processor import GENERAL, SEGMENTS, Callbacks, CpuidLeaf, Features, ProcessorError, Registers
+from xenion.processor import GENERAL, KVM, SEGMENTS, Callbacks, CpuidLeaf, Features, ProcessorError, Registers
 from xenion.processor.callbacks import forget, register
 from xenion.processor.hardware.cpuid import policy, xcr0_of
 
-DEVICE = Path("/dev/kvm")
 MODULES = Path("/sys/module")
 ANY_SUBLEAF = 0xFFFFFFFF
 LEAVES_MOST = 256
@@ -23,10 +22,10 @@ HOLE_SLOT = 257
 def _device() -> int:
     """One descriptor for the process, opened before its rights are restricted."""
     try:
-        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise ProcessorError(
-            f"the hardware processor cannot be used: {DEVICE}: {error.strerror}; "
+            f"the hardware processor cannot be used: {KVM}: {error.strerror}; "
             "give this user access to it, or use the software processor"
         ) from error
 
@@ -59,7 +58,7 @@ def _leaves() -> tuple[CpuidLeaf, ...]:
     else:
         count = lib.hardware_host_cpuid(_device(), rows, LEAVES_MOST)
     if count < 0:
-        raise ProcessorError(f"the hardware processor cannot be used: {DEVICE} does not say what it supports")
+        raise ProcessorError(f"the hardware processor cannot be used: {KVM} does not say what it supports")
     return policy(
         CpuidLeaf(r.leaf, None if r.subleaf == ANY_SUBLEAF else r.subleaf, r.eax, r.ebx, r.ecx, r.edx)
         for r in rows[0:count]

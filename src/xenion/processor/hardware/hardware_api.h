@@ -10,7 +10,7 @@ struct hardware_trouble {
     char text[200];
 };
 
-/* A virtual machine for the domain; NULL, with TROUBLE, when there can be none. MEMORY_FD is not kept. */
+/* A virtual machine for the domain; NULL, with TROUBLE, when there can be none. */
 struct hardware *hardware_create(struct domain *d, int kvm_fd, int notify_fd, uint32_t follows,
                                  struct processor_callbacks callbacks, struct hardware_trouble *trouble);
 /* The ioctl requests that creating and running one takes: their count, at most ROOM. */

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-static const u32 with_error = 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21;
-
 #define PIECES_MOST 64 /* of one instruction's access */
 #define SOON_NS 20000ull
 
@@ -91,7 +89,7 @@ static void on_exception(struct hardware *h, u32 vector, u32 error)
     else if ((vector == 6 || (vector == 13 && (error & (IN_IDT | EXTERNAL)) == IN_IDT)) && is_interrupt(v, &number))
         software_interrupt(v, number);
     else
-        core_exception(v, vector, (with_error >> (vector & 31)) & 1, error);
+        core_exception(v, vector, (EXCEPTIONS_WITH_ERROR >> (vector & 31)) & 1, error);
 }
 
 /* The gate's frame, on the monitor's stack. */
@@ -118,7 +116,7 @@ static int lost_syscall(struct hardware *h)
 
 static enum entered on_gate(struct hardware *h, u32 vector)
 {
-    u64 has_error = vector < 32 && (with_error >> vector & 1);
+    u64 has_error = vector < 32 && (EXCEPTIONS_WITH_ERROR >> vector & 1);
     const u64 *frame = frame_of_gate(h, 8 * (5 + has_error));
     if (!frame && vector == 14 && lost_syscall(h))
         return ENTERED;

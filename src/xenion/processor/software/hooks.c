@@ -3,8 +3,6 @@
 
 #include "../../core/src/api.h"
 
-static const u32 with_error = 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17;
-
 static struct vcpu *arrive(struct engine *e)
 {
     struct vcpu *v = e->vcpu;
@@ -46,7 +44,7 @@ static void on_exception(struct engine *e, struct vcpu *v, u32 vector)
     if (vector == 14)
         core_page_fault(v, env_u64(e, ENV_CR)[2], error);
     else
-        core_exception(v, vector, (with_error >> (vector & 31)) & 1, error);
+        core_exception(v, vector, (EXCEPTIONS_WITH_ERROR >> (vector & 31)) & 1, error);
 }
 
 static void on_interrupt(void *uc, u32 vector, void *user)
