@@ -159,7 +159,9 @@ class Devices:
         return with_macs((*others, vif), f"{made.uuid}/{devid}")[-1]
 
     def _disk_place(self, made: Record, said: int) -> DiskPlace:
-        others = {name: used for name, used in self._registry.disks().items() if name != made.name}
+        def others() -> dict[str, tuple[Disk, ...]]:
+            return {name: used for name, used in self._registry.disks().items() if name != made.name}
+
         return DiskPlace(
             name=made.name,
             uuid=made.uuid,

@@ -106,8 +106,8 @@ class Registry:
         return [*running, *coming]
 
     def disks(self) -> dict[str, tuple[Disk, ...]]:
-        """Of each domain that runs or is being started, by its name."""
-        made = [*self._coming.values(), *(live.record for live in self.live.values())]
+        """Of each domain that runs or is being started, by its name. Any thread."""
+        made = [*list(self._coming.values()), *(live.record for live in list(self.live.values()))]
         return {record.name: record.config.disks for record in made}
 
     # --- ids

@@ -25,7 +25,7 @@ def no_locks(disk: Disk, path: str | Path) -> str:
 
 
 def in_use(disk: Disk, path: str | Path, place: DiskPlace) -> ApiError:
-    user = _user(Path(path), place.others)
+    user = _user(Path(path), place.others())
     by = f"by the domain {user}" if user else "by another program"
     hint = "detach it there first" if user else "end that one first"
     return cannot(disk, f"{path} is in use {by}: {hint}, or attach it read-only in both")

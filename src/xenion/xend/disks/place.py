@@ -1,7 +1,7 @@
 """Where a domain's disks are opened, and what comes of it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ class DiskPlace:
     """The descriptor of a file that is open for appending: what helpers say goes there."""
     lasting: bool
     """The domain is managed, or its configuration gives its UUID: overlays outlive it."""
-    others: Mapping[str, tuple[Disk, ...]] = field(default_factory=dict)
-    """The disks of other running domains by their domain's name, to tell who uses an image already."""
+    others: Callable[[], Mapping[str, tuple[Disk, ...]]] = dict
+    """The disks of other domains now, by their domain's name: to tell who uses an image already. Any thread may ask."""
 
     @property
     def overlays(self) -> Path:

@@ -64,7 +64,7 @@ def test_used_by_another_domain(tmp_path: Path, place: DiskPlace) -> None:
     others = {"db": (disk(tmp_path / "no such file"),), "mail": (disk(tmp_path / "link"),)}
     before = descriptors()
     with pytest.raises(ApiError, match=f"disk xvda: {path} is in use by the domain mail: ") as caught:
-        files.open_file(disk(path), replace(place, others=others))
+        files.open_file(disk(path), replace(place, others=lambda: others))
     assert caught.value.code == "refused"
     assert descriptors() == before
     made.close()
