@@ -44,12 +44,13 @@ else
     part types mypy
     wait
     part layers lint-imports --no-logo
-    tests unit "not slow" -n "$(($(nproc) + 1))" # they wait a quarter of their time
-    tests processes "not slow" -n auto
+    workers=$(($(nproc) + 1)) # these wait a quarter of their time
+    tests unit "not slow" -n "$workers"
+    tests processes "not slow" -n "$workers"
     part "sanitizers" sh tools/sanitize.sh -q -m "not slow" -n auto
-    tests processor "not slow"
+    tests processor "not slow" -n auto
     if [ -d tests/guest ] || [ -d tests/system ]; then part images images; fi
-    tests guest "not slow"
+    tests guest "not slow" -n auto
     tests system "not slow" -n auto --maxprocesses 4 --dist loadfile
 fi
 [ -z "$failed" ] || fail "failed: $failed."
