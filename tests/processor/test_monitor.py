@@ -41,6 +41,19 @@ def test_an_applications_access_is_a_page_fault(run: Run, access: str) -> None:
     assert (out["r12"], out["rcx"]) == (0x1235, 0x77)
 
 
+@pytest.mark.parametrize(
+    "access", ["vmovups %ymm0, (%rbx)", "vmovups (%rbx), %ymm0", "xsave (%rbx)", "fxsave (%rbx)"]
+)
+def test_what_kvm_cannot_do_for_it_is_the_applications_own_fault(run: Run, access: str) -> None:
+    out = run(
+        f"{USER} movabs ${EXIT_PAGE}, %rbx; mov $7, %eax; xor %edx, %edx\nfault: {access}\nafter: nop; int3",
+        user=True,
+        resume={"fault": "after", "after": "after"},
+    )
+    assert out.done
+    assert [trap.vector in (6, 13, 14) and trap.in_user for trap in out.traps[:-1]] == [True]
+
+
 @pytest.mark.parametrize("start", [0, 1])
 def test_a_jump_to_the_way_in_is_a_system_call(run: Run, start: int) -> None:
     out = run(

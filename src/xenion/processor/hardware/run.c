@@ -36,7 +36,7 @@ static enum entered failed(struct hardware *h, const char *how, u64 what)
 /* Errands end in the guest, which is to be interrupted there; each time later, for a slow host has to come that far. */
 enum entered enter(struct hardware *h)
 {
-    for (u64 patience = SOON_NS;; patience *= 2) {
+    for (u64 patience = SOON_NS;; patience = patience < APART_MOST_NS ? 2 * patience : patience) {
         if (!ioctl(h->vcpu_fd, KVM_RUN, 0)) {
             h->has_run = 1;
             return ENTERED;
@@ -157,6 +157,19 @@ static enum entered on_exit_page(struct hardware *h)
     return ENTERED;
 }
 
+/* KVM does not know an instruction that it had to do itself, on the page behind the monitor. What it may have queued about it
+ * is taken back: the guest gets #UD from the core. */
+static enum entered on_internal_error(struct hardware *h)
+{
+    if (h->run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION || system_registers(h)->ss.dpl != 3)
+        return failed(h, "KVM's internal error", h->run->internal.suberror);
+    h->run->s.regs.events.exception.injected = h->run->s.regs.events.exception.pending = 0;
+    h->run->kvm_dirty_regs |= KVM_SYNC_X86_EVENTS;
+    arrive(h);
+    core_exception(h->vcpu, 6, 0, 0);
+    return ENTERED;
+}
+
 static enum entered on_exit(struct hardware *h)
 {
     struct kvm_run *run = h->run;
@@ -164,6 +177,8 @@ static enum entered on_exit(struct hardware *h)
     case KVM_EXIT_IO:
         if (run->io.size == 1)
             return on_gate(h, run->io.port);
+        if (run->io.port != PORT_SYSCALL32)
+            return failed(h, "the monitor left at port", run->io.port);
         arrive(h);
         on_syscall(h, 1);
         return ENTERED;
@@ -172,7 +187,7 @@ static enum entered on_exit(struct hardware *h)
             return failed(h, "an access to no memory, at machine address", run->mmio.phys_addr);
         return on_exit_page(h);
     case KVM_EXIT_INTERNAL_ERROR:
-        return failed(h, "KVM's internal error", run->internal.suberror);
+        return on_internal_error(h);
     case KVM_EXIT_FAIL_ENTRY:
         return failed(h, "KVM cannot enter it: reason", run->fail_entry.hardware_entry_failure_reason);
     default:
