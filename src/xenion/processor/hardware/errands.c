@@ -13,16 +13,6 @@ static void do_errands(struct hardware *h);
 
 static u64 frame_at(u64 ma) { return ma & ~(PAGE_SIZE - 1); }
 
-static int same_table(const struct errands *e, u32 count, u64 ma)
-{
-    if (e->writes < count)
-        return 0;
-    for (u32 i = e->writes - count; i < e->writes; i++)
-        if (frame_at(e->write[i]) != frame_at(ma))
-            return 0;
-    return 1;
-}
-
 void note_table(struct hardware *h, u64 ma)
 {
     struct errands *e = &h->errands;
@@ -45,13 +35,17 @@ void note_entry(struct hardware *h, u64 ma, u64 old, u64 value)
     struct errands *e = &h->errands;
     if (!(h->follows & FOLLOWS_WRITES) || !h->has_run || !lost(old, value) || (e->zaps && e->zap[e->zaps - 1] == frame_at(ma)))
         return;
-    if (same_table(e, WHOLE_TABLE, ma)) {
+    e->run = e->run && frame_at(e->write[e->writes - 1]) == frame_at(ma) ? e->run + 1 : 1;
+    if (e->run > WHOLE_TABLE) {
         e->writes -= WHOLE_TABLE;
+        e->run = 0;
         note_table(h, ma);
         return;
     }
-    if (e->writes == ERRANDS_MOST)
+    if (e->writes == ERRANDS_MOST) {
         do_errands(h);
+        e->run = 1;
+    }
     e->write[e->writes++] = ma;
 }
 
@@ -85,7 +79,7 @@ static u64 list_errands(struct hardware *h, u64 finally, u64 **end)
     }
     *next = finally;
     *end = at;
-    e->writes = e->zaps = 0;
+    e->writes = e->zaps = e->run = 0;
     h->flush = 0;
     h->counts[EXIT_ERRAND]++;
     return first;

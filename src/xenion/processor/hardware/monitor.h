@@ -41,6 +41,7 @@ u64 monitor_out(const struct monitor *m);               /* that leaves */
 /* Page-table entries and whole tables that the guest itself must be seen to write (FOLLOWS_WRITES). */
 struct errands {
     u32 writes, zaps;
+    u32 run;                 /* how many of the last writes are into one table */
     u64 write[ERRANDS_MOST]; /* machine addresses */
     u64 zap[ERRANDS_MOST];
 };
