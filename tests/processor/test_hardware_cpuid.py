@@ -1,9 +1,12 @@
 """What the hardware processor shows of its host's CPUID: only what the host has and ring 3 can use."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xenion.processor import CpuidLeaf
+from xenion.processor import CpuidLeaf, ProcessorError, hardware
 from xenion.processor.hardware.cpuid import OSXSAVE, STATES, XSAVE, policy, xcr0_of
 from xenion.vmm.cpuid import lookup
 
@@ -64,6 +67,30 @@ def test_extended_states(host: tuple[CpuidLeaf, ...]) -> None:
     states = xcr0_of(shown)
     assert states == (register(host, 13, 0, "eax") & STATES if has else 0)
     assert {row.subleaf for row in shown if row.leaf == 13} <= {0, 1, 2, 5, 6, 7}
+
+
+def test_states_that_are_not_switched_on_are_not_shown() -> None:
+    states = [CpuidLeaf(13, n, 64, 576 + 64 * n, 0, 0) for n in (2, 5, 6, 7)]
+    shown = policy(
+        [CpuidLeaf(1, None, 0, 0, XSAVE, 0), CpuidLeaf(13, 0, 0xE7, 0, 2432, 0), *states], states=0b111
+    )
+    assert xcr0_of(shown) == 0b111
+    assert [row.subleaf for row in shown if row.leaf == 13] == [0, 2]
+
+
+def test_a_host_without_kvm_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hardware, "KVM", tmp_path / "kvm")
+    monkeypatch.setattr(hardware, "_device", hardware._device.__wrapped__)
+    monkeypatch.setattr(hardware, "_leaves", hardware._leaves.__wrapped__)
+    monkeypatch.setattr(hardware, "is_software_kvm", lambda: False)
+    with pytest.raises(ProcessorError) as caught:
+        hardware.HardwareProcessor()
+    assert str(caught.value) == (
+        f"the hardware processor cannot be used: {tmp_path}/kvm: No such file or directory; "
+        "give this user access to it, or use the software processor"
+    )
 
 
 def test_sizes_of_the_area_that_saves_them() -> None:

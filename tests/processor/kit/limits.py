@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from xenion.processor.hardware import is_software_kvm
+
 PAGE = Path(__file__).parents[3] / "docs" / "processor.md"
 BEGIN, END = "<!-- limits: made by tests/processor/kit/limits.py -->", "<!-- end of limits -->"
 
@@ -32,8 +34,7 @@ SOFTWARE_KVM = "software KVM"
 
 def names_of(processor: str) -> set[str]:
     """What the rows may call it here."""
-    nested = processor == "hardware" and Path("/sys/module/kvm_pvm").is_dir()
-    return {processor, SOFTWARE_KVM} if nested else {processor}
+    return {processor, SOFTWARE_KVM} if processor == "hardware" and is_software_kvm() else {processor}
 
 
 LIMITS: Mapping[str, Limit] = {

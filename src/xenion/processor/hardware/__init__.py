@@ -2,17 +2,16 @@
 
 import os
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from xenion.core import ffi, lib
-from xenion.processor import GENERAL, KVM, SEGMENTS, Callbacks, CpuidLeaf, Features, ProcessorError, Registers
-from xenion.processor.callbacks import forget, register
-from xenion.processor.hardware.cpuid import policy, xcr0_of
+from xenion.processor import KVM, Callbacks, CpuidLeaf, Features, ProcessorError, Registers
+from xenion.processor.compiled import ANY_SUBLEAF, forget, leaf_rows, read_registers, register
+from xenion.processor.hardware.cpuid import STATES, policy, xcr0_of
 
 MODULES = Path("/sys/module")
-ANY_SUBLEAF = 0xFFFFFFFF
 LEAVES_MOST = 256
 HOLE_SLOT = 257
 """Software KVMs cannot show ring 3 anything in Xen's first slot."""
@@ -59,10 +58,11 @@ def _leaves() -> tuple[CpuidLeaf, ...]:
         count = lib.hardware_host_cpuid(_device(), rows, LEAVES_MOST)
     if count < 0:
         raise ProcessorError(f"the hardware processor cannot be used: {KVM} does not say what it supports")
-    return policy(
+    host = (
         CpuidLeaf(r.leaf, None if r.subleaf == ANY_SUBLEAF else r.subleaf, r.eax, r.ebx, r.ecx, r.edx)
         for r in rows[0:count]
     )
+    return policy(host, lib.hardware_own_xcr0() if is_software_kvm() else STATES)
 
 
 def _requests() -> list[int]:
@@ -95,11 +95,7 @@ class HardwareProcessor:
             )
 
     def set_cpuid(self, leaves: Sequence[CpuidLeaf]) -> None:
-        rows = [
-            (r.leaf, ANY_SUBLEAF if r.subleaf is None else r.subleaf, r.eax, r.ebx, r.ecx, r.edx)
-            for r in leaves
-        ]
-        error = lib.hardware_set_cpuid(self._machine, ffi.new("struct cpuid_leaf[]", rows), len(rows))
+        error = lib.hardware_set_cpuid(self._machine, leaf_rows(leaves), len(leaves))
         if error:
             raise ProcessorError(
                 f"the hardware processor cannot be used: KVM refuses what CPUID is to say ({os.strerror(error)})"
@@ -119,17 +115,8 @@ class HardwareProcessor:
             raise ProcessorError(f"the hardware processor cannot go on: {ffi.string(why).decode()}")
 
     def registers(self) -> Registers:
-        vcpu = self._state.vcpus[0]
-        bases, selectors = ffi.new("uint64_t[6]"), ffi.new("uint16_t[6]")
-        lib.hardware_segments(self._machine, bases, selectors)
-        return Registers(
-            general=dict(zip(GENERAL, ffi.unpack(vcpu.regs, 16), strict=True)),
-            rip=vcpu.rip,
-            rflags=lib.hardware_flags(self._machine),
-            cr2=vcpu.cr2,
-            cr3=vcpu.loaded_cr3,
-            selectors=dict(zip(SEGMENTS, selectors, strict=True)),
-            bases=dict(zip(SEGMENTS, bases, strict=True)),
+        return read_registers(
+            self._state, lib.hardware_flags(self._machine), partial(lib.hardware_segments, self._machine)
         )
 
     def write_xcr0(self, value: int) -> bool:

@@ -39,17 +39,17 @@ _INVARIANT_TSC = 1 << 8
 _PASSED_ON = {0, 2, 4, 0x80000000, *range(0x80000002, 0x80000007), 0x80000008}
 
 
-def _states(leaf: CpuidLeaf) -> Iterator[CpuidLeaf]:
+def _states(leaf: CpuidLeaf, states: int) -> Iterator[CpuidLeaf]:
     """Leaf 13: sub-leaf 0 for all states that are kept, and one for each of them."""
     if leaf.subleaf == 0:
-        yield replace(leaf, eax=leaf.eax & STATES, ebx=leaf.ecx, edx=0)
+        yield replace(leaf, eax=leaf.eax & states, ebx=leaf.ecx, edx=0)
     elif leaf.subleaf == 1:
         yield replace(leaf, eax=leaf.eax & _XSAVE_KEPT, ebx=0, ecx=0, edx=0)
-    elif leaf.subleaf is not None and leaf.subleaf < 64 and STATES >> leaf.subleaf & 1:
+    elif leaf.subleaf is not None and leaf.subleaf < 64 and states >> leaf.subleaf & 1:
         yield leaf
 
 
-def _kept(leaf: CpuidLeaf) -> Iterator[CpuidLeaf]:
+def _kept(leaf: CpuidLeaf, states: int) -> Iterator[CpuidLeaf]:
     if leaf.leaf == 1:
         ecx = (leaf.ecx & ~(_LEAF_1_ECX_OFF | OSXSAVE)) | _HYPERVISOR
         yield replace(
@@ -62,7 +62,7 @@ def _kept(leaf: CpuidLeaf) -> Iterator[CpuidLeaf]:
             edx=leaf.edx & _LEAF_7_EDX_KEPT,
         )  # fmt: skip
     elif leaf.leaf == 13:
-        yield from _states(leaf)
+        yield from _states(leaf, states)
     elif leaf.leaf == 0x80000001:
         yield replace(leaf, ecx=leaf.ecx & _EXTENDED_ECX_KEPT, edx=leaf.edx & ~_EXTENDED_EDX_OFF)
     elif leaf.leaf == 0x80000007:
@@ -81,9 +81,11 @@ def _compact_size(rows: Iterable[CpuidLeaf]) -> int:
     return size
 
 
-def policy(host: Iterable[CpuidLeaf]) -> tuple[CpuidLeaf, ...]:
-    """What a guest is shown, of what the host can give; empty sub-leaves are as good as none."""
-    kept = [shown for leaf in host for shown in _kept(leaf)]
+def policy(host: Iterable[CpuidLeaf], states: int = STATES) -> tuple[CpuidLeaf, ...]:
+    """What a guest is shown, of what the host can give; empty sub-leaves are as good as none. `states`: those, as in
+    XCR0, that can be had.
+    """
+    kept = [shown for leaf in host for shown in _kept(leaf, states & STATES)]
     shown = [row for row in kept if not row.subleaf or row.eax | row.ebx | row.ecx | row.edx]
     size = _compact_size(shown)
     return tuple(replace(row, ebx=size) if (row.leaf, row.subleaf) == (13, 1) else row for row in shown)

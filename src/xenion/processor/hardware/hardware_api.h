@@ -31,6 +31,6 @@ void hardware_destroy(struct hardware *h);
 uint64_t hardware_flags(struct hardware *h);
 void hardware_segments(struct hardware *h, uint64_t *bases, uint16_t *selectors);
 uint64_t hardware_tsc(void);
-/* Exits by cause, for measurements: EXIT_* below. */
+/* Exits by cause, for measurements, in the order of EXIT_* in hardware.h. */
 #define EXIT_CAUSES 8
 void hardware_counts(struct hardware *h, uint64_t *counts);

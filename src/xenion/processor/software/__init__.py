@@ -2,18 +2,17 @@
 
 import importlib.util
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from xenion.core import ffi, lib
-from xenion.processor import GENERAL, SEGMENTS, Callbacks, CpuidLeaf, Features, ProcessorError, Registers
-from xenion.processor.callbacks import forget, register
+from xenion.processor import Callbacks, CpuidLeaf, Features, ProcessorError, Registers
+from xenion.processor.compiled import forget, leaf_rows, read_registers, register
 from xenion.processor.software.cpuid import LEAVES
 
 SUPPORTED = "2.1.4"
 TRANSLATION_BUFFER_MIB = 256
-ANY_SUBLEAF = 0xFFFFFFFF
 
 
 class UnknownBuildError(ProcessorError):
@@ -72,12 +71,8 @@ class SoftwareProcessor:
         self.set_cpuid(LEAVES)
 
     def set_cpuid(self, leaves: Sequence[CpuidLeaf]) -> None:
-        rows = [
-            (r.leaf, ANY_SUBLEAF if r.subleaf is None else r.subleaf, r.eax, r.ebx, r.ecx, r.edx)
-            for r in leaves
-        ]
-        self._leaves = ffi.new("struct cpuid_leaf[]", rows)
-        lib.engine_set_cpuid(self._engine, self._leaves, len(rows))
+        self._leaves = leaf_rows(leaves)
+        lib.engine_set_cpuid(self._engine, self._leaves, len(leaves))
 
     def start(self, rip: int, rsp: int, rsi: int) -> None:
         why = lib.engine_start(self._engine, rip, rsp, rsi)
@@ -92,17 +87,8 @@ class SoftwareProcessor:
             raise ProcessorError(f"the software processor cannot go on: {ffi.string(why).decode()}")
 
     def registers(self) -> Registers:
-        vcpu = self._state.vcpus[0]
-        bases, selectors = ffi.new("uint64_t[6]"), ffi.new("uint16_t[6]")
-        lib.engine_segments(self._engine, bases, selectors)
-        return Registers(
-            general=dict(zip(GENERAL, ffi.unpack(vcpu.regs, 16), strict=True)),
-            rip=vcpu.rip,
-            rflags=lib.engine_flags(self._engine),
-            cr2=vcpu.cr2,
-            cr3=vcpu.loaded_cr3,
-            selectors=dict(zip(SEGMENTS, selectors, strict=True)),
-            bases=dict(zip(SEGMENTS, bases, strict=True)),
+        return read_registers(
+            self._state, lib.engine_flags(self._engine), partial(lib.engine_segments, self._engine)
         )
 
     def write_xcr0(self, value: int) -> bool:
