@@ -1,7 +1,8 @@
 """Runs the processor and guest suites on a standard KVM where the host has none: kvm_amd in QEMU's emulated SVM.
 
 `python tools/test_kvm.py [--npt 0|1] [PYTEST ARGUMENTS]`. The outer guest is Debian's kernel with the host's own files,
-read-only; it takes minutes, for all of it is emulated. Both kinds of paging are tried unless --npt names one.
+read-only; it takes minutes, for all of it is emulated, on one processor, for with two QEMU hung. Both kinds of paging
+are tried unless --npt names one.
 """
 
 import os
@@ -73,7 +74,7 @@ def run(npt: str, arguments: list[str]) -> int:
         process = subprocess.Popen(
             [
                 "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,+svm,+npt,-la57",
-                "-smp", "2", "-m", "3072", "-nographic", "-no-reboot",
+                "-smp", "1", "-m", "3072", "-nographic", "-no-reboot",
                 "-kernel", str(kernel.vmlinuz), "-initrd", file.name,
                 "-append", f"console=ttyS0 quiet panic=-1 npt={npt}",
                 "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
