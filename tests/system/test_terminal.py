@@ -57,9 +57,12 @@ def test_a_shell_can_be_used(xm: Xm, guest: "GuestMaker", attend: Open) -> None:
     terminal.expect(b"\non\r\n")
     terminal.type(CTRL_Z)
     terminal.expect(rb"Stopped.*\r\nguest: ")
-    terminal.type(b"kill -9 %1; wait\r")
-    terminal.type(b"\r")  # the shell tells of its jobs before a prompt, the first or the second one
-    terminal.expect(b"Killed")
+    terminal.type(b"fg\r")
+    terminal.expect(rb"\nsh -c .*\r\n")
+    terminal.type(CTRL_C)
+    terminal.expect(rb"\^C\r\nguest: ")
+    terminal.type(b"jobs; echo none of $(jobs | wc -l)\r")
+    terminal.expect(rb"\nnone of 0\r\n")
     terminal.expect(b"guest: ")
     terminal.type(b"exit\r")
     assert terminal.wait() == 0

@@ -289,10 +289,12 @@ class Xm:
     def end_all(self) -> list[str]:
         """Ends xend, then kills everything that is left of this xm; the command lines of what was.
 
-        What is just ending is waited for. A switch of isolated networks may stay a minute, but without a port.
+        What is just ending is waited for. A switch of isolated networks may stay a minute, but without a port, and
+        the store some seconds, but without a domain.
         """
         self.stop_xend()
         self._end_idle_switch()
+        self._end_idle_store()
         deadline = time.monotonic() + ENDING_S
         for pid in self.left():
             DomainProcess(pid).wait(max(deadline - time.monotonic(), 0))
@@ -313,6 +315,13 @@ class Xm:
                 if client.list():
                     continue
             DomainProcess(pid).signal(signal.SIGTERM)
+
+    def _end_idle_store(self) -> None:
+        left = self.left()
+        stores = [pid for pid in left if "xenion.dom0.xenstore" in _command_line(pid).split()]
+        if not any("xenion.domain" in _command_line(pid).split() for pid in left):
+            for pid in stores:
+                DomainProcess(pid).signal(signal.SIGTERM)
 
 
 def _literal(value: object) -> str:
