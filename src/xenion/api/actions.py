@@ -57,6 +57,13 @@ ACTIONS = (
     _post("create", "/domains", "Start a domain from a configuration", t.Task, t.CreateRequest),
     _get("domain", "/domains/{domain}", "One domain", t.Domain),
     _get("vcpus", "/domains/{domain}/vcpus", "A domain's virtual CPUs", t.Vcpus),
+    _put(
+        "set_vcpus",
+        "/domains/{domain}/vcpus",
+        "Ask the guest to have so many virtual CPUs online",
+        t.Nothing,
+        t.VcpusRequest,
+    ),
     _post("define", "/managed", "Define a managed domain, or define it anew", t.Domain, t.DefineRequest),
     _delete("delete", "/managed/{domain}", "Forget a managed domain", t.Nothing),
     _post("start", "/domains/{domain}/start", "Start a managed domain", t.Task, t.StartRequest),

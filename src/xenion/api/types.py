@@ -318,6 +318,11 @@ class TriggerRequest(TypedDict):
     vcpu: NotRequired[Annotated[int, Limit(0, 63)]]
 
 
+class VcpusRequest(TypedDict):
+    vcpus: Annotated[int, Limit(1, 64)]
+    """How many the guest is to have online."""
+
+
 class RenameRequest(TypedDict):
     name: Name
 

@@ -29,6 +29,7 @@ __all__ = ["Action", "ConfigError", "DomainConfig", "Processor", "XendStart", "X
 
 NAME_CHARACTERS = 64
 MEMORY_MIB_MAX = 1 << 20
+VCPUS_MAX = 64
 # Xen copies the command line into start_info.cmd_line, MAX_GUEST_CMDLINE (public/xen.h) bytes with its zero.
 CMDLINE_BYTES = 1023
 SCROLLBACK_KIB_MIN = 16
@@ -85,6 +86,7 @@ class DomainConfig:
     is kept for those who attach later. `cpus` is the text of a pinning that is carried, not acted on. `vifs` are
     numbered in their order, from 0. `notes` tell the user what was accepted without effect; they are no part of
     what the domain is, so configurations that differ only in them are equal.
+    The guest starts with `vcpus` online and may have `most_vcpus`; `maxvcpus` 0: no more than that.
     """
 
     name: str
@@ -94,6 +96,7 @@ class DomainConfig:
     cmdline: str = ""
     memory_mib: int = 128
     vcpus: int = 1
+    maxvcpus: int = 0
     processor: Processor = Processor.AUTO
     on_poweroff: Action = Action.DESTROY
     on_reboot: Action = Action.RESTART
@@ -117,7 +120,7 @@ class DomainConfig:
             check_path("ramdisk", self.ramdisk)
         check_text("cmdline", self.cmdline, CMDLINE_BYTES)
         _check_memory(self.memory_mib)
-        _check_vcpus(self.vcpus)
+        _check_vcpus(self.vcpus, self.maxvcpus)
         _check_scrollback(self.console_scrollback_kib)
         if not _CPUS.fullmatch(self.cpus) or len(self.cpus) > CMDLINE_BYTES:
             raise ConfigError(
@@ -125,6 +128,11 @@ class DomainConfig:
             )
         check_disks(self.disks)
         check_vifs(self.vifs)
+
+    @property
+    def most_vcpus(self) -> int:
+        """How many virtual CPUs it may have online at once."""
+        return self.maxvcpus or self.vcpus
 
     def to_mapping(self) -> dict[str, object]:
         """The configuration as plain JSON values, every field in it."""
@@ -142,6 +150,7 @@ class DomainConfig:
             cmdline=text("cmdline", full["cmdline"]),
             memory_mib=number("memory_mib", full["memory_mib"]),
             vcpus=number("vcpus", full["vcpus"]),
+            maxvcpus=number("maxvcpus", full["maxvcpus"]),
             processor=Processor(choice("processor", full["processor"], Processor)),
             on_poweroff=Action(choice("on_poweroff", full["on_poweroff"], Action)),
             on_reboot=Action(choice("on_reboot", full["on_reboot"], Action)),
@@ -200,11 +209,14 @@ def _check_memory(memory_mib: int) -> None:
         )
 
 
-def _check_vcpus(vcpus: int) -> None:
-    if vcpus < 1:
-        raise ConfigError(f"vcpus must be at least 1, not {shown(vcpus)}", key="vcpus")
-    if vcpus > 1:
-        raise ConfigError("vcpus must be 1: more than one virtual CPU is not supported yet", key="vcpus")
+def _check_vcpus(vcpus: int, most: int) -> None:
+    for key, value in (("vcpus", vcpus), ("maxvcpus", most or vcpus)):
+        if not 1 <= value <= VCPUS_MAX:
+            raise ConfigError(f"{key} must be from 1 to {VCPUS_MAX}, not {shown(value)}", key=key)
+    if most and most < vcpus:
+        raise ConfigError(
+            f"maxvcpus must be at least vcpus ({vcpus}), not {shown(most)}: raise it", key="maxvcpus"
+        )
 
 
 def _check_scrollback(kib: int) -> None:

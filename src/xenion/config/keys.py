@@ -78,7 +78,14 @@ _ACTED = (
         "Puts `nfsroot=SERVER:VALUE` on the kernel command line; needs `nfs_server`.",
     ),
     acted("memory", Kind.NUMBER, 128, "256", "Memory in MiB."),
-    acted("vcpus", Kind.NUMBER, 1, "1", "Number of virtual CPUs: 1 for now."),
+    acted("vcpus", Kind.NUMBER, 1, "2", "Number of virtual CPUs that the guest starts with, 64 at most."),
+    acted(
+        "maxvcpus",
+        Kind.NUMBER,
+        None,
+        "4",
+        "Most virtual CPUs, at least `vcpus`, which is also the default; `xm vcpu-set` brings them up and down.",
+    ),
     acted(
         "processor",
         Kind.TEXT,
@@ -163,14 +170,6 @@ _LIMITED = (
         "Most memory in MiB, at least `memory`.",
         example="maxmem = 256",
         reason="the guest's memory does not grow",
-    ),
-    Key(
-        "maxvcpus",
-        Kind.NUMBER,
-        Status.ACCEPTED,
-        "Most virtual CPUs, at least `vcpus`.",
-        example="maxvcpus = 4",
-        reason="no virtual CPU can be added",
     ),
     Key(
         "cpus",

@@ -33,7 +33,6 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
         _check(given, key)
     vcpus = _number(given, "vcpus")
     memory_mib = _number(given, "memory")
-    _check_most(given, "maxvcpus", "vcpus", vcpus)
     _check_most(given, "maxmem", "memory", memory_mib)
     disks = [read_disk(spec) for spec in given.items("disk")]
     vifs = _vifs(given)
@@ -45,6 +44,7 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
         cmdline=_cmdline(given),
         memory_mib=memory_mib,
         vcpus=vcpus,
+        maxvcpus=given.number("maxvcpus", 0),
         processor=Processor(_text(given, "processor")),
         on_poweroff=_action(given, "on_poweroff"),
         on_reboot=_action(given, "on_reboot"),
@@ -59,7 +59,7 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
         cloud_init=_cloud_init(given),
         notes=(
             *(note for _, notes in (*disks, *vifs) for note in notes),
-            *_notes(given, {"maxvcpus": vcpus, "maxmem": memory_mib}),
+            *_notes(given, {"maxmem": memory_mib}),
         ),
     )
 

@@ -119,7 +119,7 @@ class _Core:
     """Everything but the pages, read when it is made. The file is `front`, the pages, their p2m, `back`."""
 
     def __init__(self, domain: Domain, pages: OwnedPages) -> None:
-        vcpus = [(vcpu, domain.processor.registers()) for vcpu in domain.vcpus]
+        vcpus = [(vcpu, domain.processor.registers(vcpu.id)) for vcpu in domain.vcpus]
         notes = xen_notes(len(vcpus), len(pages.mfns))
         contexts = b"".join(bytes(guest_context(vcpu, registers)) for vcpu, registers in vcpus)
         self._shared_info_offset = _aligned(FRONT + len(notes) + len(contexts), PAGE_SIZE)

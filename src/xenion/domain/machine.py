@@ -144,6 +144,7 @@ class Machine:
             handle=identity.uuid.bytes,
             notify_fd=self._notify_fd,
             console_output=self._write_emergency,
+            nr_vcpus=config.most_vcpus,
         )
         self._console_port, self._store_port = GuestPort(self.domain.events), GuestPort(self.domain.events)
         self._store_port.number = self.domain.events.bind_dom0(store.pump.on_event)
@@ -154,6 +155,7 @@ class Machine:
         )
         self._store_page = self._page(self.boot_state.xenstore_pfn)
         self._nodes = self._nodes_of(config)
+        self.memory_target_mib = config.memory_mib
         self.log_error: Callable[[str], None] = lambda text: None
         self.on_notified: Callable[[], None] = lambda: None
         """Called when the guest may have come to hold still."""
@@ -207,7 +209,7 @@ class Machine:
             uuid=str(self._identity.uuid),
             memory_target_kib=memory_kib,
             memory_static_max_kib=memory_kib,
-            vcpus=config.vcpus,
+            vcpus=config.most_vcpus,
             vcpus_online=config.vcpus,
             console_mfn=domain.space.mfn(state.console_pfn),
             console_port=self._console_port.number,

@@ -18,14 +18,10 @@ KERNEL_TEXT = range(0xFFFFFFFF80000000, 0xFFFFFFFFFF000000)
 
 
 def write_report(domain: Domain, boot: BootState, name: str, console_tail: bytes) -> str:
-    registers = domain.processor.registers()
-    vcpu = domain.vcpus[0]
     failure = domain.failure or "the guest kernel stopped with a crash"
     sections = [
         ("Domain", [f"name {name}", *f"reason {failure}".splitlines()]),
-        ("Registers", list(_registers(registers, vcpu))),
-        ("Guest stack (every word that points into the kernel)", list(_stack(vcpu, registers, boot))),
-        ("Last hypercalls, newest last", list(_calls(vcpu))),
+        *(section for vcpu in domain.vcpus for section in _vcpu(domain, vcpu, boot)),
         ("Last console output", console_tail.decode(errors="replace").splitlines()[-CONSOLE_LINES:]),
     ]
     return (
@@ -34,6 +30,20 @@ def write_report(domain: Domain, boot: BootState, name: str, console_tail: bytes
         )
         + "\n"
     )
+
+
+def _vcpu(domain: Domain, vcpu: Vcpu, boot: BootState) -> Iterator[tuple[str, list[str]]]:
+    """One that was never brought up has nothing to tell."""
+    if not vcpu.state.initialised:
+        return
+    of = f" of vCPU {vcpu.id}" if len(domain.vcpus) > 1 else ""
+    registers = domain.processor.registers(vcpu.id)
+    yield f"Registers{of}", list(_registers(registers, vcpu))
+    yield (
+        f"Guest stack{of} (every word that points into the kernel)",
+        list(_stack(vcpu, registers, boot)),
+    )
+    yield f"Last hypercalls{of}, newest last", list(_calls(vcpu))
 
 
 def _printable(line: str) -> str:

@@ -45,6 +45,8 @@ class Requests:
             "shutdown": self._shutdown,
             "sysrq": self._sysrq,
             "nmi": self._nmi,
+            "vcpus": self._vcpus,
+            "set-vcpus": self._set_vcpus,
             "rename": self._rename,
             "configure": self._configure,
             "dump": self._dump,
@@ -129,6 +131,26 @@ class Requests:
             domain.send_nmi(vcpu)
         except ValueError as error:
             raise Refusal(str(error)) from None
+        request.done()
+
+    def _vcpus(self, request: Request) -> None:
+        """Each one's state and CPU seconds."""
+        domain = self._machine().domain
+        states = zip(domain.vcpu_states(), domain.vcpus, strict=True)
+        request.done(vcpus=[{"state": state, "cpu_seconds": vcpu.seconds} for state, vcpu in states])
+
+    def _set_vcpus(self, request: Request) -> None:
+        """Asks the guest to have so many online."""
+        machine, count = self._machine(), request.number("vcpus")
+        most = len(machine.domain.vcpus)
+        if not 1 <= count <= most:
+            raise Refusal(
+                f"the domain can have from 1 to {most} virtual CPUs online, not {count}: "
+                "maxvcpus in its configuration is the limit, from its next boot on"
+            )
+        for number in range(most):
+            machine.store.write_node(f"cpu/{number}/availability", "online" if number < count else "offline")
+        self._process.journal.add("resized", vcpus=count, memory_mib=machine.memory_target_mib)
         request.done()
 
     # --- what it is

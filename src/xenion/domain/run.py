@@ -32,6 +32,7 @@ def run_guest(
     kernel: bytes | Path,
     *,
     memory_mib: int = 32,
+    vcpus: int = 1,
     ramdisk: bytes | None = None,
     cmdline: str = "",
     processor: str | Processor = "software",
@@ -39,7 +40,9 @@ def run_guest(
 ) -> GuestOutcome:
     """A guest that has not stopped after `timeout_s` seconds is stopped. DomainBuildError, KernelImageError."""
     data = kernel if isinstance(kernel, bytes) else kernel.read_bytes()
-    config = DomainConfig(name="guest", kernel=Path("/guest"), cmdline=cmdline, memory_mib=memory_mib)
+    config = DomainConfig(
+        name="guest", kernel=Path("/guest"), cmdline=cmdline, memory_mib=memory_mib, vcpus=vcpus
+    )
     output = bytearray()
     chosen = open_processor(processor) if isinstance(processor, str) else processor
     files = Files(BytesIO(data), BytesIO(ramdisk) if ramdisk else None)

@@ -131,6 +131,8 @@ PermitRootLogin prohibit-password
     "etc/udev/rules.d/79-xenion.rules": """\
 # Linux loads drivers for what a processor can do when they are used: not a dozen of them at each boot.
 SUBSYSTEM=="cpu", ENV{MODALIAS}=""
+# A virtual CPU that xm vcpu-set has added is for use.
+SUBSYSTEM=="cpu", ACTION=="add", ATTR{online}=="0", ATTR{online}="1"
 """,
 }
 

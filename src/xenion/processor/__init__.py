@@ -54,6 +54,8 @@ class Features:
     """The guest's kernel is in ring 3, as on real hardware, not in ring 1."""
     hole_slot: int = 256
     """L4 slot of the hypervisor's hole: Xen's first, unless the processor cannot have it there."""
+    takes_turns: bool = False
+    """The domain's vCPUs take turns on one thread; otherwise each has one."""
     ioctls: Sequence[int] = ()
     """Requests that it makes while its guest runs, and to start another one."""
 
@@ -92,12 +94,12 @@ class Processor(Protocol):
     def set_cpuid(self, leaves: Sequence[CpuidLeaf]) -> None: ...
 
     def start(self, rip: int, rsp: int, rsi: int) -> None:
-        """Sets vCPU 0 up as Xen hands a new domain over; its page tables are loaded."""
+        """Sets vCPU 0 up as Xen hands a new domain over; its page tables are loaded. The others are down."""
 
     def run(self) -> None:
         """Runs guest code without the GIL until the domain is stopped; raises ProcessorError if it cannot go on."""
 
-    def registers(self) -> Registers: ...
+    def registers(self, vcpu: int) -> Registers: ...
 
     def write_xcr0(self, value: int) -> bool:
         """The guest's kernel chooses its extended states; false: it cannot have these."""

@@ -43,9 +43,8 @@ def leaf_rows(leaves: Sequence[CpuidLeaf]) -> Any:
     )
 
 
-def read_registers(state: Any, rflags: int, segments: Any) -> Registers:
-    """vCPU 0's; `segments` fills arrays of bases and selectors."""
-    vcpu = state.vcpus[0]
+def read_registers(vcpu: Any, rflags: int, segments: Any) -> Registers:
+    """Of the core's `vcpu`; `segments` fills arrays of bases and selectors."""
     bases, selectors = ffi.new("uint64_t[6]"), ffi.new("uint16_t[6]")
     segments(bases, selectors)
     return Registers(

@@ -11,7 +11,7 @@ from xenion.abi.errno import Errno
 from xenion.abi.sched import SHUTDOWN_crash
 from xenion.abi.xen import SharedInfo
 from xenion.core import ffi, lib
-from xenion.processor import Callbacks, Processor
+from xenion.processor import Callbacks, Features, Processor, ProcessorError
 from xenion.vmm import privileged
 from xenion.vmm.clock import scaling
 from xenion.vmm.cpu_time import CpuTime
@@ -36,6 +36,14 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 & 1 and value > 0 else value
 
 
+def _too_many_vcpus(features: Features, wanted: int) -> str:
+    most = features.max_vcpus
+    return (
+        f"the {features.name} processor has {most} virtual CPU{'s' * (most > 1)} for a domain, not {wanted}: "
+        + ("lower vcpus and maxvcpus" if features.takes_turns else 'set vcpus = 1, or processor = "software"')
+    )
+
+
 def frame_set(nr_frames: int) -> tuple[Any, Any]:
     """The memory of a `struct frame_set`: a bit a frame, and a bit for each word of those."""
     words = -(-nr_frames // 64)
@@ -45,7 +53,7 @@ def frame_set(nr_frames: int) -> tuple[Any, Any]:
 class Domain:
     """Life: constructed, `space` filled by a builder, `boot`, `run` until `stop_reason` is set.
 
-    `console_output` takes what the guest writes to its emergency console.
+    `console_output` takes what the guest writes to its emergency console. ProcessorError: it has not so many vCPUs.
     """
 
     def __init__(
@@ -57,7 +65,10 @@ class Domain:
         handle: bytes,
         notify_fd: int,
         console_output: Callable[[bytes], None],
+        nr_vcpus: int = 1,
     ) -> None:
+        if nr_vcpus > processor.features.max_vcpus:
+            raise ProcessorError(_too_many_vcpus(processor.features, nr_vcpus))
         self.domid = domid
         self._notify_fd = notify_fd
         self._closed = self._running = False
@@ -78,8 +89,8 @@ class Domain:
         self._frames = ffi.new("struct frame[]", self.memory.nr_frames)
         self._frame_sets = [frame_set(self.memory.nr_frames) for _ in range(2)]
         self.state = ffi.new("struct domain *")
-        self._fill_state()
-        self.vcpus = [Vcpu(self, self.state.vcpus + 0)]
+        self._fill_state(nr_vcpus)
+        self.vcpus = [Vcpu(self, self.state.vcpus + number) for number in range(nr_vcpus)]
         self.events = EventChannels(self.state, len(self.vcpus))
         self.grants = GrantTable(self.memory)
         self.watchdogs = Watchdogs()
@@ -87,7 +98,7 @@ class Domain:
         processor.attach(self.state, notify_fd, Callbacks(self._cold_call, self._cold_trap))
         processor.set_cpuid(self.cpuid)
 
-    def _fill_state(self) -> None:
+    def _fill_state(self, nr_vcpus: int) -> None:
         state, memory = self.state, self.memory
         state.memory, state.nr_frames, state.first_frame = memory.address, memory.nr_frames, memory.first_mfn
         state.frames = self._frames
@@ -102,12 +113,13 @@ class Domain:
         state.gdt_area, state.gdt_l1 = memory.areas_address, memory.areas_l1 * PAGE_SIZE
         state.zero_page = memory.zero_mfn * PAGE_SIZE
         state.tlb_clock = 1
-        state.nr_vcpus = 1
-        vcpu = state.vcpus[0]
-        vcpu.domain = state
-        vcpu.info = state.shared_info
-        vcpu.debugreg[6], vcpu.debugreg[7] = 0xFFFF0FF0, 0x400
-        vcpu.period = DEFAULT_TICK_NS
+        state.nr_vcpus = nr_vcpus
+        for number in range(nr_vcpus):
+            vcpu = state.vcpus[number]
+            vcpu.id, vcpu.domain = number, state
+            vcpu.info = memory.first_vcpu_info(number)
+            vcpu.debugreg[6], vcpu.debugreg[7] = 0xFFFF0FF0, 0x400
+            vcpu.period = DEFAULT_TICK_NS
         lib.core_map_descriptor_areas(state, memory.reserved_gdt_mfn * PAGE_SIZE)
         lib.core_adopt_frames(state, memory.first_mfn, memory.nr_pages)
         for mfn in (memory.shared_info_mfn, memory.grant_mfn):
@@ -118,7 +130,10 @@ class Domain:
     def boot(self, *, l4_pfn: int, rip: int, rsp: int, rsi: int) -> None:
         """Takes over what the builder wrote: validates its tables and sets vCPU 0 up. ValueError: they are bad."""
         self._start_clock()
-        self.memory.bytes[self.memory.shared_info_mfn * PAGE_SIZE + 1] = 1  # upcalls masked
+        for vcpu in self.vcpus:
+            self.memory.bytes[vcpu.state.info + 1] = 1  # upcalls masked
+        first = self.state.vcpus[0]
+        first.initialised = first.online = 1
         rc = lib.core_boot_table(self.state.vcpus, self.space.mfn(l4_pfn))
         if rc:
             raise ValueError(f"the initial page tables are refused ({Errno(-rc).name})")
@@ -128,9 +143,9 @@ class Domain:
         self.state.tsc_mul, self.state.tsc_shift = scaling(self.processor.tsc)
         self.state.tsc_base = self.processor.tsc()
         wall = time.time_ns()
-        vcpu = self.state.vcpus
-        vcpu[0].period_due = vcpu[0].period
-        lib.core_publish_time(vcpu)
+        self.state.vcpus[0].period_due = self.state.vcpus[0].period
+        for vcpu in self.vcpus:
+            lib.core_publish_time(vcpu.state)
         lib.core_publish_wallclock(self.state, wall)
 
     def run(self) -> None:
@@ -191,7 +206,7 @@ class Domain:
         return self._cpu_time.seconds
 
     def vcpu_states(self) -> list[str]:
-        """Any thread: "running", "blocked" or "offline" (paused, or outside `run`) for each vCPU."""
+        """Any thread: "running", "blocked" or "offline" (paused, not brought up, or outside `run`) for each vCPU."""
         return [vcpu.runstate if self._running else "offline" for vcpu in self.vcpus]
 
     @property

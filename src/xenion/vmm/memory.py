@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
+from xenion.abi.arch_x86_64 import XEN_LEGACY_MAX_VCPUS
 from xenion.core import ffi
 
 PAGE_SIZE = 4096
@@ -22,6 +23,7 @@ GRANT_STATUS_FRAMES = 8
 """Version 2's status words, a 16-bit one for each entry; the frames are behind the table's."""
 
 MAX_VCPUS = 64
+VCPU_INFO_SIZE = 64
 _PRESENT, _WRITE, _USER, _AD, _NX = 1, 2, 4, 0x60, 1 << 63
 _TABLE = _PRESENT | _WRITE | _AD
 _READ_ONLY = _PRESENT | _AD | _NX
@@ -53,6 +55,7 @@ class MachineMemory:
         self._m2p_l2, self._areas_l2, self.hole_l3, self.user_hole_l3 = (self._reserve(1) for _ in range(4))
         self.areas_l1 = self._reserve(MAX_VCPUS * 32 // 512)
         self.zero_mfn, self.reserved_gdt_mfn, self.shared_info_mfn = (self._reserve(1) for _ in range(3))
+        self.spare_info_mfn = self._reserve(1)
         self.grant_mfn = self._reserve(GRANT_FRAMES + GRANT_STATUS_FRAMES)
         self.first_mfn = self._next
         self.nr_frames = self.first_mfn + nr_pages
@@ -92,6 +95,13 @@ class MachineMemory:
     def user_hole_entry(self) -> int:
         """The hole's L4 entry in applications' own tables."""
         return self.user_hole_l3 << 12 | _TABLE | self._user
+
+    def first_vcpu_info(self, vcpu: int) -> int:
+        """The machine address of a vCPU's vcpu_info until the guest registers another: the shared info has room for
+        the first ones, the rest have theirs where the guest does not see them."""
+        if vcpu < XEN_LEGACY_MAX_VCPUS:
+            return self.shared_info_mfn * PAGE_SIZE + vcpu * VCPU_INFO_SIZE
+        return self.spare_info_mfn * PAGE_SIZE + (vcpu - XEN_LEGACY_MAX_VCPUS) * VCPU_INFO_SIZE
 
     def page(self, mfn: int) -> memoryview:
         return self.bytes[mfn * PAGE_SIZE : (mfn + 1) * PAGE_SIZE]

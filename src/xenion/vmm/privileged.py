@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from xenion.abi.arch_x86_64 import FLAT_KERNEL_CS64, SEGBASE_FS, SEGBASE_GS_KERNEL
 from xenion.abi.xen import Hypercall, VMASST_TYPE_architectural_iopl
-from xenion.core import lib
+from xenion.core import ffi, lib
 from xenion.vmm.cpuid import lookup
 from xenion.vmm.errors import GuestError
 from xenion.vmm.vcpu import Vcpu
@@ -330,7 +330,10 @@ def _forced_cpuid(vcpu: Vcpu) -> bool:
     if vcpu.read(state.rip, len(FORCED_CPUID)) != FORCED_CPUID:
         return False
     regs = state.regs
-    regs[RAX], regs[RBX], regs[RCX], regs[RDX] = lookup(vcpu.domain.cpuid, regs[RAX] & LOW, regs[RCX] & LOW)
+    leaf = regs[RAX] & LOW
+    values = ffi.new("uint32_t[4]", lookup(vcpu.domain.cpuid, leaf, regs[RCX] & LOW))
+    lib.core_own_cpuid(state, leaf, values)
+    regs[RAX], regs[RBX], regs[RCX], regs[RDX] = values
     state.rip += len(FORCED_CPUID)
     return True
 

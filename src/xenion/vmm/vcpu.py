@@ -85,5 +85,14 @@ class Vcpu:
         return RUNSTATES[self.state.runstate]
 
     @property
+    def seconds(self) -> float:
+        """Any thread: how long it has been running so far, as far as the host knows."""
+        state = self.state
+        ns = state.runstate_time[RUNSTATE_running]
+        if state.runstate == RUNSTATE_running:
+            ns += max(self.domain.system_time() - state.runstate_entry, 0)
+        return float(ns) / 1e9
+
+    @property
     def id(self) -> int:
         return int(self.state.id)

@@ -35,6 +35,7 @@ class Chronicle:
             "refused": self._on_refused,
             "paused": self._on_paused,
             "unpaused": self._on_paused,
+            "resized": self._on_resized,
             "note": self._on_note,
             "ended": self._on_ended,
             "preserved": self._on_preserved,
@@ -113,6 +114,7 @@ class Chronicle:
         condition.started_at = entry["time"]
         if CONFIGURATION not in live.record.wants:
             condition.memory_mib = live.record.config.memory_mib
+            condition.vcpus = live.record.config.vcpus
         condition.state = "paused" if entry["paused"] else "running"
         condition.reason = condition.action = ""
         self._enter(live, entry, f"boot {condition.boot}", "booted")
@@ -124,6 +126,11 @@ class Chronicle:
     def _on_paused(self, live: Live, entry: dict[str, Any]) -> None:
         live.condition.state = "paused" if entry["kind"] == "paused" else "running"
         self._enter(live, entry)
+
+    def _on_resized(self, live: Live, entry: dict[str, Any]) -> None:
+        condition = live.condition
+        condition.vcpus, condition.memory_mib = entry["vcpus"], entry["memory_mib"]
+        self._enter(live, entry, f"{condition.memory_mib} MiB, {condition.vcpus} virtual CPUs")
 
     def _on_note(self, live: Live, entry: dict[str, Any]) -> None:
         live.condition.notes = [*live.condition.notes, entry["text"][:NOTE_CHARACTERS]][-NOTES_KEPT:]

@@ -116,7 +116,7 @@ class Live:
             "reason": condition.reason,
             "memory_mib": self.memory_mib,
             "maxmem_mib": self.memory_mib,
-            "vcpus": config.vcpus,
+            "vcpus": condition.vcpus or config.vcpus,
             "cpu_seconds": max(times.cpu_seconds - condition.cpu_base, 0) if runs else condition.cpu_seconds,
             "started_at": started,
             "uptime_seconds": None if started is None else max(host.now() - started, 0),

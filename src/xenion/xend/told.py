@@ -1,12 +1,15 @@
-"""What a domain's process tells of its devices. It may be its guest's: what makes no sense is left out."""
+"""What a domain's process tells of its devices and vCPUs. It may be its guest's: what makes no sense is left out."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from xenion.abi.io.xenbus import XenbusState
 from xenion.api import types as t
+from xenion.api.errors import ApiError
 from xenion.config.devices import DISKS_MAX, VIFS_MAX
+from xenion.config.domain import VCPUS_MAX
 from xenion.xend.entries import VBD, VIF
 from xenion.xend.live import Live
 from xenion.xend.logstate import clean
@@ -69,6 +72,30 @@ def count(answer: Mapping[str, Any], name: str) -> int:
     """A number that was told; 0 for what is none."""
     value = answer.get(name)
     return value if type(value) is int and 0 <= value < _BIGGEST else 0
+
+
+async def vcpus(live: Live) -> list[tuple[str, float]]:
+    """The state and CPU seconds of each; of a process that does not answer: offline, all of them."""
+    with suppress(ApiError):
+        return parse_vcpus(await live.ask("vcpus", timeout=ANSWER_S), live.record.config.most_vcpus)
+    return parse_vcpus({}, live.record.config.most_vcpus)
+
+
+def parse_vcpus(answer: Mapping[str, Any], count: int) -> list[tuple[str, float]]:
+    """As `vcpus`, from the answer; `count` of them if it tells of none."""
+    said = answer.get("vcpus")
+    told = said[:VCPUS_MAX] if isinstance(said, list) and said else [{}] * count
+    return [_vcpu(vcpu) for vcpu in told]
+
+
+def _vcpu(said: Any) -> tuple[str, float]:
+    about: Mapping[str, Any] = said if isinstance(said, dict) else {}
+    state, seconds = about.get("state"), about.get("cpu_seconds")
+    known = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _BIGGEST
+    return (
+        str(state) if state in ("running", "blocked") else "offline",
+        float(seconds) if known and seconds is not None else 0.0,
+    )
 
 
 def traffic(told: Devices) -> t.Traffic:

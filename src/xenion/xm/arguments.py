@@ -59,12 +59,12 @@ def natural(word: str) -> int:
     return int(word)
 
 
-def natural_up_to(most: int) -> Callable[[str], int]:
-    """The type of a whole number from 0 to `most`."""
+def natural_up_to(most: int, least: int = 0) -> Callable[[str], int]:
+    """The type of a whole number from `least` to `most`."""
 
     def number(word: str) -> int:
-        if not (word.isascii() and word.isdecimal() and len(word) <= 20 and int(word) <= most):
-            raise argparse.ArgumentTypeError(f'"{word}" is not a whole number from 0 to {most}')
+        if not (word.isascii() and word.isdecimal() and len(word) <= 20 and least <= int(word) <= most):
+            raise argparse.ArgumentTypeError(f'"{word}" is not a whole number from {least} to {most}')
         return int(word)
 
     return number

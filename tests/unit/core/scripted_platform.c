@@ -126,6 +126,8 @@ static void entry_changed(struct domain *d, u64 ma, u64 old, u64 value)
 
 static void set_task_switched(struct vcpu *v) { script(v)->switches++; }
 
+static void load_registers(struct vcpu *v) { script(v)->loaded = v->id; }
+
 static s64 cold_call(struct vcpu *v, u64 number, const u64 *args)
 {
     struct script *s = script(v);
@@ -171,6 +173,7 @@ static const struct platform platform = {
     .table_begins = table_begins,
     .entry_changed = entry_changed,
     .set_task_switched = set_task_switched,
+    .load_registers = load_registers,
     .cold_call = cold_call,
     .cold_trap = cold_trap,
 };

@@ -15,6 +15,7 @@ struct script {
     uint64_t operations;       /* flush_page, cold_call and its steps, and frame_freed so far */
     uint64_t kick_at;          /* vCPU 0 is kicked by the operation of this number; 0: never */
 
+    uint32_t loaded;           /* the vCPU whose registers operations are on */
     uint64_t flushes;          /* of whole TLBs, load_cr3 included */
     uint64_t page_flushes;
     uint64_t flushed_page;

@@ -137,6 +137,13 @@ class Standin:
     def on_open(self, request: Message, fds: list[int]) -> Answer:
         return {"open": len(os.listdir("/proc/self/fd"))}  # noqa: PTH208
 
+    def on_vcpus(self, request: Message, fds: list[int]) -> Answer:
+        if "nonsense" in self.mode:
+            return {
+                "vcpus": [7, {"state": [], "cpu_seconds": "many"}, {"cpu_seconds": -1}, {"cpu_seconds": True}]
+            }
+        return {"vcpus": [{"state": "blocked", "cpu_seconds": 1.5}, {"state": "offline", "cpu_seconds": 0}]}
+
     def on_devices(self, request: Message, fds: list[int]) -> Answer:
         if "nonsense" in self.mode:
             return NONSENSE

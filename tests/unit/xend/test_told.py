@@ -54,6 +54,13 @@ def test_traffic() -> None:
     assert set(told.traffic({}).values()) == {0}
 
 
+def test_vcpus() -> None:
+    said = [{"state": "running", "cpu_seconds": 2}, {"state": "asleep", "cpu_seconds": True}, 7]
+    assert told.parse_vcpus({"vcpus": said}, 1) == [("running", 2.0), ("offline", 0.0), ("offline", 0.0)]
+    assert told.parse_vcpus({}, 2) == [("offline", 0.0)] * 2
+    assert len(told.parse_vcpus({"vcpus": said * 100}, 1)) == 64
+
+
 @given(answers)
 def test_whatever_it_says(answer: dict[str, Any]) -> None:
     states = get_args(t.XenbusState)

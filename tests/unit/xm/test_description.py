@@ -33,7 +33,16 @@ def test_what_is_hidden_stays_hidden(known: dict[str, Command]) -> None:
 
 def test_what_prints_can_print_json(known: dict[str, Command]) -> None:
     silent = {"completion", "console", "delete", "destroy", "help", "pause", "unpause", "reboot", "rename"}
-    silent |= {"shutdown", "sysrq", "trigger", "block-detach", "cd-insert", "cd-eject", "network-detach"}
+    silent |= {
+        "shutdown",
+        "sysrq",
+        "trigger",
+        "vcpu-set",
+        "block-detach",
+        "cd-insert",
+        "cd-eject",
+        "network-detach",
+    }
     silent |= {"network-dump", "image"}  # the latter's verbs have options of their own
     for command in known.values():
         flags = [flag for option in command.options for flag in option.flags]

@@ -22,7 +22,7 @@ def test_the_commands_are_the_files() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "name"), [("create", "create"), ("cr", "create"), ("h", "help"), ("vc", "vcpu-list")]
+    ("word", "name"), [("create", "create"), ("cr", "create"), ("h", "help"), ("vcpu-l", "vcpu-list")]
 )
 def test_a_beginning_will_do(word: str, name: str) -> None:
     assert main.find(word) == name

@@ -34,6 +34,7 @@ struct platform {
     /* the entry at MA, in a table that may be in use, was present and has become VALUE */
     void (*entry_changed)(struct domain *, u64 ma, u64 old, u64 value);
     void (*set_task_switched)(struct vcpu *);
+    void (*load_registers)(struct vcpu *);    /* those of another of the domain's vCPUs, for operations on it */
     s64 (*cold_call)(struct vcpu *, u64 number, const u64 *args); /* hypercalls that are not in the core */
     int (*cold_trap)(struct vcpu *, u32 vector, u32 error); /* 1: emulated; 0: the guest gets the exception */
 };
@@ -130,7 +131,8 @@ int range_okay(u64 address, u64 size, u64 count);
 #define AREA_PAGES (2 * TABLE_PAGES)
 static inline u64 gdt_of(const struct vcpu *v) { return v->domain->gdt_area + (u64)v->id * AREA_PAGES * PAGE_SIZE; }
 static inline u64 ldt_window_of(const struct vcpu *v) { return gdt_of(v) + TABLE_PAGES * PAGE_SIZE; }
-s64 set_gdt(struct vcpu *v, u64 list, u64 entries);
+s64 set_gdt(struct vcpu *v, const u64 *list, u64 entries);
+s64 set_gdt_op(struct vcpu *v, u64 list, u64 entries);
 s64 update_descriptor(struct vcpu *v, u64 ma, u64 descriptor);
 s64 set_ldt(struct vcpu *v, u64 base, u64 entries);
 int validate_descriptors(struct domain *d, u64 mfn);
@@ -191,7 +193,11 @@ s64 stop_singleshot(struct vcpu *v);
 void change_runstate(struct vcpu *v, u32 state);
 
 /* --- sched.c */
+enum { WAITS_NOT, WAITS_BLOCKED, WAITS_POLLING, WAITS_DOWN };
 void hold_while_paused(struct vcpu *v);
+void wait_for_reason(struct vcpu *v);
+int ends_wait(struct vcpu *v);
+void begin_wait(struct vcpu *v, u8 how);
 s64 sched_block(struct vcpu *v);
 s64 sched_poll(struct vcpu *v, u64 arg);
 

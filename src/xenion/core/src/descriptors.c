@@ -68,14 +68,12 @@ static void drop_gdt(struct vcpu *v)
     }
 }
 
-s64 set_gdt(struct vcpu *v, u64 list, u64 entries)
+s64 set_gdt(struct vcpu *v, const u64 *frames, u64 entries)
 {
     struct domain *d = v->domain;
-    u64 frames[FIRST_RESERVED_GDT_PAGE] = {0}, pages = (entries + 511) / 512;
+    u64 pages = (entries + 511) / 512;
     if (entries > FIRST_RESERVED_GDT_ENTRY)
         return -XEN_EINVAL;
-    if (copy_from_guest(v, frames, list, pages * 8))
-        return -XEN_EFAULT;
     for (u64 i = 0; i < pages; i++) {
         if (!get_frame_and_type(d, frames[i], TYPE_SEG))
             continue;
@@ -91,6 +89,14 @@ s64 set_gdt(struct vcpu *v, u64 list, u64 entries)
     v->gdt_entries = (u32)entries;
     d->platform->flush_all(d);
     return 0;
+}
+
+s64 set_gdt_op(struct vcpu *v, u64 list, u64 entries)
+{
+    u64 frames[FIRST_RESERVED_GDT_PAGE] = {0};
+    if (entries > FIRST_RESERVED_GDT_ENTRY)
+        return -XEN_EINVAL;
+    return copy_from_guest(v, frames, list, (entries + 511) / 512 * 8) ? -XEN_EFAULT : set_gdt(v, frames, entries);
 }
 
 s64 update_descriptor(struct vcpu *v, u64 ma, u64 descriptor)

@@ -129,6 +129,11 @@ static int deliver_nmi(struct vcpu *v)
 /* Before the guest goes on, once it is not paused: show what has come in, and make the upcall if it may be made. */
 void deliver_events(struct vcpu *v)
 {
+    if (unlikely(v->waiting)) {
+        wait_for_reason(v);
+        if (v->waiting)
+            return;
+    }
     hold_while_paused(v);
     if (unlikely(load(&v->stopped)))
         return;

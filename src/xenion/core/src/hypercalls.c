@@ -1,6 +1,8 @@
 /* The way in from a hypercall: hot calls are answered here, the rest by the domain's table in Python. */
 #include "core.h"
 
+#include "api.h"
+
 struct multicall_entry {
     u64 op;
     s64 result;
@@ -29,7 +31,7 @@ int preempted(struct vcpu *v)
     swap(&v->kick, 0); /* before the looks below, on every processor */
     drain_inbox(v->domain);
     check_timers(v);
-    return v->stopped || load(&v->domain->paused) || nmi_deliverable(v) || events_deliverable(v);
+    return v->stopped || load(&v->domain->paused) || load(&v->domain->give_way) || nmi_deliverable(v) || events_deliverable(v);
 }
 
 static s64 multicall(struct vcpu *v, u64 *args)
@@ -111,6 +113,7 @@ static s64 sched_op(struct vcpu *v, u64 *args)
 {
     switch ((u32)args[0]) {
     case SCHEDOP_yield:
+        core_yield(v->domain);
         return 0;
     case SCHEDOP_block:
         return sched_block(v);
@@ -145,7 +148,7 @@ static s64 dispatch(struct vcpu *v, u64 number, u64 *args)
     case HYPERCALL_mmu_update:
         return mmu_update(v, args);
     case HYPERCALL_set_gdt:
-        return set_gdt(v, args[0], (u32)args[1]);
+        return set_gdt_op(v, args[0], (u32)args[1]);
     case HYPERCALL_stack_switch:
         v->kernel_sp = args[1];
         return 0;

@@ -1,6 +1,8 @@
-/* sched_op: block and poll (sched.h), and pauses. All look for a reason to go on after they have said that they wait, so
- * no wake-up is lost. */
+/* sched_op: block and poll (sched.h), vCPUs that are down, and pauses. Hypercalls only mark a vCPU that is to wait; it waits
+ * on its way back to the guest. All look for a reason to go on after they have said that they wait, so no wake-up is lost. */
 #include "core.h"
+
+#include "api.h"
 
 static int must_hold(struct vcpu *v) { return load(&v->domain->paused) && !load(&v->stopped); }
 
@@ -20,7 +22,7 @@ void hold_while_paused(struct vcpu *v)
         return;
     change_runstate(v, RUNSTATE_offline);
     for (;;) {
-        swap(&v->kick, 0); /* before the looks below, as in wait_until */
+        swap(&v->kick, 0); /* before the looks below, as in wait_for_reason */
         if (!must_hold(v) && may_leave(v))
             break;
         if (!swap(&v->parked, 1))
@@ -41,34 +43,55 @@ static int any_pending(struct vcpu *v)
 
 /* Is there a reason not to wait? A blocked vCPU wakes for any pending upcall, a polling one for those that are due; both
  * for an NMI. */
-static int has_work(struct vcpu *v, int polling, u64 deadline)
+static int has_reason(struct vcpu *v)
 {
-    int upcall = polling ? events_deliverable(v) : load(&info_of(v)->upcall_pending);
-    int late = deadline && system_time(v->domain) >= deadline;
-    return upcall || any_pending(v) || nmi_deliverable(v) || load(&v->stopped) || late;
+    if (load(&v->stopped))
+        return 1;
+    if (v->waiting == WAITS_DOWN)
+        return v->online;
+    int upcall = v->waiting == WAITS_POLLING ? events_deliverable(v) : load(&info_of(v)->upcall_pending);
+    int late = v->waiting == WAITS_POLLING && v->poll_until && system_time(v->domain) >= v->poll_until;
+    return upcall || any_pending(v) || nmi_deliverable(v) || late;
 }
 
-static void wait_until(struct vcpu *v, int polling, u64 deadline)
+/* The vCPU's thread: 1 if it waits no more. */
+int ends_wait(struct vcpu *v)
 {
-    change_runstate(v, RUNSTATE_blocked);
-    for (;;) {
+    drain_inbox(v->domain);
+    check_timers(v);
+    if (!has_reason(v))
+        return 0;
+    v->waiting = WAITS_NOT;
+    v->poll_count = 0;
+    change_runstate(v, v->domain->takes_turns ? RUNSTATE_runnable : RUNSTATE_running);
+    return 1;
+}
+
+/* On its way back to the guest: one that is to wait does. Where vCPUs take turns, the processor sees to that. */
+void wait_for_reason(struct vcpu *v)
+{
+    while (!v->domain->takes_turns) {
         swap(&v->kick, 0); /* before the looks below: a wake-up after it ends the wait */
         hold_while_paused(v);
-        drain_inbox(v->domain);
-        check_timers(v);
-        if (has_work(v, polling, deadline))
+        if (ends_wait(v))
             break;
-        u64 timer = next_deadline(v);
-        v->domain->platform->wait(v, !timer || (deadline && deadline < timer) ? deadline : timer);
+        v->domain->platform->wait(v, next_deadline(v));
     }
-    change_runstate(v, RUNSTATE_running);
+}
+
+void begin_wait(struct vcpu *v, u8 how)
+{
+    v->waiting = how;
+    change_runstate(v, how == WAITS_DOWN ? RUNSTATE_offline : RUNSTATE_blocked);
+    if (how == WAITS_POLLING && v->domain->takes_turns)
+        v->domain->platform->arm_timer(v);
 }
 
 s64 sched_block(struct vcpu *v)
 {
     store(&info_of(v)->upcall_mask, 0);
     if (!load(&info_of(v)->upcall_pending))
-        wait_until(v, 0, 0);
+        begin_wait(v, WAITS_BLOCKED);
     return 0;
 }
 
@@ -91,8 +114,16 @@ s64 sched_poll(struct vcpu *v, u64 arg)
         if (v->poll_ports[i] >= event_ops(v->domain)->ports)
             return -XEN_EINVAL;
     v->poll_count = poll.nr_ports;
-    if (!any_pending(v))
-        wait_until(v, 1, poll.timeout);
-    v->poll_count = 0;
+    v->poll_until = poll.timeout;
+    if (any_pending(v))
+        v->poll_count = 0;
+    else
+        begin_wait(v, WAITS_POLLING);
     return 0;
+}
+
+void core_yield(struct domain *d)
+{
+    if (d->takes_turns)
+        fetch_or(&d->give_way, GIVE_WAY_OVER);
 }

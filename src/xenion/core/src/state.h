@@ -52,6 +52,8 @@ struct call_record {
     uint64_t rip;
 };
 
+#define GIVE_WAY_WOKEN 1
+#define GIVE_WAY_OVER 2
 #define CALL_RECORDS 32
 #define TRAP_VECTORS 256
 #define VIRQS 24
@@ -65,11 +67,26 @@ struct call_record {
 #define FIFO_PAGES 128
 #define POLL_PORTS 128
 
+/* Where a vCPU begins, beside what is in its `struct vcpu` (struct vcpu_guest_context). */
+struct vcpu_start {
+    uint64_t general[16];      /* in the order of `regs` */
+    uint64_t rip, flags;
+    uint16_t selectors[6];     /* es cs ss ds fs gs */
+    uint64_t fs_base, gs_base; /* of the mode that it begins in */
+    uint64_t kernel_table;     /* frames */
+    uint64_t user_table;       /* 0: none */
+    uint64_t gdt_frames[16];
+    uint32_t gdt_entries;
+    uint32_t ldt_entries;
+    uint64_t ldt_base;
+    uint32_t in_kernel;
+};
+
 struct vcpu {
     struct domain *domain;
     uint32_t id;
     uint32_t kick;             /* set by any thread: look for events, timers, a request to stop or to pause */
-    uint32_t parked;           /* held since the domain is paused: touches no guest memory */
+    uint32_t parked;           /* touches no guest memory: held since the domain is paused, or it is not its turn */
     uint64_t *regs;            /* rax rcx rdx rbx rsp rbp rsi rdi r8..r15, owned by the platform */
     void *platform;            /* the platform's own state of this vCPU */
     uint64_t *call_args;       /* of the hypercall that is being answered; core_continue changes them */
@@ -83,6 +100,9 @@ struct vcpu {
     uint8_t in_multicall;
     uint8_t nmi_pending;       /* set by any thread */
     uint8_t nmi_masked;        /* until the handler's iret */
+    uint8_t initialised;       /* the guest has said where it begins */
+    uint8_t online;            /* and that it may run */
+    uint8_t waiting;           /* what for: see sched.c */
 
     uint64_t cr3;              /* machine address of the guest kernel's L4 */
     uint64_t user_cr3;         /* and of the user one; 0 none */
@@ -121,6 +141,7 @@ struct vcpu {
     uint64_t period_due;
     uint32_t virq_port[VIRQS]; /* 0 none */
 
+    uint64_t poll_until;       /* system time in ns; 0: no limit */
     uint32_t poll_count;
     uint32_t poll_ports[POLL_PORTS];
 
@@ -172,6 +193,8 @@ struct domain {
     uint64_t scan;             /* where the search for a free frame goes on */
     uint64_t pages;            /* frames owned by the domain */
     uint32_t nr_vcpus;
+    uint32_t takes_turns;      /* the vCPUs share one thread: those that wait are left to the processor */
+    uint32_t give_way;         /* GIVE_WAY_*, set by any thread: let another vCPU have its turn */
     uint32_t crashed;
     uint32_t stopping;         /* long work gives up: nothing comes after it */
     uint32_t paused;           /* no vCPU executes another instruction until this is cleared */

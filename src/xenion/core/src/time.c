@@ -13,7 +13,7 @@ u64 system_time(struct domain *d)
 
 void check_timers(struct vcpu *v)
 {
-    if (!v->deadline && !v->period_due)
+    if ((!v->deadline && !v->period_due) || v->waiting == WAITS_DOWN)
         return;
     u64 now = system_time(v->domain);
     if (v->deadline && now >= v->deadline) {
@@ -29,8 +29,12 @@ void check_timers(struct vcpu *v)
 
 u64 next_deadline(struct vcpu *v)
 {
-    u64 a = load(&v->deadline), b = load(&v->period_due);
-    return !a || (b && b < a) ? b : a;
+    u8 waiting = load(&v->waiting);
+    u64 due[3] = {load(&v->deadline), load(&v->period_due), waiting == WAITS_POLLING ? load(&v->poll_until) : 0}, first = 0;
+    for (int i = 0; i < 3 && waiting != WAITS_DOWN; i++)
+        if (due[i] && (!first || due[i] < first))
+            first = due[i];
+    return first;
 }
 
 static void set_deadline(struct vcpu *v, u64 deadline)
@@ -76,9 +80,11 @@ static void publish_runstate(struct vcpu *v)
         u64 entry;
         u64 time[4];
     } area = {v->runstate, 0, v->runstate_entry, {0}};
+    u8 mode = v->kernel_mode;
     u64 at = v->runstate_area, flagged = v->domain->vm_assist & (1u << VMASST_TYPE_runstate_update_flag);
     for (int i = 0; i < 4; i++)
         area.time[i] = v->runstate_time[i];
+    v->kernel_mode = 1; /* the area is its kernel's */
     if (flagged) {
         area.entry |= XEN_RUNSTATE_UPDATE;
         copy_to_guest(v, at + 8, &area.entry, 8);
@@ -89,6 +95,7 @@ static void publish_runstate(struct vcpu *v)
         fence();
         copy_to_guest(v, at + 8, &v->runstate_entry, 8);
     }
+    v->kernel_mode = mode;
 }
 
 void change_runstate(struct vcpu *v, u32 state)
@@ -97,6 +104,6 @@ void change_runstate(struct vcpu *v, u32 state)
     v->runstate_time[v->runstate & 3] += now - v->runstate_entry;
     v->runstate_entry = now;
     v->runstate = state;
-    if (v->runstate_area && state == RUNSTATE_running && v->kernel_mode)
+    if (v->runstate_area && state <= RUNSTATE_runnable)
         publish_runstate(v);
 }

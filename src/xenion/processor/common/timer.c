@@ -49,10 +49,11 @@ void forget_frame(struct domain *d, u64 mfn)
         memset(page, 0, PAGE_SIZE);
 }
 
-void timer_init(struct timer *t, struct vcpu *v, void (*wake)(struct vcpu *))
+void timer_init(struct timer *t, struct vcpu *vcpus, u32 count, void (*wake)(struct vcpu *))
 {
     pthread_condattr_t monotonic;
-    t->vcpu = v;
+    t->vcpus = vcpus;
+    t->count = count;
     t->wake = wake;
     t->armed = NOT_ARMED;
     pthread_mutex_init(&t->lock, NULL);
@@ -62,9 +63,9 @@ void timer_init(struct timer *t, struct vcpu *v, void (*wake)(struct vcpu *))
     pthread_condattr_destroy(&monotonic);
 }
 
-void timer_arm(struct timer *t)
+void timer_arm(struct timer *t, struct vcpu *v)
 {
-    u64 deadline = next_deadline(t->vcpu);
+    u64 deadline = next_deadline(v);
     fence(); /* the deadline is written before `armed` is read; the timer's thread does it the other way round */
     if (!deadline || deadline >= load(&t->armed))
         return;
@@ -93,46 +94,72 @@ static void sleep_until(struct timer *t, u64 deadline, u64 now)
 }
 
 /* Without the lock, which waking may take. */
-static void call(struct timer *t, void (*act)(struct vcpu *))
+static void call(struct timer *t, void (*act)(struct vcpu *), struct vcpu *v)
 {
     pthread_mutex_unlock(&t->lock);
-    act(t->vcpu);
+    act(v);
     pthread_mutex_lock(&t->lock);
 }
 
-/* Kicks the vCPU when its timer is due; it fires the timer itself. One that has not done so after a while, because the
- * clock of its CPU was behind, is kicked again; one that is held looks at its timer when it goes on. */
+static u64 due_of(const struct fired *f, u64 deadline)
+{
+    return !deadline ? NOT_ARMED : deadline == f->deadline ? f->again : deadline;
+}
+
+static struct vcpu *soonest(struct timer *t, u64 *due)
+{
+    struct vcpu *first = t->vcpus;
+    *due = NOT_ARMED;
+    for (u32 i = 0; i < t->count; i++) {
+        u64 at = due_of(&t->fired[i], next_deadline(&t->vcpus[i]));
+        if (at >= *due)
+            continue;
+        *due = at;
+        first = &t->vcpus[i];
+    }
+    return first;
+}
+
+/* A vCPU fires its timer itself. One that has not done so after a while, because the clock of its CPU was behind, is kicked
+ * again; one that is held looks at its timer when it goes on. */
+static void fire(struct timer *t, struct vcpu *v, u64 now)
+{
+    struct fired *f = &t->fired[v - t->vcpus];
+    u64 deadline = next_deadline(v);
+    if (deadline != f->deadline)
+        f->patience = AGAIN_NS;
+    f->deadline = deadline;
+    f->again = now + f->patience;
+    f->patience = f->patience < AGAIN_MOST_NS ? 2 * f->patience : f->patience;
+    if (!load(&v->domain->paused))
+        call(t, t->wake, v);
+}
+
+/* Kicks each vCPU when its timer is due. */
 static void *timer_main(void *argument)
 {
     struct timer *t = argument;
-    u64 fired = 0, again = 0, patience = AGAIN_NS;
     pthread_mutex_lock(&t->lock);
     while (!t->closing) {
-        u64 deadline = next_deadline(t->vcpu), now = system_time(t->vcpu->domain), due = deadline;
-        if (deadline && deadline == fired)
-            due = again;
-        else
-            patience = AGAIN_NS;
+        u64 due, again, now = system_time(t->vcpus->domain);
+        struct vcpu *v = soonest(t, &due);
         if (t->late_at && t->late_at <= now) {
             t->late_at = 0;
-            call(t, t->late);
+            call(t, t->late, t->vcpus);
             continue;
         }
-        if (deadline && due <= now) {
-            fired = deadline;
-            again = now + patience;
-            patience = patience < AGAIN_MOST_NS ? 2 * patience : patience;
-            if (!load(&t->vcpu->parked))
-                call(t, t->wake);
+        if (due <= now) {
+            fire(t, v, now);
             continue;
         }
-        store(&t->armed, deadline ? due : NOT_ARMED);
-        fence(); /* as in timer_arm: who sets the timer after this look signals, unless we wake in time anyway */
-        if (next_deadline(t->vcpu) != deadline)
+        store(&t->armed, due);
+        fence(); /* as in timer_arm: who sets a timer after this look signals, unless we wake in time anyway */
+        soonest(t, &again);
+        if (again < due)
             continue;
-        if (t->late_at && (!deadline || t->late_at < due))
+        if (t->late_at && t->late_at < due)
             sleep_until(t, t->late_at, now);
-        else if (deadline)
+        else if (due != NOT_ARMED)
             sleep_until(t, due, now);
         else
             pthread_cond_wait(&t->changed, &t->lock);

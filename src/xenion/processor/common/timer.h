@@ -1,4 +1,4 @@
-/* A vCPU's waits and its timer, which are the same on every processor. */
+/* vCPUs' waits and timers, which are the same on every processor. */
 #ifndef XENION_TIMER_H
 #define XENION_TIMER_H
 
@@ -7,9 +7,14 @@
 #include "../../core/src/core.h"
 
 struct timer {
-    struct vcpu *vcpu;
+    struct vcpu *vcpus;          /* COUNT of them, */
+    u32 count;
+    struct fired {
+        u64 deadline;            /* for which each was kicked last, */
+        u64 again, patience;     /* and when it is again if that has not helped */
+    } fired[MAX_VCPUS];
     void (*wake)(struct vcpu *); /* the platform's */
-    void (*late)(struct vcpu *); /* at the time given to timer_late: a kick that had to wait */
+    void (*late)(struct vcpu *); /* at the time given to timer_late, for the first one: a kick that had to wait */
     u64 late_at;                 /* system time, 0: none */
     pthread_t thread;
     pthread_mutex_t lock;
@@ -18,9 +23,9 @@ struct timer {
     int closing, started;
 };
 
-void timer_init(struct timer *t, struct vcpu *v, void (*wake)(struct vcpu *));
+void timer_init(struct timer *t, struct vcpu *vcpus, u32 count, void (*wake)(struct vcpu *));
 int timer_start(struct timer *t); /* 0, or -1: there can be no thread */
-void timer_arm(struct timer *t);
+void timer_arm(struct timer *t, struct vcpu *v);
 void timer_late(struct timer *t, u64 at); /* any thread */
 void timer_stop(struct timer *t);
 

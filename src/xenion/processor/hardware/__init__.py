@@ -114,10 +114,9 @@ class HardwareProcessor:
         if why:
             raise ProcessorError(f"the hardware processor cannot go on: {ffi.string(why).decode()}")
 
-    def registers(self) -> Registers:
-        return read_registers(
-            self._state, lib.hardware_flags(self._machine), partial(lib.hardware_segments, self._machine)
-        )
+    def registers(self, vcpu: int) -> Registers:
+        flags = lib.hardware_flags(self._machine)
+        return read_registers(self._state.vcpus[vcpu], flags, partial(lib.hardware_segments, self._machine))
 
     def write_xcr0(self, value: int) -> bool:
         known = xcr0_of(self.features.cpuid)

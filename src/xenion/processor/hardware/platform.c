@@ -90,7 +90,7 @@ static void wake(struct vcpu *v)
     }
 }
 
-static void arm_timer(struct vcpu *v) { timer_arm(&hardware_of(v)->timer); }
+static void arm_timer(struct vcpu *v) { timer_arm(&hardware_of(v)->timer, v); }
 
 static void notify_dom0(struct domain *d) { write_eventfd(hardware_of(&d->vcpus[0])->notify_fd); }
 
@@ -116,6 +116,8 @@ static void entry_changed(struct domain *d, u64 ma, u64 old, u64 value)
     note_entry(hardware_of(&d->vcpus[0]), ma, old, value);
 }
 
+static void load_registers(struct vcpu *v) { (void)v; }
+
 #define CR0_TS 8ull
 
 static void set_task_switched(struct vcpu *v)
@@ -128,7 +130,7 @@ static void set_task_switched(struct vcpu *v)
 
 void hardware_platform(struct hardware *h)
 {
-    timer_init(&h->timer, h->vcpu, wake);
+    timer_init(&h->timer, h->vcpu, 1, wake);
     h->timer.late = interrupt;
     h->platform = (struct platform){
         .get_flags = get_flags,
@@ -153,6 +155,7 @@ void hardware_platform(struct hardware *h)
         .table_begins = table_begins,
         .entry_changed = entry_changed,
         .set_task_switched = set_task_switched,
+        .load_registers = load_registers,
         .cold_call = h->callbacks.cold_call,
         .cold_trap = h->callbacks.cold_trap,
     };

@@ -13,6 +13,7 @@ from xenion.processor.software.cpuid import LEAVES
 
 SUPPORTED = "2.1.4"
 TRANSLATION_BUFFER_MIB = 256
+MAX_VCPUS = 64
 
 
 class UnknownBuildError(ProcessorError):
@@ -52,7 +53,7 @@ def host_tsc() -> int:
 class SoftwareProcessor:
     """One Unicorn instance for one domain."""
 
-    features = Features(name="software", cpuid=LEAVES, max_vcpus=1)
+    features = Features(name="software", cpuid=LEAVES, max_vcpus=MAX_VCPUS, takes_turns=True)
 
     def __init__(self) -> None:
         load()
@@ -86,9 +87,10 @@ class SoftwareProcessor:
         if why:
             raise ProcessorError(f"the software processor cannot go on: {ffi.string(why).decode()}")
 
-    def registers(self) -> Registers:
+    def registers(self, vcpu: int) -> Registers:
+        flags = lib.engine_flags(self._engine, vcpu)
         return read_registers(
-            self._state, lib.engine_flags(self._engine), partial(lib.engine_segments, self._engine)
+            self._state.vcpus[vcpu], flags, partial(lib.engine_segments, self._engine, vcpu)
         )
 
     def write_xcr0(self, value: int) -> bool:

@@ -32,6 +32,7 @@ struct unicorn {
     void (*raise_error)(void *env, int vector, int error, uintptr_t retaddr);
     u64 (*ldq_phys)(void *cpu, u64 address);
     void (*load_segment)(void *env, int segment, int selector);
+    void (*pause)(void *env, int size);
     const u8 *check_exit_request;
     /* of blocks.c */
     void (*check_request)(void *uc, u32 delayed);
@@ -53,7 +54,8 @@ struct unicorn {
 
 struct engine {
     struct domain *domain;
-    struct vcpu *vcpu;
+    struct vcpu *vcpu;     /* whose registers are in the engine */
+    struct turns *turns;   /* NULL: there is no other */
     void *uc, *cpu;
     u8 *env, *neg;
     u8 *code_pages;        /* a bit a frame: translated code lies there */
@@ -97,6 +99,17 @@ void block_cache_destroy(struct engine *e);
 int blocks_are_known(struct engine *e, u64 pc);
 void fill_platform(struct engine *e);             /* platform.c */
 void start_state(struct engine *e);
+void give_way(struct engine *e, u32 why);
+void change_tables(struct engine *e, struct vcpu *from, struct vcpu *to);
+void settle_flags(struct vcpu *v);
+int turns_create(struct engine *e);               /* turns.c */
+void turns_destroy(struct engine *e);
+void turns_begin(struct engine *e);
+void take_turns(struct engine *e);
+void turn_ends(struct vcpu *v);
+int others_wait(struct engine *e);
+u8 *env_of(struct engine *e, u32 id);
+void load_registers(struct vcpu *v);
 int add_hooks(struct engine *e);                  /* hooks.c */
 void kick(struct engine *e);
 

@@ -12,9 +12,11 @@ static struct vcpu *arrive(struct engine *e)
     return v;
 }
 
-/* A guest kernel's own iretq takes it to ring 3; whatever it does there is still the kernel, at ring 1. */
+/* To the vCPU that has arrived, or to another. A guest kernel's own iretq takes it to ring 3; whatever it does there is still the kernel, at ring 1. */
 static void leave(struct engine *e, u64 skip)
 {
+    if (e->turns)
+        take_turns(e);
     struct vcpu *v = e->vcpu;
     u32 *hflags = env_u32(e, ENV_HFLAGS);
     *hflags = (*hflags & ~HF_CPL) | (v->kernel_mode ? 1 : 3);
@@ -87,19 +89,20 @@ static int on_cpuid(void *uc, void *user)
 {
     struct engine *e = user;
     u64 *regs = e->vcpu->regs;
-    u32 leaf = (u32)regs[RAX], subleaf = (u32)regs[RCX];
+    u32 leaf = (u32)regs[RAX], subleaf = (u32)regs[RCX], values[4] = {0};
     (void)uc;
-    regs[RAX] = regs[RBX] = regs[RCX] = regs[RDX] = 0;
     for (u32 i = 0; i < e->cpuid_count; i++) {
         const struct cpuid_leaf *l = &e->cpuid[i];
         if (l->leaf != leaf || (l->subleaf != ~0u && l->subleaf != subleaf))
             continue;
-        regs[RAX] = l->eax;
-        regs[RBX] = l->ebx;
-        regs[RCX] = l->ecx;
-        regs[RDX] = l->edx;
+        __builtin_memcpy(values, &l->eax, sizeof values);
         break;
     }
+    core_own_cpuid(e->vcpu, leaf, values);
+    regs[RAX] = values[0];
+    regs[RBX] = values[1];
+    regs[RCX] = values[2];
+    regs[RDX] = values[3];
     return 1;
 }
 

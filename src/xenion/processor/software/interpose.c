@@ -164,6 +164,19 @@ void helper_sysenter_x86_64(void *env)
     unicorn.raise_error(env, 13, 0, (uintptr_t)__builtin_return_address(0));
 }
 
+EXPORTED void helper_pause_x86_64(void *env, int size);
+
+/* Who spins waits for another vCPU, which has to have its turn first. The original leaves translated code. */
+void helper_pause_x86_64(void *env, int size)
+{
+    struct engine *e = engine_of_env(env);
+    if (e && others_wait(e)) {
+        fetch_or(&e->domain->give_way, GIVE_WAY_OVER);
+        kick(e);
+    }
+    unicorn.pause(env, size);
+}
+
 EXPORTED u64 helper_rdrand_x86_64(void *env);
 
 /* The carry flag, which is all that `cc_src` holds after this helper, says whether the number is good. */

@@ -37,6 +37,7 @@ static const struct {
     {"raise_exception_err_ra_x86_64", (void **)&unicorn.raise_error},
     {"x86_ldq_phys_x86_64", (void **)&unicorn.ldq_phys},
     {"helper_load_seg_x86_64", (void **)&unicorn.load_segment},
+    {"helper_pause_x86_64", (void **)&unicorn.pause},
     {"check_exit_request_x86_64", (void **)&unicorn.check_exit_request},
     {"helper_check_exit_request_x86_64", (void **)&unicorn.check_request},
     {"gen_new_label_x86_64", (void **)&unicorn.new_label},

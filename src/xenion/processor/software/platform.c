@@ -12,15 +12,20 @@
 
 static struct engine *engine_of(struct vcpu *v) { return v->platform; }
 
+/* Of CPU state in which they are not lazy. */
+static u64 settled_flags(const u8 *env)
+{
+    return (*(u64 *)(env + ENV_EFLAGS) & ~(ARITHMETIC_FLAGS | FLAG_DF)) | (*(u64 *)(env + ENV_CC_SRC) & ARITHMETIC_FLAGS) |
+           (*(s32 *)(env + ENV_DF) < 0 ? FLAG_DF : 0) | 2;
+}
+
 static u64 get_flags(struct vcpu *v)
 {
     struct engine *e = engine_of(v);
     u64 value = 0;
     if (*env_u32(e, ENV_CC_OP) == CC_OP_EFLAGS)
-        value = (*env_u64(e, ENV_EFLAGS) & ~(ARITHMETIC_FLAGS | FLAG_DF)) | (*env_u64(e, ENV_CC_SRC) & ARITHMETIC_FLAGS) |
-                ((s64) * (int32_t *)env_u32(e, ENV_DF) < 0 ? FLAG_DF : 0);
-    else
-        unicorn.reg_read(e->uc, UC_X86_REG_RFLAGS, &value);
+        return settled_flags(e->env);
+    unicorn.reg_read(e->uc, UC_X86_REG_RFLAGS, &value);
     return value | 2;
 }
 
@@ -32,6 +37,8 @@ static void set_flags(struct vcpu *v, u64 flags)
     *env_u32(e, ENV_DF) = flags & FLAG_DF ? ~0u : 1;
     *env_u64(e, ENV_EFLAGS) = (flags & ~(ARITHMETIC_FLAGS | FLAG_DF | FLAG_IOPL | FLAG_VM)) | FLAG_IF | 2;
 }
+
+void settle_flags(struct vcpu *v) { set_flags(v, get_flags(v)); }
 
 static void clear_flags(struct vcpu *v, u64 mask) { *env_u64(engine_of(v), ENV_EFLAGS) &= ~mask; }
 
@@ -58,14 +65,26 @@ static int same_kernel(struct vcpu *v, u64 cr3)
            !memcmp(word_at(v->domain, v->loaded_cr3) + first, word_at(v->domain, cr3) + first, (512 - first) * sizeof(u64));
 }
 
+static void flush_for(struct engine *e, struct vcpu *v, u64 cr3)
+{
+    e->same_kernel = same_kernel(v, cr3);
+    flush_tlb(e);
+    e->same_kernel = 0;
+}
+
 static void load_cr3(struct vcpu *v, u64 cr3)
 {
     struct engine *e = engine_of(v);
-    e->same_kernel = same_kernel(v, cr3);
+    flush_for(e, v, cr3);
     env_u64(e, ENV_CR)[3] = cr3;
     v->loaded_cr3 = cr3;
-    flush_tlb(e);
-    e->same_kernel = 0;
+}
+
+/* What the engine remembers is of the tables of the vCPU whose turn it was. */
+void change_tables(struct engine *e, struct vcpu *from, struct vcpu *to)
+{
+    if (from->loaded_cr3 != to->loaded_cr3)
+        flush_for(e, from, to->loaded_cr3);
 }
 
 static void flush_page(struct vcpu *v, u64 address) { unicorn.tlb_flush_page(engine_of(v)->cpu, address & ~(PAGE_SIZE - 1)); }
@@ -149,16 +168,25 @@ void kick(struct engine *e)
     store((u16 *)(e->neg + 2), (u16)0xffff);
 }
 
-static void wake(struct vcpu *v)
+/* Any thread but the vCPU's: has it look for work. */
+void give_way(struct engine *e, u32 why)
 {
-    struct engine *e = engine_of(v);
-    if (pthread_equal(pthread_self(), e->thread))
-        return; /* it looks for work before it goes on */
-    end_wait(v);
+    if (e->turns)
+        fetch_or(&e->domain->give_way, why);
+    end_wait(load(&e->vcpu));
     kick(e);
 }
 
-static void arm_timer(struct vcpu *v) { timer_arm(&engine_of(v)->timer); }
+static void wake(struct vcpu *v)
+{
+    struct engine *e = engine_of(v);
+    if (!pthread_equal(pthread_self(), e->thread))
+        give_way(e, GIVE_WAY_WOKEN);
+    else if (v != e->vcpu)
+        fetch_or(&e->domain->give_way, GIVE_WAY_WOKEN); /* the other one looks for work before it goes on */
+}
+
+static void arm_timer(struct vcpu *v) { timer_arm(&engine_of(v)->timer, v); }
 
 static void notify_dom0(struct domain *d) { write_eventfd(engine_of(&d->vcpus[0])->notify_fd); }
 
@@ -224,6 +252,7 @@ void fill_platform(struct engine *e)
         .table_begins = table_begins,
         .entry_changed = entry_changed,
         .set_task_switched = set_task_switched,
+        .load_registers = load_registers,
         .cold_call = e->callbacks.cold_call,
         .cold_trap = e->callbacks.cold_trap,
     };
@@ -234,6 +263,7 @@ static struct engine *fail(struct engine *e)
     if (e->uc)
         unicorn.close(e->uc);
     block_cache_destroy(e);
+    turns_destroy(e);
     free(e->code_pages);
     free(e);
     return NULL;
@@ -250,7 +280,7 @@ struct engine *engine_create(struct domain *d, int notify_fd, u32 buffer_mib)
     e->notify_fd = notify_fd;
     e->until = HYPERVISOR_VIRT_END - 1; /* no code is ever there */
     e->code_pages = calloc(1, (size_t)(d->nr_frames + 7) / 8);
-    if (!e->code_pages || !block_cache_create(e) || unicorn.open(UC_ARCH_X86, UC_MODE_64, &e->uc))
+    if (!e->code_pages || !block_cache_create(e) || !turns_create(e) || unicorn.open(UC_ARCH_X86, UC_MODE_64, &e->uc))
         return fail(e);
     unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_CPU_MODEL, 1u), UC_CPU_X86_SKYLAKE_SERVER);
     unicorn.ctl(e->uc, UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1u), buffer_mib << 20); /* the next call allocates it */
@@ -258,8 +288,10 @@ struct engine *engine_create(struct domain *d, int notify_fd, u32 buffer_mib)
     if (unicorn.mem_map_ptr(e->uc, 0, d->nr_frames << PAGE_SHIFT, UC_PROT_ALL, d->memory) || !locate(e))
         return fail(e);
     *((u8 *)e->uc + UC_NO_EXIT_REQUEST) = 1;
-    timer_init(&e->timer, e->vcpu, wake);
-    e->vcpu->platform = e;
+    timer_init(&e->timer, d->vcpus, d->nr_vcpus, wake);
+    e->timer.late = turn_ends;
+    for (u32 i = 0; i < d->nr_vcpus; i++)
+        d->vcpus[i].platform = e;
     e->vcpu->regs = env_u64(e, ENV_REGS);
     fill_platform(e);
     d->platform = &e->platform;
@@ -318,6 +350,7 @@ const char *engine_start(struct engine *e, u64 rip, u64 rsp, u64 rsi)
     v->regs[RSI] = rsi;
     *env_u64(e, ENV_EIP) = rip;
     *env_u32(e, ENV_OLD_EXCEPTION) = ~0u;
+    turns_begin(e);
     return add_hooks(e) ? "the engine takes no hooks" : NULL;
 }
 
@@ -332,9 +365,9 @@ const char *engine_run(struct engine *e)
     v->ss = selector(v, SEG_SS);
     core_resume(v);
     *env_u64(e, ENV_EIP) = v->rip;
-    while (!load(&v->stopped)) {
+    while (!load(&e->vcpu->stopped)) {
         int error = unicorn.emu_start(e->uc, *env_u64(e, ENV_EIP), e->until, 0, 0);
-        if (load(&v->stopped))
+        if (load(&e->vcpu->stopped))
             break;
         if (error)
             return unicorn.strerror(error);
@@ -348,16 +381,22 @@ void engine_destroy(struct engine *e)
     engine_unregister(e);
     unicorn.close(e->uc);
     block_cache_destroy(e);
+    turns_destroy(e);
     free(e->code_pages);
     free(e);
 }
 
-u64 engine_flags(struct engine *e) { return get_flags(e->vcpu); }
-
-void engine_segments(struct engine *e, u64 *bases, u16 *selectors)
+u64 engine_flags(struct engine *e, u32 id)
 {
+    const u8 *env = env_of(e, id);
+    return env == e->env ? get_flags(e->vcpu) : settled_flags(env);
+}
+
+void engine_segments(struct engine *e, u32 id, u64 *bases, u16 *selectors)
+{
+    const struct segment *segments = (struct segment *)(env_of(e, id) + ENV_SEGMENTS);
     for (int s = SEG_ES; s <= SEG_GS; s++) {
-        bases[s] = segment_of(e, s)->base;
-        selectors[s] = (u16)segment_of(e, s)->selector;
+        bases[s] = segments[s].base;
+        selectors[s] = (u16)segments[s].selector;
     }
 }

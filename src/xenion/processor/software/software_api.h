@@ -10,9 +10,9 @@ struct engine *engine_create(struct domain *d, int notify_fd, uint32_t buffer_mi
 void engine_set_callbacks(struct engine *e, struct processor_callbacks callbacks);
 void engine_set_cpuid(struct engine *e, const struct cpuid_leaf *leaves, uint32_t count);
 const char *engine_start(struct engine *e, uint64_t rip, uint64_t rsp, uint64_t rsi);
-/* Runs vCPU 0 until its domain stops it; NULL, or what went wrong. */
+/* Runs the vCPUs until their domain stops; NULL, or what went wrong. */
 const char *engine_run(struct engine *e);
 void engine_destroy(struct engine *e);
-uint64_t engine_flags(struct engine *e);
-void engine_segments(struct engine *e, uint64_t *bases, uint16_t *selectors);
+uint64_t engine_flags(struct engine *e, uint32_t vcpu);
+void engine_segments(struct engine *e, uint32_t vcpu, uint64_t *bases, uint16_t *selectors);
 uint64_t engine_tsc(void);

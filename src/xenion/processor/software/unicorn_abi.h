@@ -34,7 +34,8 @@
 #define UC_X86_REG_GS_BASE 251
 #define UC_X86_REG_RFLAGS 253
 
-/* bytes from the start of CPUX86State */
+/* bytes from the start of CPUX86State; all of a vCPU's registers are in the first ENV_SIZE */
+#define ENV_SIZE 5600
 #define ENV_REGS 0
 #define ENV_EIP 128
 #define ENV_EFLAGS 136

@@ -30,7 +30,7 @@ TABLE: tuple[Entry, ...] = (
     full(H.vm_assist, version.vm_assist),
     core(H.update_va_mapping_otherdomain, "the calling domain only", Status.PARTIAL),
     core(H.iret, "not inside a multicall"),
-    partial(H.vcpu_op, vcpu.vcpu_op, "one vCPU; no time area"),
+    partial(H.vcpu_op, vcpu.vcpu_op, "no time area; no floating-point registers for a vCPU to begin with"),
     core(H.set_segment_base),
     core(H.mmuext_op, "no cache flushes: the domain has no device"),
     absent(H.xsm_op, "no XSM"),

@@ -37,6 +37,7 @@ from xenion.abi.vcpu import (
 )
 from xenion.core import lib
 from xenion.vmm.errors import GuestError
+from xenion.vmm.hypercalls.initialise import initialise
 from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu, address_okay
 
@@ -47,8 +48,8 @@ DR6_DEFAULT, DR6_RESERVED_ZERO = 0xFFFF0FF0, 1 << 12
 DR7_DEFAULT, DR7_RESERVED_ZERO, DR7_GENERAL_DETECT = 0x400, 0xD800, 1 << 13
 
 
-def _periodic_timer(vcpu: Vcpu, address: int) -> int:
-    period = vcpu.read_struct(address, VcpuSetPeriodicTimer).period_ns
+def _periodic_timer(vcpu: Vcpu, by: Vcpu, address: int) -> int:
+    period = by.read_struct(address, VcpuSetPeriodicTimer).period_ns
     if period < SHORTEST_PERIOD_NS or period > 1 << 62:
         raise GuestError(Errno.EINVAL)
     vcpu.state.period = period
@@ -57,19 +58,19 @@ def _periodic_timer(vcpu: Vcpu, address: int) -> int:
     return 0
 
 
-def _stop_periodic(vcpu: Vcpu, address: int) -> int:
+def _stop_periodic(vcpu: Vcpu, by: Vcpu, address: int) -> int:
     vcpu.state.period_due = 0
     vcpu.state.period = 0
     return 0
 
 
-def _register_info(vcpu: Vcpu, address: int) -> int:
+def _register_info(vcpu: Vcpu, by: Vcpu, address: int) -> int:
     """Once a vCPU, into a page of the domain's that stays writable for good."""
-    request = vcpu.read_struct(address, VcpuRegisterVcpuInfo)
+    request = by.read_struct(address, VcpuRegisterVcpuInfo)
     state, domain = vcpu.state, vcpu.domain
     if request.offset > PAGE_SIZE - VCPU_INFO_SIZE or request.offset % 8:
         raise GuestError(Errno.ENXIO)
-    if state.info >> 12 != domain.memory.shared_info_mfn:
+    if state.info != domain.memory.first_vcpu_info(vcpu.id):
         raise GuestError(Errno.EINVAL)
     if lib.core_get_writable(domain.state, request.mfn):
         raise GuestError(Errno.EINVAL)
@@ -77,14 +78,14 @@ def _register_info(vcpu: Vcpu, address: int) -> int:
     return 0
 
 
-def _register_runstate(vcpu: Vcpu, address: int) -> int:
+def _register_runstate(vcpu: Vcpu, by: Vcpu, address: int) -> int:
     """The area may be unmapped now and then: it is written when it can be."""
-    area = vcpu.read_struct(address, VcpuRegisterRunstateMemoryArea).addr.v
+    area = by.read_struct(address, VcpuRegisterRunstateMemoryArea).addr.v
     if not address_okay(area):
         raise GuestError(Errno.EFAULT)
     vcpu.state.runstate_area = area
     with suppress(GuestError):
-        vcpu.write(area, bytes(_runstate(vcpu)))
+        by.write(area, bytes(_runstate(vcpu)))
     return 0
 
 
@@ -95,46 +96,52 @@ def _runstate(vcpu: Vcpu) -> VcpuRunstateInfo:
     return info
 
 
-def _get_runstate(vcpu: Vcpu, address: int) -> int:
+def _get_runstate(vcpu: Vcpu, by: Vcpu, address: int) -> int:
     """The running time counts up to now."""
     info = _runstate(vcpu)
     info.time[info.state] += vcpu.domain.system_time() - info.state_entry_time
-    vcpu.write_struct(address, info)
+    by.write_struct(address, info)
     return 0
 
 
-def _initialise(vcpu: Vcpu, address: int) -> int:
-    """The only vCPU is initialised already."""
-    vcpu.read_struct(address, VcpuGuestContext)
-    raise GuestError(Errno.EEXIST)
+def _initialise(vcpu: Vcpu, by: Vcpu, address: int) -> int:
+    return initialise(vcpu, by, by.read_struct(address, VcpuGuestContext))
 
 
-def _physid(vcpu: Vcpu, address: int) -> int:
+def _physid(vcpu: Vcpu, by: Vcpu, address: int) -> int:
     """Only a pinned vCPU has one."""
     raise GuestError(Errno.EINVAL)
 
 
-def _send_nmi(vcpu: Vcpu, address: int) -> int:
+def _send_nmi(vcpu: Vcpu, by: Vcpu, address: int) -> int:
     if address:
         raise GuestError(Errno.EINVAL)
     lib.core_send_nmi(vcpu.state)
     return 0
 
 
-def _nothing(vcpu: Vcpu, address: int) -> int:
+def _up(vcpu: Vcpu, by: Vcpu, address: int) -> int:
+    if not vcpu.state.initialised:
+        raise GuestError(Errno.EINVAL)
+    lib.core_vcpu_up(vcpu.state)
     return 0
 
 
-def _down(vcpu: Vcpu, address: int) -> int:
-    """The last vCPU that goes offline takes the domain with it: a power-off."""
-    vcpu.domain.shutdown(SHUTDOWN_poweroff)
+def _down(vcpu: Vcpu, by: Vcpu, address: int) -> int:
+    """The last vCPU that goes offline takes the domain with it: a power-off. One that waits for an event
+    waits no more when it is brought up again."""
+    domain = vcpu.domain
+    if not any(other.state.online for other in domain.vcpus if other is not vcpu):
+        domain.shutdown(SHUTDOWN_poweroff)
+    elif vcpu.state.online:
+        lib.core_vcpu_down(vcpu.state)
     return 0
 
 
 OPERATIONS = {
-    VCPUOP_initialise: _initialise,
     VCPUOP_get_physid: _physid,
-    VCPUOP_up: _nothing,
+    VCPUOP_initialise: _initialise,
+    VCPUOP_up: _up,
     VCPUOP_down: _down,
     VCPUOP_get_runstate_info: _get_runstate,
     VCPUOP_register_runstate_memory_area: _register_runstate,
@@ -146,13 +153,14 @@ OPERATIONS = {
 
 
 def vcpu_op(vcpu: Vcpu, args: list[int]) -> int:
+    """On any of the domain's vCPUs; what is in memory is in that of the one that asks, as its page tables have it."""
     command, target = args[0] & 0xFFFFFFFF, vcpu.domain.vcpu(args[1] & 0xFFFFFFFF)
     if command == VCPUOP_is_up:
-        return 1
+        return int(target.state.online)
     operation = OPERATIONS.get(command)
     if operation is None:
         raise GuestError(Errno.ENOSYS)
-    return operation(target, args[2])
+    return operation(target, vcpu, args[2])
 
 
 def sched_op(vcpu: Vcpu, args: list[int]) -> int:
@@ -183,6 +191,7 @@ def sched_op_compat(vcpu: Vcpu, args: list[int]) -> int:
     """The old interface: yield, block and shutdown with the reason as argument."""
     command = args[0] & 0xFFFFFFFF
     if command == SCHEDOP_yield:
+        lib.core_yield(vcpu.domain.state)
         return 0
     if command == SCHEDOP_block:
         return int(lib.core_block(vcpu.state))

@@ -1,4 +1,4 @@
-"""sysrq, trigger, rename, configure: what else can be asked of a domain."""
+"""sysrq, trigger, set_vcpus, rename, configure: what else can be asked of a domain."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,6 +23,7 @@ class Control:
         return {
             "sysrq": self._sysrq,
             "trigger": self._trigger,
+            "set_vcpus": self._set_vcpus,
             "rename": self._rename,
             "configure": self._configure,
         }
@@ -40,6 +41,11 @@ class Control:
                 "wrong-state", f"{trigger} is for fully virtualised guests: {live.name} is paravirtualised"
             )
         await live.ask("nmi", vcpu=call.body.get("vcpu", 0))
+        return {}
+
+    async def _set_vcpus(self, call: Call) -> t.Nothing:
+        live = self._services.registry.need_live(call.parameters["domain"])
+        await live.ask("set-vcpus", vcpus=call.body["vcpus"])
         return {}
 
     async def _rename(self, call: Call) -> t.Domain:

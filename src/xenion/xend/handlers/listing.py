@@ -100,22 +100,7 @@ class Listing:
         word = call.parameters["domain"]
         if word in HOST_WORDS:
             return {"vcpus": [_host_cpu(cpu) for cpu in range(os.cpu_count() or 1)]}
-        live = self._services.registry.need_live(word)
-        domain, times = live.shown(), host.main_thread(live.pid)
-        state = domain["state"] if domain["state"] in ("running", "blocked", "paused") else "offline"
-        return {
-            "vcpus": [
-                {
-                    "name": live.name,
-                    "domid": live.domid,
-                    "vcpu": 0,
-                    "cpu": times.cpu if state != "offline" else None,
-                    "state": state,
-                    "cpu_seconds": domain["cpu_seconds"],
-                    "affinity": "any",
-                }
-            ]
-        }
+        return {"vcpus": await _vcpus_of(self._services.registry.need_live(word))}
 
     async def _console(self, call: Call) -> Path:
         return self._services.registry.need_live(call.parameters["domain"]).folder / record.CONSOLE
@@ -135,6 +120,25 @@ class Listing:
                 "no-such-domain", f"there is and was no domain of the UUID {uuid}, or it ended long ago"
             )
         return outcome(ended)
+
+
+async def _vcpus_of(live: Live) -> list[t.Vcpu]:
+    cpu, paused = host.main_thread(live.pid).cpu, live.condition.state == "paused"
+    shown: list[t.Vcpu] = []
+    for number, (state, seconds) in enumerate(await told.vcpus(live)):
+        lives = state != "offline" or (paused and number < live.shown()["vcpus"])
+        shown.append(
+            {
+                "name": live.name,
+                "domid": live.domid,
+                "vcpu": number,
+                "cpu": cpu if lives else None,
+                "state": "paused" if paused and lives else state,  # type: ignore[typeddict-item]
+                "cpu_seconds": seconds,
+                "affinity": "any",
+            }
+        )
+    return shown
 
 
 async def _within(seconds: float, work: Any) -> None:

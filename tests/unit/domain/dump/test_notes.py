@@ -30,7 +30,7 @@ def test_xen_notes_in_xens_order_with_headers_of_16_bytes() -> None:
 
 def test_linux_notes_are_one_a_vcpu() -> None:
     with small_kernel() as kernel:
-        vcpu = (kernel.vcpu, kernel.domain.processor.registers())
+        vcpu = (kernel.vcpu, kernel.domain.processor.registers(0))
         notes = linux_notes([vcpu, vcpu])
     assert len(notes) == 2 * (12 + 8 + 336)
     assert notes[12:20] == b"CORE\0\0\0\0"

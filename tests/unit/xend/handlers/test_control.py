@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.xend.kit import World, asked, config, run
+from tests.unit.xend.kit import World, add, asked, config, run
 from xenion.xend import host
 
 
@@ -18,6 +18,18 @@ def test_keys_and_events_reach_the_process(world: World) -> None:
             assert told == [("sysrq", "h", None), ("nmi", None, 0), ("nmi", None, 5)]
             error = await world.refusal(world.call("trigger", {"trigger": "power"}, domain="web"))
             assert "fully virtualised" in error.message
+
+    run(work)
+
+
+def test_vcpus_are_asked_of_the_guest(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            await world.call("set_vcpus", {"vcpus": 3}, domain="web")
+            assert [(r["do"], r["vcpus"]) for r in asked(live)] == [("set-vcpus", 3)]
+            add(live, {"kind": "resized", "vcpus": 3, "memory_mib": 16})
+            await world.until(lambda: live.shown()["vcpus"] == 3)
 
     run(work)
 
@@ -61,7 +73,7 @@ def test_configurations_that_cannot_be(world: World, monkeypatch: pytest.MonkeyP
             await world.create(config(world.at))
             good = config(world.at).to_mapping()
             refused: dict[str, dict[str, object]] = {
-                "bad-configuration": {"vcpus": 7},
+                "bad-configuration": {"vcpus": 70},
                 "refused": {"kernel": "/missing"},
                 "does-not-fit": {"memory_mib": 1 << 20},
             }

@@ -52,14 +52,19 @@ def test_vcpus(world: World) -> None:
     async def work() -> None:
         async with world:
             live = await world.create(config(world.at))
-            (vcpu,) = (await world.call("vcpus", domain="web"))["vcpus"]
+            vcpu, other = (await world.call("vcpus", domain="web"))["vcpus"]
             assert vcpu.keys() == t.Vcpu.__annotations__.keys()
             assert (vcpu["name"], vcpu["domid"], vcpu["state"]) == ("web", 1, "blocked")
+            assert (vcpu["cpu_seconds"], other["cpu_seconds"]) == (1.5, 0)
             assert vcpu["cpu"] in range(os.cpu_count() or 1)
+            assert (other["vcpu"], other["cpu"], other["state"]) == (1, None, "offline")
+            await world.call("pause", domain="web")
+            add(live, {"kind": "paused"})
+            await world.until(lambda: live.condition.state == "paused")
+            states = [vcpu["state"] for vcpu in (await world.call("vcpus", domain="web"))["vcpus"]]
+            assert states == ["paused", "offline"]
             add(live, ended("crash", "preserve"))
             await world.until(lambda: live.condition.state == "crashed")
-            (vcpu,) = (await world.call("vcpus", domain="web"))["vcpus"]
-            assert (vcpu["cpu"], vcpu["state"]) == (None, "offline")
             assert len((await world.call("vcpus", domain="0"))["vcpus"]) == os.cpu_count()
             assert (await world.call("console", domain="web")) == live.folder / "console.sock"
             assert (await world.refusal(world.call("console", domain="0"))).code == "wrong-state"
