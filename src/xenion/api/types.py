@@ -323,6 +323,10 @@ class VcpusRequest(TypedDict):
     """How many the guest is to have online."""
 
 
+class MemoryRequest(TypedDict):
+    mib: Annotated[int, Limit(1, 1 << 20)]
+
+
 class RenameRequest(TypedDict):
     name: Name
 

@@ -86,7 +86,8 @@ class DomainConfig:
     is kept for those who attach later. `cpus` is the text of a pinning that is carried, not acted on. `vifs` are
     numbered in their order, from 0. `notes` tell the user what was accepted without effect; they are no part of
     what the domain is, so configurations that differ only in them are equal.
-    The guest starts with `vcpus` online and may have `most_vcpus`; `maxvcpus` 0: no more than that.
+    The guest starts with `vcpus` online and `memory_mib`, and may have `most_vcpus` and `most_memory_mib`; `maxvcpus`
+    and `maxmem_mib` 0: no more than it starts with.
     """
 
     name: str
@@ -95,6 +96,7 @@ class DomainConfig:
     ramdisk: Path | None = None
     cmdline: str = ""
     memory_mib: int = 128
+    maxmem_mib: int = 0
     vcpus: int = 1
     maxvcpus: int = 0
     processor: Processor = Processor.AUTO
@@ -119,7 +121,7 @@ class DomainConfig:
         if self.ramdisk is not None:
             check_path("ramdisk", self.ramdisk)
         check_text("cmdline", self.cmdline, CMDLINE_BYTES)
-        _check_memory(self.memory_mib)
+        _check_memory(self.memory_mib, self.maxmem_mib)
         _check_vcpus(self.vcpus, self.maxvcpus)
         _check_scrollback(self.console_scrollback_kib)
         if not _CPUS.fullmatch(self.cpus) or len(self.cpus) > CMDLINE_BYTES:
@@ -133,6 +135,11 @@ class DomainConfig:
     def most_vcpus(self) -> int:
         """How many virtual CPUs it may have online at once."""
         return self.maxvcpus or self.vcpus
+
+    @property
+    def most_memory_mib(self) -> int:
+        """How much memory it may come to have."""
+        return self.maxmem_mib or self.memory_mib
 
     def to_mapping(self) -> dict[str, object]:
         """The configuration as plain JSON values, every field in it."""
@@ -149,6 +156,7 @@ class DomainConfig:
             ramdisk=path_or_none("ramdisk", full["ramdisk"]),
             cmdline=text("cmdline", full["cmdline"]),
             memory_mib=number("memory_mib", full["memory_mib"]),
+            maxmem_mib=number("maxmem_mib", full["maxmem_mib"]),
             vcpus=number("vcpus", full["vcpus"]),
             maxvcpus=number("maxvcpus", full["maxvcpus"]),
             processor=Processor(choice("processor", full["processor"], Processor)),
@@ -202,10 +210,13 @@ def _check_uuid(uuid: str) -> None:
         raise ConfigError("uuid must not be all zeros: that is the host's own", key="uuid")
 
 
-def _check_memory(memory_mib: int) -> None:
-    if not 1 <= memory_mib <= MEMORY_MIB_MAX:
+def _check_memory(mib: int, most: int) -> None:
+    for key, value in (("memory", mib), ("maxmem", most or mib)):
+        if not 1 <= value <= MEMORY_MIB_MAX:
+            raise ConfigError(f"{key} must be from 1 to {MEMORY_MIB_MAX} MiB, not {shown(value)}", key=key)
+    if most and most < mib:
         raise ConfigError(
-            f"memory must be from 1 to {MEMORY_MIB_MAX} MiB, not {shown(memory_mib)}", key="memory"
+            f"maxmem must be at least memory ({mib}), not {shown(most)}: raise it", key="maxmem"
         )
 
 

@@ -77,7 +77,14 @@ _ACTED = (
         '"/srv/guest"',
         "Puts `nfsroot=SERVER:VALUE` on the kernel command line; needs `nfs_server`.",
     ),
-    acted("memory", Kind.NUMBER, 128, "256", "Memory in MiB."),
+    acted("memory", Kind.NUMBER, 128, "256", "Memory in MiB that the guest starts with."),
+    acted(
+        "maxmem",
+        Kind.NUMBER,
+        None,
+        "512",
+        "Most memory in MiB, at least `memory`, which is also the default; `xm mem-set` makes it more and less.",
+    ),
     acted("vcpus", Kind.NUMBER, 1, "2", "Number of virtual CPUs that the guest starts with, 64 at most."),
     acted(
         "maxvcpus",
@@ -163,14 +170,6 @@ _ACTED = (
 )
 
 _LIMITED = (
-    Key(
-        "maxmem",
-        Kind.NUMBER,
-        Status.ACCEPTED,
-        "Most memory in MiB, at least `memory`.",
-        example="maxmem = 256",
-        reason="the guest's memory does not grow",
-    ),
     Key(
         "cpus",
         Kind.ITEM_OR_ITEMS,

@@ -36,6 +36,7 @@ _TYPES = {
 _SOURCES = {
     "cmdline": "`cmdline`, or `root`, `extra` and those beside them",
     "memory_mib": "`memory`",
+    "maxmem_mib": "`maxmem`",
     "console_scrollback_kib": "`console_scrollback`",
     "disks": "`disk`",
     "vifs": "`vif`, `nics`",

@@ -32,8 +32,6 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
     for key in KEYS.values():
         _check(given, key)
     vcpus = _number(given, "vcpus")
-    memory_mib = _number(given, "memory")
-    _check_most(given, "maxmem", "memory", memory_mib)
     disks = [read_disk(spec) for spec in given.items("disk")]
     vifs = _vifs(given)
     return DomainConfig(
@@ -42,7 +40,8 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
         kernel=_kernel(given),
         ramdisk=given.path("ramdisk") if given.text("ramdisk") else None,
         cmdline=_cmdline(given),
-        memory_mib=memory_mib,
+        memory_mib=_number(given, "memory"),
+        maxmem_mib=given.number("maxmem", 0),
         vcpus=vcpus,
         maxvcpus=given.number("maxvcpus", 0),
         processor=Processor(_text(given, "processor")),
@@ -59,7 +58,7 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
         cloud_init=_cloud_init(given),
         notes=(
             *(note for _, notes in (*disks, *vifs) for note in notes),
-            *_notes(given, {"maxmem": memory_mib}),
+            *_notes(given),
         ),
     )
 
@@ -112,12 +111,6 @@ def _kernel(given: Given) -> Path:
         sentence = f'kernel is missing: give it, as in kernel = "/boot/vmlinuz"{loader}'
         raise ConfigError(sentence, key="kernel")
     return kernel
-
-
-def _check_most(given: Given, key: str, of: str, amount: int) -> None:
-    most = given.number(key, 0)
-    if most and most < amount:
-        raise ConfigError(f"{key} must be at least {of} ({amount}), not {shown(most)}: raise it", key=key)
 
 
 def _action(given: Given, key: str) -> Action:
@@ -191,12 +184,12 @@ def _cloud_init(given: Given) -> CloudInit | None:
     return None if found == CloudInit() else found
 
 
-def _notes(given: Given, amounts: Mapping[str, int]) -> tuple[str, ...]:
-    """What has no effect; a limit that equals its one of `amounts` asks for nothing."""
+def _notes(given: Given) -> tuple[str, ...]:
+    """What has no effect."""
     notes = []
     for key in KEYS.values():
         value = given.converted(key.name, key.kind) if key.status is Status.ACCEPTED else None
-        if value and value not in key.neutral and value != amounts.get(key.name):
+        if value and value not in key.neutral:
             notes.append(key.note)
     if "cmdline" in given:
         notes += [

@@ -40,6 +40,7 @@ def _usual(config: DomainConfig) -> _Values:
 
 def _unusual(config: DomainConfig) -> _Values:
     values: _Values = {
+        "maxmem": config.maxmem_mib or "",
         "maxvcpus": config.maxvcpus or "",
         "on_watchdog": config.on_watchdog.value,
         "on_xend_start": config.on_xend_start.value,

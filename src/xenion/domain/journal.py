@@ -5,7 +5,7 @@ A line is a JSON object: `n` from 1 on, `time` (seconds since the epoch), `kind`
     running    boot, cpu_base: the guest runs; CPU seconds of the thread that were not the guest's
     refused    text: it was never built
     paused, unpaused
-    resized    vcpus, memory_mib: the guest has been asked to have so many online, and so much
+    resized    vcpus, memory_mib, maxmem_mib: how many the guest was asked to have online; what it has and may have
     note       text: for people, and for the hypervisor's message ring
     log-full   the console's log has reached its limit
     detached   kind_of_device, devid: the guest has let go of it, and nothing holds it any more

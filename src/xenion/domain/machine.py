@@ -26,6 +26,7 @@ from xenion.dom0.loop import READ, Loop, Timer
 from xenion.dom0.ring import RingError
 from xenion.dom0.xenstore.domain_tree import DomainNodes
 from xenion.domain.devices import Devices
+from xenion.domain.sizes import Sizes
 from xenion.domain.store import DomainStore
 from xenion.processor import Processor, ProcessorError
 from xenion.vmm.domain import Domain
@@ -141,6 +142,7 @@ class Machine:
             processor,
             domid=identity.domid,
             nr_pages=config.memory_mib * PAGES_PER_MIB,
+            most_pages=config.most_memory_mib * PAGES_PER_MIB,
             handle=identity.uuid.bytes,
             notify_fd=self._notify_fd,
             console_output=self._write_emergency,
@@ -155,7 +157,9 @@ class Machine:
         )
         self._store_page = self._page(self.boot_state.xenstore_pfn)
         self._nodes = self._nodes_of(config)
-        self.memory_target_mib = config.memory_mib
+        self.on_resized: Callable[[], None] = lambda: None
+        """Called when what it has of memory and virtual CPUs has changed."""
+        self.sizes = Sizes(config, self.domain, loop, store, lambda: self.on_resized())
         self.log_error: Callable[[str], None] = lambda text: None
         self.on_notified: Callable[[], None] = lambda: None
         """Called when the guest may have come to hold still."""
@@ -202,13 +206,13 @@ class Machine:
         return Page(self.domain.memory.page(mfn))
 
     def _nodes_of(self, config: DomainConfig) -> DomainNodes:
-        domain, state, memory_kib = self.domain, self.boot_state, config.memory_mib * 1024
+        domain, state = self.domain, self.boot_state
         return DomainNodes(
             domid=self._identity.domid,
             name=config.name,
             uuid=str(self._identity.uuid),
-            memory_target_kib=memory_kib,
-            memory_static_max_kib=memory_kib,
+            memory_target_kib=config.memory_mib * 1024,
+            memory_static_max_kib=config.most_memory_mib * 1024,
             vcpus=config.most_vcpus,
             vcpus_online=config.vcpus,
             console_mfn=domain.space.mfn(state.console_pfn),
@@ -320,6 +324,7 @@ class Machine:
         """Takes the guest's last words, whether or not readers have room for them."""
         if self._watchdog is not None:
             self._watchdog.cancel()
+        self.sizes.stop()
         self._loop.watch(self._notify_fd, 0, self._on_notify)
         try:
             while output := self._backend.drain():

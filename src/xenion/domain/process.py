@@ -249,6 +249,7 @@ class DomainProcess:
         machine.flush = self.console.flush
         machine.on_notified = self._look
         machine.on_stopped = self._stopped
+        machine.on_resized = lambda: self._resized(machine)
         return machine
 
     def _arm(self, ioctls: Sequence[int]) -> None:
@@ -321,6 +322,12 @@ class DomainProcess:
         self._boot += 1
         self.journal.add("running", boot=self._boot, cpu_base=cpu_base, paused=self._paused)
         self._paused = False
+
+    def _resized(self, machine: Machine) -> None:
+        sizes = machine.sizes
+        self.journal.add(
+            "resized", vcpus=sizes.vcpus, memory_mib=max(sizes.memory_mib, 1), maxmem_mib=sizes.maxmem_mib
+        )
 
     def _stopped(self) -> None:
         self.running = False

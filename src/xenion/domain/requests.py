@@ -10,6 +10,7 @@ from xenion.config.domain import ConfigError, DomainConfig
 from xenion.domain.control import DESCRIPTORS, Handler, Refusal, Request
 from xenion.domain.devices import DeviceError, DeviceOrder, close_all
 from xenion.domain.machine import Files, Machine, open_files
+from xenion.domain.sizes import SizeError
 
 if TYPE_CHECKING:
     from xenion.domain.process import DomainProcess
@@ -47,6 +48,8 @@ class Requests:
             "nmi": self._nmi,
             "vcpus": self._vcpus,
             "set-vcpus": self._set_vcpus,
+            "set-memory": self._set_memory,
+            "set-maxmem": self._set_maxmem,
             "rename": self._rename,
             "configure": self._configure,
             "dump": self._dump,
@@ -140,17 +143,18 @@ class Requests:
         request.done(vcpus=[{"state": state, "cpu_seconds": vcpu.seconds} for state, vcpu in states])
 
     def _set_vcpus(self, request: Request) -> None:
-        """Asks the guest to have so many online."""
-        machine, count = self._machine(), request.number("vcpus")
-        most = len(machine.domain.vcpus)
-        if not 1 <= count <= most:
-            raise Refusal(
-                f"the domain can have from 1 to {most} virtual CPUs online, not {count}: "
-                "maxvcpus in its configuration is the limit, from its next boot on"
-            )
-        for number in range(most):
-            machine.store.write_node(f"cpu/{number}/availability", "online" if number < count else "offline")
-        self._process.journal.add("resized", vcpus=count, memory_mib=machine.memory_target_mib)
+        with _size_refusals():
+            self._machine().sizes.set_vcpus(request.number("vcpus"))
+        request.done()
+
+    def _set_memory(self, request: Request) -> None:
+        with _size_refusals():
+            self._machine().sizes.set_memory(request.number("mib"))
+        request.done()
+
+    def _set_maxmem(self, request: Request) -> None:
+        with _size_refusals():
+            self._machine().sizes.set_most(request.number("mib"))
         request.done()
 
     # --- what it is
@@ -258,6 +262,14 @@ class Requests:
 
     def _trim(self, request: Request) -> None:
         request.done(trimmed=self._process.journal.trim(request.number("through")))
+
+
+@contextmanager
+def _size_refusals() -> Iterator[None]:
+    try:
+        yield
+    except SizeError as error:
+        raise Refusal(str(error)) from None
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def frame_set(nr_frames: int) -> tuple[Any, Any]:
 class Domain:
     """Life: constructed, `space` filled by a builder, `boot`, `run` until `stop_reason` is set.
 
-    `console_output` takes what the guest writes to its emergency console. ProcessorError: it has not so many vCPUs.
+    It begins with `nr_pages` pages and may come to have `most_pages`; 0: no more. `console_output` takes what the guest
+    writes to its emergency console. ProcessorError: it has not so many vCPUs.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Domain:
         *,
         domid: int,
         nr_pages: int,
+        most_pages: int = 0,
         handle: bytes,
         notify_fd: int,
         console_output: Callable[[bytes], None],
@@ -78,10 +80,10 @@ class Domain:
         self.console_output = console_output
         features = processor.features
         self.memory = MachineMemory(
-            nr_pages, hole_slot=features.hole_slot, ring_3_kernel=features.ring_3_kernel
+            most_pages or nr_pages, hole_slot=features.hole_slot, ring_3_kernel=features.ring_3_kernel
         )
-        self.max_pages = nr_pages
-        self.space = BuildSpace(self.memory)
+        self.max_pages = self.memory.nr_pages
+        self.space = BuildSpace(self.memory, nr_pages)
         self.stop_reason: int | None = None
         self.shutdown_code: int | None = None
         self.failure: str | None = None
@@ -121,7 +123,7 @@ class Domain:
             vcpu.debugreg[6], vcpu.debugreg[7] = 0xFFFF0FF0, 0x400
             vcpu.period = DEFAULT_TICK_NS
         lib.core_map_descriptor_areas(state, memory.reserved_gdt_mfn * PAGE_SIZE)
-        lib.core_adopt_frames(state, memory.first_mfn, memory.nr_pages)
+        lib.core_adopt_frames(state, memory.first_mfn, self.space.nr_pages)
         for mfn in (memory.shared_info_mfn, memory.grant_mfn):
             lib.core_share_frame(state, mfn)
 

@@ -37,7 +37,7 @@ _RESERVED_DESCRIPTORS = {
 
 
 class MachineMemory:
-    """The memory of a domain of `nr_pages` pages; frame numbers (mfn) count from the start of the memfd."""
+    """The memory of a domain of at most `nr_pages` pages; frame numbers (mfn) count from the start of the memfd."""
 
     def __init__(self, nr_pages: int, *, hole_slot: int = 256, ring_3_kernel: bool = False) -> None:
         """`hole_slot`: the L4 slot of the hole. Where the guest's kernel is in ring 3, what it reads there has the user
@@ -113,11 +113,11 @@ class MachineMemory:
 
 
 class BuildSpace:
-    """What the builder sees: the new domain's pseudo-physical memory."""
+    """What the builder sees: the new domain's pseudo-physical memory, `nr_pages` of it."""
 
-    def __init__(self, memory: MachineMemory) -> None:
+    def __init__(self, memory: MachineMemory, nr_pages: int) -> None:
         self._memory = memory
-        self.nr_pages = memory.nr_pages
+        self.nr_pages = nr_pages
         self.shared_info_mfn = memory.shared_info_mfn
 
     def mfn(self, pfn: int) -> int:

@@ -114,6 +114,7 @@ class Chronicle:
         condition.started_at = entry["time"]
         if CONFIGURATION not in live.record.wants:
             condition.memory_mib = live.record.config.memory_mib
+            condition.maxmem_mib = live.record.config.most_memory_mib
             condition.vcpus = live.record.config.vcpus
         condition.state = "paused" if entry["paused"] else "running"
         condition.reason = condition.action = ""
@@ -129,8 +130,13 @@ class Chronicle:
 
     def _on_resized(self, live: Live, entry: dict[str, Any]) -> None:
         condition = live.condition
-        condition.vcpus, condition.memory_mib = entry["vcpus"], entry["memory_mib"]
-        self._enter(live, entry, f"{condition.memory_mib} MiB, {condition.vcpus} virtual CPUs")
+        for what in ("vcpus", "memory_mib", "maxmem_mib"):
+            setattr(condition, what, entry[what])
+        self._enter(
+            live,
+            entry,
+            f"{condition.memory_mib} MiB of {condition.maxmem_mib}, {condition.vcpus} virtual CPUs",
+        )
 
     def _on_note(self, live: Live, entry: dict[str, Any]) -> None:
         live.condition.notes = [*live.condition.notes, entry["text"][:NOTE_CHARACTERS]][-NOTES_KEPT:]

@@ -128,7 +128,7 @@ _KINDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "refused": {**_EVERY, "text": _text},
     "paused": _EVERY,
     "unpaused": _EVERY,
-    "resized": {**_EVERY, "vcpus": _count, "memory_mib": _count},
+    "resized": {**_EVERY, "vcpus": _count, "memory_mib": _count, "maxmem_mib": _count},
     "note": {**_EVERY, "text": _text},
     "log-full": _EVERY,
     "ended": {

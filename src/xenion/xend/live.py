@@ -88,6 +88,11 @@ class Live:
         return self.condition.memory_mib or self.record.config.memory_mib
 
     @property
+    def maxmem_mib(self) -> int:
+        """What its guest may come to have."""
+        return self.condition.maxmem_mib or self.record.config.most_memory_mib
+
+    @property
     def alive(self) -> bool:
         """Its guest may run, now or after a boot that is under way."""
         return self.condition.state in ("building", "running", "paused")
@@ -115,7 +120,7 @@ class Live:
             "state": state,  # type: ignore[typeddict-item]
             "reason": condition.reason,
             "memory_mib": self.memory_mib,
-            "maxmem_mib": self.memory_mib,
+            "maxmem_mib": self.maxmem_mib,
             "vcpus": condition.vcpus or config.vcpus,
             "cpu_seconds": max(times.cpu_seconds - condition.cpu_base, 0) if runs else condition.cpu_seconds,
             "started_at": started,

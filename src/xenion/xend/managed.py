@@ -85,7 +85,7 @@ def shown(managed: Managed, where: Folders) -> t.Domain:
         "state": "defined",
         "reason": "",
         "memory_mib": config.memory_mib,
-        "maxmem_mib": config.memory_mib,
+        "maxmem_mib": config.most_memory_mib,
         "vcpus": config.vcpus,
         "cpu_seconds": 0.0,
         "started_at": None,

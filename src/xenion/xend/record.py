@@ -35,8 +35,9 @@ class Condition:
     action: str = ""
     boot: int = 0
     memory_mib: int = 0
+    maxmem_mib: int = 0
     vcpus: int = 0
-    """Of the guest that runs, or what it was asked to have, whatever is configured for its next boot."""
+    """Of the guest that runs, whatever is configured for its next boot; virtual CPUs as it was asked to have."""
     started_at: float | None = None
     cpu_base: float = 0.0
     cpu_seconds: float = 0.0

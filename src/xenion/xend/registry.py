@@ -98,10 +98,13 @@ class Registry:
     def promised(self) -> list[tuple[int, int | None]]:
         """Of each domain that runs or is being started: what memory it was promised, and its process."""
         running = [
-            (max(live.memory_mib, live.record.config.memory_mib), live.pid) for live in self.live.values()
+            (max(live.maxmem_mib, live.record.config.most_memory_mib), live.pid)
+            for live in self.live.values()
         ]
         coming = [
-            (made.config.memory_mib, None) for made in self._coming.values() if made.uuid not in self.live
+            (made.config.most_memory_mib, None)
+            for made in self._coming.values()
+            if made.uuid not in self.live
         ]
         return [*running, *coming]
 

@@ -92,7 +92,7 @@ class Starter:
             raise ApiError(
                 "already-exists", f"the UUID {uuid} is that of a managed domain: `xm start` starts it"
             )
-        host.admit(config.memory_mib, registry.promised())
+        host.admit(config.most_memory_mib, registry.promised())
 
     async def _launch(
         self,

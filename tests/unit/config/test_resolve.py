@@ -199,7 +199,6 @@ def test_one_clear_sentence(values: dict[str, Value], sentence: str) -> None:
     "values",
     [
         {"maxmem": 0, "maxvcpus": 0},
-        {"maxmem": 128},
         {"disk": [], "vif": (), "vfb": [], "pci": []},
         {"vnc": 0, "sdl": "0", "localtime": False, "e820_host": 0},
         {"nics": -1, "cpu": -1, "vcpu_avail": 1, "tsc_mode": "default", "passthrough": "disabled"},
@@ -233,7 +232,6 @@ def test_accepted_keys_earn_a_note(key: Key) -> None:
         ({"vnc": 1}, "vnc: not supported yet: there is no virtual display"),
         ({"videoram": 8}, "videoram: not supported yet: without effect on a paravirtualised guest"),
         ({"cpu_weight": 512}, "cpu_weight: not supported yet"),
-        ({"maxmem": 129}, "maxmem: not supported yet: the guest's memory does not grow"),
         (
             {"bootloader": "pygrub"},
             "bootloader: not supported yet: the guest boots the file that kernel names",

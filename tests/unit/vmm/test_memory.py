@@ -69,7 +69,7 @@ def test_layout(nr_pages: int, ring_3: bool) -> None:
 def test_the_builder_stays_inside(paddr: int, size: int) -> None:
     memory = MachineMemory(8)
     try:
-        space = BuildSpace(memory)
+        space = BuildSpace(memory, memory.nr_pages)
         data = b"\xa5" * size
         if paddr >= 0 and paddr + size <= 8 * PAGE_SIZE:
             space.write(paddr, data)
@@ -86,7 +86,7 @@ def test_the_builder_stays_inside(paddr: int, size: int) -> None:
 
 def test_words_and_frames() -> None:
     memory = MachineMemory(8)
-    space = BuildSpace(memory)
+    space = BuildSpace(memory, memory.nr_pages)
     assert list(space.mfn_range(2, 3)) == [space.mfn(2), space.mfn(3), space.mfn(4)]
     space.write_words(PAGE_SIZE, [1, 2**64 - 1])
     at = space.mfn(1) * 512

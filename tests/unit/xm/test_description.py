@@ -38,6 +38,8 @@ def test_what_prints_can_print_json(known: dict[str, Command]) -> None:
         "sysrq",
         "trigger",
         "vcpu-set",
+        "mem-set",
+        "mem-max",
         "block-detach",
         "cd-insert",
         "cd-eject",

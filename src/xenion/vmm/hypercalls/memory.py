@@ -159,7 +159,7 @@ def _memory_map(vcpu: Vcpu, address: int) -> int:
     if not request.nr_entries:
         raise GuestError(Errno.EINVAL)
     vcpu.write_struct(
-        request.buffer, E820Entry(addr=0, size=vcpu.domain.max_pages * PAGE_SIZE, type=E820_RAM)
+        request.buffer, E820Entry(addr=0, size=vcpu.domain.memory.nr_pages * PAGE_SIZE, type=E820_RAM)
     )
     request.nr_entries = 1
     vcpu.write_struct(address, request)

@@ -65,12 +65,12 @@ def _stop_periodic(vcpu: Vcpu, by: Vcpu, address: int) -> int:
 
 
 def _register_info(vcpu: Vcpu, by: Vcpu, address: int) -> int:
-    """Once a vCPU, into a page of the domain's that stays writable for good."""
+    """Once a vCPU, which is the caller or down, into a page of the domain's that stays writable for good."""
     request = by.read_struct(address, VcpuRegisterVcpuInfo)
     state, domain = vcpu.state, vcpu.domain
     if request.offset > PAGE_SIZE - VCPU_INFO_SIZE or request.offset % 8:
         raise GuestError(Errno.ENXIO)
-    if state.info != domain.memory.first_vcpu_info(vcpu.id):
+    if (vcpu is not by and state.online) or state.info != domain.memory.first_vcpu_info(vcpu.id):
         raise GuestError(Errno.EINVAL)
     if lib.core_get_writable(domain.state, request.mfn):
         raise GuestError(Errno.EINVAL)

@@ -1,4 +1,4 @@
-"""sysrq, trigger, set_vcpus, rename, configure: what else can be asked of a domain."""
+"""sysrq, trigger, set_vcpus, set_memory, set_maxmem, rename, configure: what else can be asked of a domain."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,6 +24,8 @@ class Control:
             "sysrq": self._sysrq,
             "trigger": self._trigger,
             "set_vcpus": self._set_vcpus,
+            "set_memory": self._set_memory,
+            "set_maxmem": self._set_maxmem,
             "rename": self._rename,
             "configure": self._configure,
         }
@@ -46,6 +48,16 @@ class Control:
     async def _set_vcpus(self, call: Call) -> t.Nothing:
         live = self._services.registry.need_live(call.parameters["domain"])
         await live.ask("set-vcpus", vcpus=call.body["vcpus"])
+        return {}
+
+    async def _set_memory(self, call: Call) -> t.Nothing:
+        live = self._services.registry.need_live(call.parameters["domain"])
+        await live.ask("set-memory", mib=call.body["mib"])
+        return {}
+
+    async def _set_maxmem(self, call: Call) -> t.Nothing:
+        live = self._services.registry.need_live(call.parameters["domain"])
+        await live.ask("set-maxmem", mib=call.body["mib"])
         return {}
 
     async def _rename(self, call: Call) -> t.Domain:
@@ -76,6 +88,6 @@ class Control:
             found = Managed(config, found.logs)
             services.registry.managed.put(found)
         else:
-            host.admit(config.memory_mib, services.registry.promised(), has=found.memory_mib)
+            host.admit(config.most_memory_mib, services.registry.promised(), has=found.maxmem_mib)
             await services.errands.configure(found, config)
         return shown(services, found)

@@ -22,14 +22,18 @@ def test_keys_and_events_reach_the_process(world: World) -> None:
     run(work)
 
 
-def test_vcpus_are_asked_of_the_guest(world: World) -> None:
+def test_sizes_are_asked_of_the_guest(world: World) -> None:
     async def work() -> None:
         async with world:
             live = await world.create(config(world.at))
             await world.call("set_vcpus", {"vcpus": 3}, domain="web")
-            assert [(r["do"], r["vcpus"]) for r in asked(live)] == [("set-vcpus", 3)]
-            add(live, {"kind": "resized", "vcpus": 3, "memory_mib": 16})
+            await world.call("set_memory", {"mib": 12}, domain="web")
+            await world.call("set_maxmem", {"mib": 14}, domain="web")
+            told = [(r["do"], r.get("vcpus"), r.get("mib")) for r in asked(live)]
+            assert told == [("set-vcpus", 3, None), ("set-memory", None, 12), ("set-maxmem", None, 14)]
+            add(live, {"kind": "resized", "vcpus": 3, "memory_mib": 12, "maxmem_mib": 14})
             await world.until(lambda: live.shown()["vcpus"] == 3)
+            assert (live.shown()["memory_mib"], live.shown()["maxmem_mib"]) == (12, 14)
 
     run(work)
 
