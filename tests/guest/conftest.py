@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 
 import pytest
 
 from tests.guest import oracle
 from tests.guest.kit import build
 from tests.processor.kit.processors import PROCESSORS, why_not
+from xenion.processor.choose import open_processor
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def _on_xenion(kernel: Path, seconds: float, processor: str) -> Boot:
+@cache
+def _vcpus_of(processor: str) -> int:
+    """The most that a domain has on it."""
+    return open_processor(processor).features.max_vcpus
+
+
+def _on_xenion(probe: str, processor: str) -> Boot:
     from xenion.domain.run import run_guest
 
-    done = run_guest(kernel, memory_mib=32, cmdline="", processor=processor, timeout_s=seconds)
+    wanted, most = build.vcpus(probe), _vcpus_of(processor)
+    if wanted > most:
+        pytest.skip(f"{probe} needs {wanted} vCPUs, and the {processor} processor has {most} for a domain")
+    done = run_guest(
+        build.compile_probe(probe),
+        memory_mib=32,
+        vcpus=wanted,
+        processor=processor,
+        timeout_s=build.seconds(probe),
+    )
     return Boot(done.console, done.reason, done.report, processor)
 
 
-def _on_oracle(kernel: Path, seconds: float, processor: str) -> Boot:
-    done = oracle.ask(kernel, oracle.BOOT_S + seconds)
+def _on_oracle(probe: str, processor: str) -> Boot:
+    if build.vcpus(probe) > 1:
+        pytest.skip(f"{probe} needs {build.vcpus(probe)} vCPUs, and the oracle has one for its domain 0")
+    done = oracle.ask(build.compile_probe(probe), oracle.BOOT_S + build.seconds(probe))
     return Boot(done.console, done.reason, done.report, "xen")
 
 
@@ -59,6 +77,6 @@ def boot_probe(request: pytest.FixtureRequest) -> Callable[[str], Boot]:
             pytest.skip("there is one oracle")
 
     def boot(probe: str) -> Boot:
-        return runner(build.compile_probe(probe), build.seconds(probe), processor)
+        return runner(probe, processor)
 
     return boot

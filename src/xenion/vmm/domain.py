@@ -209,7 +209,8 @@ class Domain:
 
     def vcpu_states(self) -> list[str]:
         """Any thread: "running", "blocked" or "offline" (paused, not brought up, or outside `run`) for each vCPU."""
-        return [vcpu.runstate if self._running else "offline" for vcpu in self.vcpus]
+        runs = self._running and not (self.paused and self.parked)
+        return [vcpu.runstate if runs else "offline" for vcpu in self.vcpus]
 
     @property
     def stopping(self) -> bool:

@@ -71,6 +71,12 @@ def seconds(probe: str) -> float:
     return float(found.group(1)) if found else 60.0
 
 
+def vcpus(probe: str) -> int:
+    """How many vCPUs the probe's domain has: 1, or what the line ``/* vcpus: N */`` of its source says."""
+    found = re.search(r"/\* vcpus: ([0-9]+) \*/", (PROBES / f"{probe}.c").read_text())
+    return int(found.group(1)) if found else 1
+
+
 def build_directory() -> Path:
     """Where built probes are kept: ``XENION_GUEST_BUILD``, or this user's temporary directory."""
     chosen = os.environ.get("XENION_GUEST_BUILD")

@@ -18,11 +18,19 @@ static void operation(struct domain *d)
         store(&d->vcpus[0].kick, 1);
 }
 
+/* Of an operation that changes registers. */
+static struct script *registers(struct vcpu *v)
+{
+    struct script *s = script(v);
+    s->misplaced += s->loaded != v->id;
+    return s;
+}
+
 static u64 get_flags(struct vcpu *v) { return script(v)->flags; }
-static void set_flags(struct vcpu *v, u64 flags) { script(v)->flags = flags | 2; }
-static void clear_flags(struct vcpu *v, u64 mask) { script(v)->flags &= ~mask; }
+static void set_flags(struct vcpu *v, u64 flags) { registers(v)->flags = flags | 2; }
+static void clear_flags(struct vcpu *v, u64 mask) { registers(v)->flags &= ~mask; }
 static u64 get_base(struct vcpu *v, int segbase) { return script(v)->bases[segbase]; }
-static void set_base(struct vcpu *v, int segbase, u64 base) { script(v)->bases[segbase] = base; }
+static void set_base(struct vcpu *v, int segbase, u64 base) { registers(v)->bases[segbase] = base; }
 
 static void flush_all(struct domain *d)
 {
@@ -32,6 +40,7 @@ static void flush_all(struct domain *d)
 
 static void load_cr3(struct vcpu *v, u64 cr3)
 {
+    registers(v);
     v->loaded_cr3 = cr3;
     flush_all(v->domain);
 }
@@ -45,15 +54,15 @@ static void flush_page(struct vcpu *v, u64 address)
 
 static int load_selector(struct vcpu *v, int segment, u16 value)
 {
-    struct script *s = script(v);
+    struct script *s = registers(v);
     if (s->refused_selector && value == s->refused_selector)
         return -1;
     s->selectors[segment] = value;
     return 0;
 }
 
-static void mode_changed(struct vcpu *v) { script(v)->modes++; }
-static void load_ldt(struct vcpu *v) { script(v)->ldt_loads++; }
+static void mode_changed(struct vcpu *v) { registers(v)->modes++; }
+static void load_ldt(struct vcpu *v) { registers(v)->ldt_loads++; }
 
 static struct domain *newest; /* `tsc` has no argument */
 static u64 tsc(void) { return script_of(newest)->now; }
@@ -77,6 +86,8 @@ static void wait_for_work(struct vcpu *v, u64 deadline)
         core_unpause(v->domain);
     else if (s->waits == s->nmi_at)
         core_send_nmi(v);
+    else if (s->waits == s->up_at)
+        core_vcpu_up(v);
     else if (deadline && deadline > s->now)
         s->now = deadline;
     else if (!deadline && s->wait_port)
@@ -126,7 +137,12 @@ static void entry_changed(struct domain *d, u64 ma, u64 old, u64 value)
 
 static void set_task_switched(struct vcpu *v) { script(v)->switches++; }
 
-static void load_registers(struct vcpu *v) { script(v)->loaded = v->id; }
+static void load_registers(struct vcpu *v)
+{
+    struct script *s = script(v);
+    s->loaded = v->id;
+    s->loaded_vcpus[s->loads++ % SCRIPT_LOG] = v->id;
+}
 
 static s64 cold_call(struct vcpu *v, u64 number, const u64 *args)
 {
@@ -228,6 +244,9 @@ void script_destroy(struct domain *d)
     free(d->memory);
     free(d);
 }
+
+int script_ends_wait(struct vcpu *v) { return ends_wait(v); }
+u64 script_next_deadline(struct vcpu *v) { return next_deadline(v); }
 
 int script_has_sanitizer(void)
 {

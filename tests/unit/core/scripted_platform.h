@@ -16,6 +16,9 @@ struct script {
     uint64_t kick_at;          /* vCPU 0 is kicked by the operation of this number; 0: never */
 
     uint32_t loaded;           /* the vCPU whose registers operations are on */
+    uint64_t loads;            /* how often that was said */
+    uint32_t loaded_vcpus[SCRIPT_LOG];
+    uint64_t misplaced;        /* changes of registers while those of another vCPU were loaded */
     uint64_t flushes;          /* of whole TLBs, load_cr3 included */
     uint64_t page_flushes;
     uint64_t flushed_page;
@@ -42,6 +45,7 @@ struct script {
     uint64_t unpause_at;       /* and ends the pause */
     uint32_t unpause_early;    /* and ends it as soon as Dom0 is notified */
     uint64_t nmi_at;           /* and sends an NMI */
+    uint64_t up_at;            /* and brings the vCPU that waits up */
     uint64_t stop_at;          /* and stops the domain */
     uint32_t wait_port;        /* another thread posts this one during an endless wait; 0: it stops the domain */
 
@@ -61,3 +65,5 @@ struct domain *script_create(uint64_t memory_frames, uint64_t nr_frames, uint64_
 struct script *script_of(struct domain *d);
 void script_destroy(struct domain *d);
 int script_has_sanitizer(void);
+int script_ends_wait(struct vcpu *v);
+uint64_t script_next_deadline(struct vcpu *v);

@@ -4,13 +4,19 @@ import struct
 
 import pytest
 
-from tests.unit.core.world import PAGE, PENDING, SHARED_INFO, World, page_address
+from tests.unit.core.world import EVENTS, PAGE, PENDING, SHARED_INFO, World, page_address
 from xenion.abi.errno import Errno
 from xenion.abi.sched import SCHEDOP_block, SCHEDOP_poll, SCHEDOP_yield
+from xenion.abi.vcpu import RUNSTATE_blocked, RUNSTATE_runnable
 from xenion.abi.xen import Hypercall
 
 PORT, TIMER_PORT, IPI, VIRQ = 7, 3, 4, 3
 NOW = 10**9
+BLOCKED, POLLING = 1, 2
+"""WAITS_* of core.h."""
+OVER = 2
+"""GIVE_WAY_OVER of state.h."""
+LONG = Hypercall.memory_op
 
 
 def poll(world: World, ports: list[int], timeout: int = 0, *, count: int | None = None) -> int:
@@ -117,3 +123,91 @@ def test_polls_from_nowhere(world: World) -> None:
 def test_yield(world: World) -> None:
     assert world.hypercall(Hypercall.sched_op, SCHEDOP_yield) == 0
     assert world.script.waits == 0
+
+
+# --- where vCPUs take turns on one thread
+
+
+@pytest.fixture
+def turns(world: World) -> World:
+    ready_ports(world)
+    world.state.takes_turns = 1
+    return world
+
+
+def block_marked(world: World) -> None:
+    """The call is answered, and nobody has waited."""
+    assert world.hypercall(Hypercall.sched_op, SCHEDOP_block) == 0
+    assert (world.vcpu.waiting, world.vcpu.runstate) == (BLOCKED, RUNSTATE_blocked)
+    assert (world.script.waits, world.upcalls) == (0, 0)
+
+
+def ends_wait(world: World) -> bool:
+    return bool(world.lib.script_ends_wait(world.vcpu))
+
+
+def test_who_blocks_is_marked(turns: World) -> None:
+    """It has no reason to go on until there is an event; then it is its turn at some time."""
+    block_marked(turns)
+    assert not ends_wait(turns)
+    turns.lib.core_post_event(turns.state, PORT)
+    assert ends_wait(turns)
+    assert (turns.vcpu.waiting, turns.vcpu.runstate) == (0, RUNSTATE_runnable)
+
+
+def test_who_polls_is_marked_and_its_timeout_watched(turns: World) -> None:
+    armed = turns.script.armed
+    assert poll(turns, [PORT], NOW + 100) == 0
+    assert (turns.vcpu.waiting, turns.vcpu.runstate) == (POLLING, RUNSTATE_blocked)
+    assert (turns.script.waits, turns.script.armed) == (0, armed + 1)
+    turns.script.now = NOW + 99
+    assert not ends_wait(turns)
+    turns.script.now = NOW + 100
+    assert ends_wait(turns)
+    assert (turns.vcpu.waiting, turns.vcpu.poll_count) == (0, 0)
+
+
+def test_a_masked_upcall_ends_a_block_and_no_poll(turns: World) -> None:
+    block_marked(turns)
+    turns.pending_upcall(masked=True)
+    assert ends_wait(turns)
+    assert poll(turns, [PORT], NOW + 100) == 0
+    assert turns.vcpu.waiting == POLLING
+    assert not ends_wait(turns)
+
+
+def test_who_waits_is_not_upcalled_before_its_turn(turns: World) -> None:
+    block_marked(turns)
+    turns.pending_upcall(masked=False)
+    rip = turns.vcpu.rip
+    turns.lib.core_kicked(turns.vcpu)
+    assert (turns.vcpu.rip, turns.vcpu.waiting) == (rip, BLOCKED)
+    assert ends_wait(turns)
+    turns.lib.core_kicked(turns.vcpu)
+    assert turns.vcpu.rip == EVENTS
+
+
+def test_a_poll_of_what_is_pending_waits_for_nothing(turns: World) -> None:
+    turns.lib.core_set_pending(turns.state, PORT)
+    assert poll(turns, [PORT]) == 0
+    assert turns.vcpu.waiting == 0
+
+
+def test_a_yield_is_for_the_others(turns: World) -> None:
+    assert turns.hypercall(Hypercall.sched_op, SCHEDOP_yield) == 0
+    assert turns.state.give_way == OVER
+    turns.state.give_way = turns.state.takes_turns = 0
+    assert turns.hypercall(Hypercall.sched_op, SCHEDOP_yield) == 0
+    assert turns.state.give_way == 0
+
+
+def test_a_long_call_gives_way_to_another_vcpu(turns: World) -> None:
+    """It looks when it is kicked, and goes on where it was when it has its turn again."""
+    turns.script.long_number = LONG
+    turns.script.kick_at = turns.script.operations + 4
+    turns.state.give_way = OVER
+    assert turns.enter(LONG, 0, 10) is None
+    assert turns.script.long_steps == 3
+    turns.state.give_way = 0
+    assert turns.again() == turns.script.cold_result
+    assert turns.script.long_steps == 10

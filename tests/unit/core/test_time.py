@@ -17,6 +17,8 @@ TIMER_PORT, VIRQ_TIMER, PORT_VIRQ = 3, 0, 3
 NOW = 10**9
 FALLBACK = 10**8
 TOO_FAR = 1 << 50
+AWAKE, BLOCKED, POLLING, DOWN = range(4)
+"""WAITS_* of core.h."""
 LIMITS = (0, 1, NOW, NOW + 1, NOW + TOO_FAR - 1, NOW + TOO_FAR, 2**63 - 1, 2**63, 2**64 - 1)
 
 
@@ -141,3 +143,50 @@ def test_a_runstate_area_that_is_gone(world: World) -> None:
     world.vcpu.runstate_area = 2**64 - 16
     world.lib.core_change_runstate(world.vcpu, 0)
     assert not world.state.crashed
+
+
+waits = st.sampled_from((AWAKE, BLOCKED, POLLING, DOWN))
+times = st.one_of(st.just(0), st.integers(1, 2**63))
+
+
+@examples(200)
+@given(waiting=waits, deadline=times, period_due=times, poll_until=times)
+def test_the_next_deadline(core: Core, waiting: int, deadline: int, period_due: int, poll_until: int) -> None:
+    """The first of its timers, and of its timeout while it polls; none while it is down."""
+    with World(core) as world:
+        vcpu = world.vcpu
+        vcpu.waiting, vcpu.deadline, vcpu.period_due, vcpu.poll_until = (
+            waiting,
+            deadline,
+            period_due,
+            poll_until,
+        )
+        due = [time for time in (deadline, period_due, poll_until if waiting == POLLING else 0) if time]
+        assert world.lib.script_next_deadline(vcpu) == (min(due, default=0) if waiting != DOWN else 0)
+
+
+def test_no_timer_fires_while_it_is_down(world: World) -> None:
+    """Nor is the platform asked to wait for one; what was due comes once it is up."""
+    with_timer(world)
+    script, vcpu = world.script, world.vcpu
+    vcpu.period, vcpu.period_due, vcpu.deadline = 10, NOW + 10, NOW + 5
+    script.wait_takes, script.nmi_at, script.up_at = 1000, 1, 2
+    world.lib.core_vcpu_down(vcpu)
+    script.now = NOW + 50
+    assert not world.lib.script_ends_wait(vcpu)
+    assert not fired(world)
+    look(world)
+    assert (script.waits, list(script.deadlines[0:2])) == (2, [0, 0])
+    assert fired(world)
+    assert (vcpu.deadline, vcpu.period_due) == (0, NOW + 2060)
+
+
+def test_another_ones_timer_is_its_own(core: Core) -> None:
+    with World(core, nr_vcpus=2) as world:
+        with_timer(world)
+        other = world.state.vcpus[1]
+        other.deadline = other.period_due = NOW
+        other.period = 10
+        look(world)
+        assert not fired(world)
+        assert (other.deadline, other.period_due) == (NOW, NOW)

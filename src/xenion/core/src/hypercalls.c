@@ -102,10 +102,10 @@ static s64 vcpu_op(struct vcpu *v, u64 *args)
     u32 cmd = (u32)args[0];
     if ((u32)args[1] >= v->domain->nr_vcpus)
         return -XEN_ENOENT;
-    if (cmd == VCPUOP_set_singleshot_timer && (u32)args[1] == v->id)
-        return set_singleshot(v, args[2]);
-    if (cmd == VCPUOP_stop_singleshot_timer && (u32)args[1] == v->id)
-        return stop_singleshot(v);
+    if (cmd == VCPUOP_set_singleshot_timer)
+        return (u32)args[1] == v->id ? set_singleshot(v, args[2]) : -XEN_EINVAL;
+    if (cmd == VCPUOP_stop_singleshot_timer)
+        return (u32)args[1] == v->id ? stop_singleshot(v) : -XEN_EINVAL;
     return v->domain->platform->cold_call(v, HYPERCALL_vcpu_op, args);
 }
 

@@ -14,7 +14,7 @@
 
 struct turns {
     u64 used[MAX_VCPUS];   /* ns; of a vCPU that wakes, no less than a turn behind `virtual` */
-    u64 virtual;           /* of those that got a turn, the most that one had used */
+    u64 virtual;           /* the most that one has used */
     u64 since;             /* system time from which the one that runs is not yet charged */
     u64 began;             /* its turn; read by the timer's thread */
     int limited;           /* the timer is set for the end of a turn */
@@ -81,8 +81,6 @@ static void switch_to(struct engine *e, struct vcpu *w)
     swap(&w->parked, 0); /* one of the two is not, all the time: see core_parked */
     load_registers(w);
     store(&v->parked, 1);
-    if (t->used[w->id] > t->virtual)
-        t->virtual = t->used[w->id];
     store(&t->began, t->since);
     change_tables(e, v, w);
 }
@@ -168,6 +166,8 @@ void take_turns(struct engine *e)
     while ((e->vcpu->waiting || load(&d->give_way)) && !load(&e->vcpu->stopped)) {
         u32 why = swap(&d->give_way, 0);
         t->used[e->vcpu->id] += system_time(d) - t->since;
+        if (t->used[e->vcpu->id] > t->virtual)
+            t->virtual = t->used[e->vcpu->id];
         struct vcpu *next = await(e, (why & GIVE_WAY_OVER) != 0, &others);
         t->since = system_time(d);
         if (next != e->vcpu)
