@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.system import build, guests
 from tests.system.disk_guest import PACKAGES, DebianGuest, Image
+from tests.system.other_user import Other
 from tests.system.xm import Xm
 from xenion.images import debian as debian_packages
 from xenion.images.apt import AptError
@@ -195,3 +197,15 @@ def unprivileged() -> tuple[int, int]:
         pytest.skip("only root can become somebody else")
     nobody = pwd.getpwnam("nobody")
     return nobody.pw_uid, nobody.pw_gid
+
+
+@pytest.fixture
+def other(unprivileged: tuple[int, int]) -> Iterator[Other]:
+    folder = Path(tempfile.mkdtemp(prefix="xenion-other-"))
+    made = Other(unprivileged, folder)
+    if made.run("version").returncode:
+        pytest.skip("another user cannot read this checkout")
+    yield made
+    left = made.xm.end_all()
+    shutil.rmtree(folder)
+    assert not left

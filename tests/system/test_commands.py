@@ -78,10 +78,10 @@ class Test_a_dry_run:
 
 
 def test_notes_go_to_standard_error_unless_quiet(xm: "Xm", tiny_kernel: "Kernel") -> None:
-    config = xm.config(kernel=tiny_kernel("poweroff", "hello\n"), cpu_weight=512)
+    config = xm.config(kernel=tiny_kernel("poweroff", "hello\n"), latency=512)
     noted = xm.create(config)
     assert (noted.status, noted.console) == (0, "hello\n")
-    assert noted.stderr == "note: cpu_weight: not supported yet\n"
+    assert noted.stderr == "note: latency: not supported yet\n"
     assert xm.create(config, "-q").stderr == ""
 
 

@@ -1,58 +1,17 @@
 """Two users on one host: neither sees nor touches the other's domains."""
 
-import os
 import shutil
 import stat
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.xm import ROOT, Xm, command
+from tests.system.other_user import Other
+from tests.system.xm import Xm
 
 if TYPE_CHECKING:
     from tests.system.conftest import Kernel
-
-
-class Other:
-    """Another user, with a xend of its own."""
-
-    def __init__(self, ids: tuple[int, int], folder: Path) -> None:
-        self.xm = Xm(folder)
-        self.xm.environment["HOME"] = str(folder)
-        self._ids = ids
-        for path in (folder, folder / "state", folder / "run"):
-            path.mkdir(mode=0o700, exist_ok=True)
-            os.chown(path, *ids)
-
-    def run(self, *words: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-        uid, gid = self._ids
-        dropped = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-        return subprocess.run(
-            [*dropped, *command(), *map(str, words)],
-            env={**self.xm.environment, **environment},
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-
-@pytest.fixture
-def other(unprivileged: tuple[int, int]) -> Iterator[Other]:
-    folder = Path(tempfile.mkdtemp(prefix="xenion-other-"))
-    made = Other(unprivileged, folder)
-    if made.run("version").returncode:
-        pytest.skip("another user cannot read this checkout")
-    yield made
-    left = made.xm.end_all()
-    shutil.rmtree(folder)
-    assert not left
 
 
 @pytest.fixture

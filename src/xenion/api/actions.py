@@ -78,6 +78,8 @@ ACTIONS = (
         t.Nothing,
         t.MemoryRequest,
     ),
+    _get("share", "/domains/{domain}/share", "What a domain gets of the host's CPUs", t.Share),
+    _put("set_share", "/domains/{domain}/share", "Change it", t.Share, t.ShareRequest),
     _post("define", "/managed", "Define a managed domain, or define it anew", t.Domain, t.DefineRequest),
     _delete("delete", "/managed/{domain}", "Forget a managed domain", t.Nothing),
     _post("start", "/domains/{domain}/start", "Start a managed domain", t.Task, t.StartRequest),

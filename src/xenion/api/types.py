@@ -323,6 +323,29 @@ class VcpusRequest(TypedDict):
     """How many the guest is to have online."""
 
 
+class Share(TypedDict):
+    """What a domain gets of the host's CPUs."""
+
+    name: str
+    domid: int
+    weight: int
+    """256 is an ordinary domain's."""
+    cap: int
+    """Percent of one CPU; 0: no limit."""
+    cpus: str
+    """On which it runs."""
+    mechanism: str
+    """What keeps it: a version of control groups, or nice values and pauses."""
+
+
+class ShareRequest(TypedDict):
+    """What is left out stays."""
+
+    weight: NotRequired[Annotated[int, Limit(1, 65535)]]
+    cap: NotRequired[Annotated[int, Limit(0, 6400)]]
+    cpus: NotRequired[Annotated[str, Limit(0, 4095)]]
+
+
 class MemoryRequest(TypedDict):
     mib: Annotated[int, Limit(1, 1 << 20)]
 

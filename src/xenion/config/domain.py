@@ -30,6 +30,8 @@ __all__ = ["Action", "ConfigError", "DomainConfig", "Processor", "XendStart", "X
 NAME_CHARACTERS = 64
 MEMORY_MIB_MAX = 1 << 20
 VCPUS_MAX = 64
+DEFAULT_WEIGHT, WEIGHT_MAX = 256, 65535
+CAP_MAX = 100 * VCPUS_MAX
 # Xen copies the command line into start_info.cmd_line, MAX_GUEST_CMDLINE (public/xen.h) bytes with its zero.
 CMDLINE_BYTES = 1023
 SCROLLBACK_KIB_MIN = 16
@@ -83,7 +85,7 @@ class DomainConfig:
 
     Paths are absolute and are not looked up here. `uuid` is in lower case, or "" for one that is made when the
     domain is created. `cmdline` is the whole kernel command line. `console_scrollback_kib` is how much output
-    is kept for those who attach later. `cpus` is the text of a pinning that is carried, not acted on. `vifs` are
+    is kept for those who attach later. `cpus` tells the host's CPUs that it runs on; "": all. `vifs` are
     numbered in their order, from 0. `notes` tell the user what was accepted without effect; they are no part of
     what the domain is, so configurations that differ only in them are equal.
     The guest starts with `vcpus` online and `memory_mib`, and may have `most_vcpus` and `most_memory_mib`; `maxvcpus`
@@ -99,6 +101,8 @@ class DomainConfig:
     maxmem_mib: int = 0
     vcpus: int = 1
     maxvcpus: int = 0
+    cpu_weight: int = DEFAULT_WEIGHT
+    cap: int = 0
     processor: Processor = Processor.AUTO
     on_poweroff: Action = Action.DESTROY
     on_reboot: Action = Action.RESTART
@@ -123,6 +127,7 @@ class DomainConfig:
         check_text("cmdline", self.cmdline, CMDLINE_BYTES)
         _check_memory(self.memory_mib, self.maxmem_mib)
         _check_vcpus(self.vcpus, self.maxvcpus)
+        _check_share(self.cpu_weight, self.cap)
         _check_scrollback(self.console_scrollback_kib)
         if not _CPUS.fullmatch(self.cpus) or len(self.cpus) > CMDLINE_BYTES:
             raise ConfigError(
@@ -159,6 +164,8 @@ class DomainConfig:
             maxmem_mib=number("maxmem_mib", full["maxmem_mib"]),
             vcpus=number("vcpus", full["vcpus"]),
             maxvcpus=number("maxvcpus", full["maxvcpus"]),
+            cpu_weight=number("cpu_weight", full["cpu_weight"]),
+            cap=number("cap", full["cap"]),
             processor=Processor(choice("processor", full["processor"], Processor)),
             on_poweroff=Action(choice("on_poweroff", full["on_poweroff"], Action)),
             on_reboot=Action(choice("on_reboot", full["on_reboot"], Action)),
@@ -227,6 +234,15 @@ def _check_vcpus(vcpus: int, most: int) -> None:
     if most and most < vcpus:
         raise ConfigError(
             f"maxvcpus must be at least vcpus ({vcpus}), not {shown(most)}: raise it", key="maxvcpus"
+        )
+
+
+def _check_share(weight: int, cap: int) -> None:
+    if not 1 <= weight <= WEIGHT_MAX:
+        raise ConfigError(f"cpu_weight must be from 1 to {WEIGHT_MAX}, not {shown(weight)}", key="cpu_weight")
+    if not 0 <= cap <= CAP_MAX:
+        raise ConfigError(
+            f"cap must be from 0, for no limit, to {CAP_MAX} percent of a CPU, not {shown(cap)}", key="cap"
         )
 
 

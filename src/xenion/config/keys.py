@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xenion.config.device_keys import device_keys
-from xenion.config.domain import Action, Processor, XendStart, XendStop
-from xenion.config.key import Key, Status, acted
+from xenion.config.domain import DEFAULT_WEIGHT, Action, Processor, XendStart, XendStop
+from xenion.config.key import Key, acted
 from xenion.config.unsupported import unsupported_keys
 from xenion.config.values import Kind
 
@@ -94,6 +94,24 @@ _ACTED = (
         "Most virtual CPUs, at least `vcpus`, which is also the default; `xm vcpu-set` brings them up and down.",
     ),
     acted(
+        "cpu_weight",
+        Kind.DECIMAL,
+        DEFAULT_WEIGHT,
+        "512",
+        "Share of the host's CPUs beside other domains: one of twice the weight gets twice as much. With a point, as "
+        "Xen 3.0 counts: 1.0 is 256.",
+    ),
+    acted("cap", Kind.NUMBER, 0, "50", "Most CPU time, in percent of one of the host's CPUs; 0: no limit."),
+    acted("cpu_cap", Kind.NUMBER, None, "50", "As `cap` (xm), which wins over it."),
+    acted(
+        "cpus",
+        Kind.ITEM_OR_ITEMS,
+        None,
+        '"0-3,^1"',
+        "Host CPUs that the domain runs on; of a list the first item, for all its virtual CPUs.",
+    ),
+    acted("cpu", Kind.NUMBER, None, "2", "One host CPU (xm; -1 is any): as `cpus`, which wins over it."),
+    acted(
         "processor",
         Kind.TEXT,
         "auto",
@@ -169,31 +187,10 @@ _ACTED = (
     acted("pvh", Kind.FLAG, None, "0", "Kind of guest (old xl): 0, as only paravirtualised guests run."),
 )
 
-_LIMITED = (
-    Key(
-        "cpus",
-        Kind.ITEM_OR_ITEMS,
-        Status.ACCEPTED,
-        "Host CPUs that the domain is pinned to, kept in its configuration.",
-        example='cpus = "0-3,^1"',
-        reason="the guest runs on any CPU of the host",
-    ),
-    Key(
-        "cpu",
-        Kind.NUMBER,
-        Status.ACCEPTED,
-        "One host CPU that the domain is pinned to (xm; -1 is any): as `cpus`, which wins over it.",
-        example="cpu = 2",
-        reason="the guest runs on any CPU of the host",
-        neutral=(-1,),
-    ),
-)
-
 
 def _all_keys() -> Iterator[Key]:
     yield from _ACTED
     yield from device_keys()
-    yield from _LIMITED
     yield from unsupported_keys()
 
 

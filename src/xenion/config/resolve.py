@@ -11,11 +11,20 @@ from pathlib import Path
 from xenion.config.cloud_init import CloudInit
 from xenion.config.devices import VIFS_MAX
 from xenion.config.diskspec import read_disk
-from xenion.config.domain import Action, DomainConfig, Processor, XendStart, XendStop, check_name
+from xenion.config.domain import (
+    DEFAULT_WEIGHT,
+    WEIGHT_MAX,
+    Action,
+    DomainConfig,
+    Processor,
+    XendStart,
+    XendStop,
+    check_name,
+)
 from xenion.config.errors import ConfigError, shown
 from xenion.config.key import Key, Status
 from xenion.config.keys import KEYS
-from xenion.config.values import Given, Value
+from xenion.config.values import Given, Kind, Value
 from xenion.config.vif import Vif
 from xenion.config.vifspec import read_vif
 
@@ -44,6 +53,8 @@ def resolve(values: Mapping[str, Value], fallback_name: str) -> DomainConfig:
         maxmem_mib=given.number("maxmem", 0),
         vcpus=vcpus,
         maxvcpus=given.number("maxvcpus", 0),
+        cpu_weight=_weight(given),
+        cap=given.number("cap", given.number("cpu_cap", 0)),
         processor=Processor(_text(given, "processor")),
         on_poweroff=_action(given, "on_poweroff"),
         on_reboot=_action(given, "on_reboot"),
@@ -150,6 +161,14 @@ def _ip(given: Given) -> str:
     if not any(field in given for field in _IP_FIELDS[1:]):
         return f"ip={given.text('ip').removeprefix('ip=')}"
     return "ip=" + ":".join(_text(given, field) for field in _IP_FIELDS).removeprefix("ip=")
+
+
+def _weight(given: Given) -> int:
+    """Xen 3.0's are around 1.0, the credit scheduler's around 256."""
+    value = given.converted("cpu_weight", Kind.DECIMAL)
+    if isinstance(value, float):
+        return round(value * DEFAULT_WEIGHT) if 0 < value < WEIGHT_MAX else 0
+    return value if isinstance(value, int) else DEFAULT_WEIGHT
 
 
 def _cpus(given: Given, vcpus: int) -> str:

@@ -40,6 +40,8 @@ def _usual(config: DomainConfig) -> _Values:
 
 def _unusual(config: DomainConfig) -> _Values:
     values: _Values = {
+        "cpu_weight": config.cpu_weight,
+        "cap": config.cap,
         "maxmem": config.maxmem_mib or "",
         "maxvcpus": config.maxvcpus or "",
         "on_watchdog": config.on_watchdog.value,

@@ -18,6 +18,7 @@ from xenion.config.domain import Action, DomainConfig
 from xenion.dom0.console import ConsoleHub
 from xenion.dom0.loop import Loop
 from xenion.domain import sandbox
+from xenion.domain.cap import Cap
 from xenion.domain.console_log import ConsoleLog
 from xenion.domain.console_server import ConsoleServer
 from xenion.domain.control import ControlServer
@@ -30,7 +31,7 @@ from xenion.domain.journal import Journal
 from xenion.domain.machine import Files, Identity, Machine, bootable, open_files
 from xenion.domain.order import Order
 from xenion.domain.report import write_report
-from xenion.domain.requests import HOLDER, Requests
+from xenion.domain.requests import CAP, HOLDER, Requests
 from xenion.domain.spare import Spare, SpareInUseError
 from xenion.domain.store import DomainStore
 from xenion.processor import ProcessorError
@@ -102,6 +103,7 @@ class DomainProcess:
         self.journal.tell = self._tell
         self.report, self.core = Spare(fds.report), Spare(fds.core)
         self.dumps = Dumps(self.loop)
+        self.cap = Cap(self.loop, self._hold_for_cap, self._let_go_of_cap)
         self.store = DomainStore(self.loop, order.domid, self._identity.uuid, self._note)
         self.store.connect(socket.socket(fileno=fds.store_guest), socket.socket(fileno=fds.store_back_ends))
         makers: dict[str, Make] = {"vbd": self._make_disk, "vif": self._make_interface}
@@ -322,6 +324,14 @@ class DomainProcess:
         self._boot += 1
         self.journal.add("running", boot=self._boot, cpu_base=cpu_base, paused=self._paused)
         self._paused = False
+
+    def _hold_for_cap(self) -> None:
+        if self.machine is not None and self.running:
+            self.machine.hold(CAP)
+
+    def _let_go_of_cap(self) -> None:
+        if self.machine is not None and self.running:
+            self.machine.let_go(CAP)
 
     def _resized(self, machine: Machine) -> None:
         sizes = machine.sizes

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from xenion.config.domain import ConfigError, DomainConfig
+from xenion.config.domain import CAP_MAX, ConfigError, DomainConfig
 from xenion.domain.control import DESCRIPTORS, Handler, Refusal, Request
 from xenion.domain.devices import DeviceError, DeviceOrder, close_all
 from xenion.domain.machine import Files, Machine, open_files
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xenion.domain.process import DomainProcess
 
 SHUTDOWN_MODES = ("poweroff", "reboot", "halt")
-HOLDER = "xend"
+HOLDER, CAP = "xend", "cap"
 DETACH_SECONDS = 10.0
 GUEST_HOLDS = (
     "the guest has not let go of {device} in {seconds:g} seconds: it may be in use there "
@@ -48,6 +48,7 @@ class Requests:
             "nmi": self._nmi,
             "vcpus": self._vcpus,
             "set-vcpus": self._set_vcpus,
+            "cap": self._cap,
             "set-memory": self._set_memory,
             "set-maxmem": self._set_maxmem,
             "rename": self._rename,
@@ -137,10 +138,22 @@ class Requests:
         request.done()
 
     def _vcpus(self, request: Request) -> None:
-        """Each one's state and CPU seconds."""
-        domain = self._machine().domain
-        states = zip(domain.vcpu_states(), domain.vcpus, strict=True)
-        request.done(vcpus=[{"state": state, "cpu_seconds": vcpu.seconds} for state, vcpu in states])
+        """Each one's state and CPU seconds; one that a cap holds for a moment is running."""
+        machine = self._machine()
+        capped, vcpus = machine.held_by(CAP), machine.domain.vcpus
+        states = [
+            "running" if capped and vcpu.state.online and state == "offline" else state
+            for vcpu, state in zip(vcpus, machine.domain.vcpu_states(), strict=True)
+        ]
+        told = zip(states, vcpus, strict=True)
+        request.done(vcpus=[{"state": state, "cpu_seconds": vcpu.seconds} for state, vcpu in told])
+
+    def _cap(self, request: Request) -> None:
+        percent = request.number("percent")
+        if not 0 <= percent <= CAP_MAX:
+            raise Refusal(f"a cap is from 0 to {CAP_MAX} percent of a CPU")
+        self._process.cap.set(percent)
+        request.done()
 
     def _set_vcpus(self, request: Request) -> None:
         with _size_refusals():

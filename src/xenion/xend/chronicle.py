@@ -17,7 +17,7 @@ from xenion.xend.ring import MessageRing
 NOTES_KEPT, NOTE_CHARACTERS = 100, 1000
 WHO, GONE = "domain", "gone"
 NAME, CONFIGURATION, LOG, SUCCESSOR = "name", "configuration", "log", "successor"
-STORE, DEVICES, RECONCILE = "store", "devices", "reconcile"
+STORE, DEVICES, RECONCILE, SHARE = "store", "devices", "reconcile", "share"
 """What a record's `wants` may hold, beside the names of spare files."""
 DETACHED, LOST = "detached", "lost"
 """And, each with a device's kind and number behind it, what has become of that device."""

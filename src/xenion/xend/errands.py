@@ -22,6 +22,7 @@ from xenion.xend.chronicle import (
     LOST,
     NAME,
     RECONCILE,
+    SHARE,
     STORE,
     SUCCESSOR,
     Chronicle,
@@ -34,6 +35,7 @@ from xenion.xend.outcomes import Outcomes
 from xenion.xend.record import Record, folders
 from xenion.xend.registry import Registry
 from xenion.xend.renaming import Renaming
+from xenion.xend.scheduling.scheduler import Scheduler
 from xenion.xend.xenstored import Xenstored
 
 AT_START = {"cloud_init": "its cloud-init data", "console_scrollback_kib": "its console's scrollback"}
@@ -60,11 +62,13 @@ class Errands:
         devices: Devices,
         mending: Mending,
         xenstored: Xenstored,
+        scheduler: Scheduler,
     ) -> None:
         self._registry = registry
         self._devices = devices
         self._mending = mending
         self._xenstored = xenstored
+        self._scheduler = scheduler
         self._chronicle = chronicle
         self._outcomes = outcomes
         self._renaming = renaming
@@ -77,6 +81,7 @@ class Errands:
             STORE: self._connect_to_store,
             DEVICES: self._release_devices,
             RECONCILE: self.reconcile,
+            SHARE: scheduler.apply,
         }
         self._device_deeds: dict[str, Callable[[Live, str, int], Awaitable[None]]] = {
             DETACHED: mending.release,
@@ -135,6 +140,7 @@ class Errands:
 
     async def sweep(self, never_came: list[Record]) -> None:
         """What domains have left of which nobody knows any more. ApiError."""
+        self._scheduler.sweep()
         await self._devices.sweep(never_came)
         if not self._xenstored.runs:
             return
@@ -147,6 +153,7 @@ class Errands:
 
     async def bury(self, live: Live) -> None:
         """Its process has gone: so goes what worked for it. ApiError."""
+        self._scheduler.forget(live)
         try:
             async with self._devices.turn(live.record):
                 await self._devices.forget(live.record)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from xenion.config.domain import DomainConfig
+from xenion.config.domain import DEFAULT_WEIGHT, DomainConfig
 from xenion.xend.entries import DeviceEntry
 from xenion.xend.storage import read_json, write_json
 
@@ -49,6 +49,15 @@ class Condition:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Of the host's CPUs: what its configuration says, until it is changed."""
+
+    weight: int = DEFAULT_WEIGHT
+    cap: int = 0
+    cpus: str = ""
+
+
 @dataclass(slots=True)
 class Record:
     """`name` is the domain's, `logs` the name of its logs' folder, which follows a rename a step later.
@@ -75,6 +84,7 @@ class Record:
     wants: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     devices: list[DeviceEntry] = field(default_factory=list)
+    share: Share = Share()
     condition: Condition = field(default_factory=Condition)
 
     def want(self, what: str) -> None:
@@ -95,6 +105,7 @@ class Record:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["config"] = self.config.to_mapping()
         values["devices"] = [entry.to_mapping() for entry in self.devices]
+        values["share"] = asdict(self.share)
         values["condition"] = asdict(self.condition)
         write_json(folder / RECORD, values)
 
@@ -106,7 +117,8 @@ class Record:
             config = DomainConfig.from_mapping(values.pop("config"))
             devices = [DeviceEntry.from_mapping(entry) for entry in values.pop("devices")]
             condition = Condition(**values.pop("condition"))
-            return cls(config=config, devices=devices, condition=condition, **values)
+            share = Share(**values.pop("share"))
+            return cls(config=config, devices=devices, share=share, condition=condition, **values)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{folder / RECORD} is of another version of Xenion") from error
 

@@ -15,6 +15,7 @@ from xenion.xend.outcomes import Outcomes
 from xenion.xend.registry import Registry
 from xenion.xend.renaming import Renaming
 from xenion.xend.ring import MessageRing
+from xenion.xend.scheduling.scheduler import Scheduler
 from xenion.xend.settings import Settings
 from xenion.xend.starter import Starter
 from xenion.xend.supervisor import Supervisor
@@ -39,6 +40,7 @@ class Services:
     attaching: Attaching
     networks: Networks
     xenstored: Xenstored
+    scheduler: Scheduler
     started_at: float = field(default_factory=time.time)
 
 
@@ -55,7 +57,8 @@ def make_services(
     devices = Devices(where, registry, networks)
     attaching = Attaching(devices)
     mending = Mending(devices, attaching)
-    errands = Errands(registry, chronicle, outcomes, renaming, devices, mending, xenstored)
+    scheduler = Scheduler(where.run)
+    errands = Errands(registry, chronicle, outcomes, renaming, devices, mending, xenstored, scheduler)
     supervisor = Supervisor(registry, chronicle, outcomes, renaming, errands)
     starter = Starter(registry, supervisor, outcomes, devices, xenstored)
     attaching.look_after = supervisor.look_after
@@ -63,5 +66,5 @@ def make_services(
     xenstored.on_restart = supervisor.connect_to_store
     return Services(
         where, registry, supervisor, errands, renaming, starter, tasks, log, ring, outcomes, attaching, networks,
-        xenstored,
+        xenstored, scheduler,
     )  # fmt: skip

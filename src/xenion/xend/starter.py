@@ -13,11 +13,13 @@ from xenion.config.domain import DomainConfig
 from xenion.config.vif import with_macs
 from xenion.xend import host, launch
 from xenion.xend.boot_files import BootFiles, boot_files
+from xenion.xend.chronicle import SHARE
 from xenion.xend.devices import Devices, OpenDevices
 from xenion.xend.live import Live
 from xenion.xend.outcomes import Outcomes
-from xenion.xend.record import Record
+from xenion.xend.record import Record, Share
 from xenion.xend.registry import Registry
+from xenion.xend.scheduling import affinity
 from xenion.xend.supervisor import Supervisor
 from xenion.xend.tasks import RunningTask
 from xenion.xend.xenstored import Connections, Xenstored
@@ -92,6 +94,10 @@ class Starter:
             raise ApiError(
                 "already-exists", f"the UUID {uuid} is that of a managed domain: `xm start` starts it"
             )
+        try:
+            affinity.parse(config.cpus)
+        except affinity.AffinityError as error:
+            raise ApiError("bad-request", str(error)) from error
         host.admit(config.most_memory_mib, registry.promised())
 
     async def _launch(
@@ -113,8 +119,9 @@ class Starter:
         async with boot_files(config) as boot:
             self._check_room(config, managed)
             made = Record(
-                config.uuid, self._next_domid(), config.name, config.name, config, managed, lasting, request
-            )
+                config.uuid, self._next_domid(), config.name, config.name, config, managed, lasting, request,
+                share=Share(config.cpu_weight, config.cap, config.cpus), wants=[SHARE],
+            )  # fmt: skip
             with registry.coming(made):
                 _step(task, "opening its disks and interfaces")
                 opened = await self._devices.open_all(made)

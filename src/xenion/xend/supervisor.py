@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xenion.api.errors import ApiError
 from xenion.xend import logs, record
-from xenion.xend.chronicle import RECONCILE, STORE, SUCCESSOR, Chronicle
+from xenion.xend.chronicle import RECONCILE, SHARE, STORE, SUCCESSOR, Chronicle
 from xenion.xend.errands import Errands
 from xenion.xend.eventlog import EventLogError
 from xenion.xend.live import Live
@@ -61,6 +61,7 @@ class Supervisor:
                 continue
             if not live.is_gone() or self._is_to_be_buried(live):
                 live.record.want(RECONCILE)
+                live.record.want(SHARE)
                 self.follow(live)
             else:
                 never_came.append(folder)

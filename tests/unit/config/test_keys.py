@@ -80,7 +80,7 @@ def test_no_key_is_made_up() -> None:
 def test_a_note_names_its_key_and_says_why() -> None:
     assert KEYS["vfb"].note == "vfb: not supported yet: there is no virtual display"
     assert KEYS["videoram"].note == "videoram: not supported yet: without effect on a paravirtualised guest"
-    assert KEYS["cpu_weight"].note == "cpu_weight: not supported yet"
+    assert KEYS["latency"].note == "latency: not supported yet"
     assert KEYS["memory"].status is Status.ACTED
 
 

@@ -126,6 +126,20 @@ def test_the_old_restart_says_it_for_three_ends(values: dict[str, Value], ends: 
 
 
 @pytest.mark.parametrize(
+    ("values", "weight", "cap"),
+    [
+        ({}, 256, 0),
+        ({"cpu_weight": 512, "cap": 50}, 512, 50),
+        ({"cpu_weight": 0.5, "cpu_cap": 20}, 128, 20),
+        ({"cpu_weight": 1.0, "cap": 10, "cpu_cap": 20}, 256, 10),
+    ],
+)
+def test_shares_of_the_cpus(values: dict[str, Value], weight: int, cap: int) -> None:
+    config = resolved(**values)
+    assert (config.cpu_weight, config.cap, config.notes) == (weight, cap, ())
+
+
+@pytest.mark.parametrize(
     ("values", "cpus"),
     [
         ({}, ""),
@@ -138,10 +152,10 @@ def test_the_old_restart_says_it_for_three_ends(values: dict[str, Value], ends: 
         ({"cpu": 3, "cpus": "0-1"}, "0-1"),
     ],
 )
-def test_pinning_is_carried_and_noted(values: dict[str, Value], cpus: str) -> None:
+def test_pinning(values: dict[str, Value], cpus: str) -> None:
     config = resolved(**values)
     assert config.cpus == cpus
-    assert bool(config.notes) == bool(cpus)
+    assert config.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -172,6 +186,7 @@ def test_pinning_is_carried_and_noted(values: dict[str, Value], cpus: str) -> No
         ({"acpi": "maybe"}, "acpi must be 0 or 1"),
         ({"uuid": 5}, "uuid must be text"),
         ({"disk": "phy:x"}, "disk must be a list"),
+        ({"cpu_weight": 1e300}, "cpu_weight must be from 1 to 65535"),
         ({"cpu_weight": "heavy"}, "cpu_weight must be a number, not 'heavy'"),
         ({"uuid": "web"}, "uuid must not be 'web'"),
         ({"restart": "maybe"}, "restart must be one of onreboot, always, never"),
@@ -231,7 +246,7 @@ def test_accepted_keys_earn_a_note(key: Key) -> None:
         ({"cdrom": "/x.iso"}, "cdrom: not supported yet: use disk"),
         ({"vnc": 1}, "vnc: not supported yet: there is no virtual display"),
         ({"videoram": 8}, "videoram: not supported yet: without effect on a paravirtualised guest"),
-        ({"cpu_weight": 512}, "cpu_weight: not supported yet"),
+        ({"latency": 512}, "latency: not supported yet"),
         (
             {"bootloader": "pygrub"},
             "bootloader: not supported yet: the guest boots the file that kernel names",

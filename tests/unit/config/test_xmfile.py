@@ -67,9 +67,9 @@ def test_a_file_of_xen_3_and_one_for_xl_are_the_same_guest() -> None:
         disks=(Disk(target="/dev/hda8", vdev="hda1"), Disk(target="/var/images/swap.img", vdev="hda2")),
         vifs=(Vif(),),
     )
-    assert [note.split(":")[0] for note in classic.notes] == ["cpu_weight"]
+    assert classic.notes == ()
     assert [note.split(":")[0] for note in today.notes] == [
-        *("on_soft_reset", "cpu_weight", "vfb", "p9"),
+        *("on_soft_reset", "vfb", "p9"),
     ]
 
 

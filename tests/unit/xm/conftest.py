@@ -47,5 +47,5 @@ def xm(xend: FakeXend, capsys: pytest.CaptureFixture[str]) -> Xm:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "web.cfg"
-    path.write_text("kernel = '/boot/vmlinuz'\ncpu_weight = 7\n")
+    path.write_text("kernel = '/boot/vmlinuz'\nlatency = 7\n")
     return path

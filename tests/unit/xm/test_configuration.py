@@ -31,4 +31,4 @@ def test_a_bad_one(tmp_path: Path) -> None:
 
 def test_notes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tell_notes(configuration(arguments(config)))
-    assert capsys.readouterr() == ("", "note: cpu_weight: not supported yet\n")
+    assert capsys.readouterr() == ("", "note: latency: not supported yet\n")

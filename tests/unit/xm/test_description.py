@@ -38,6 +38,7 @@ def test_what_prints_can_print_json(known: dict[str, Command]) -> None:
         "sysrq",
         "trigger",
         "vcpu-set",
+        "vcpu-pin",
         "mem-set",
         "mem-max",
         "block-detach",

@@ -30,7 +30,7 @@ def test_keys_that_are_acted_on() -> None:
     text = keys_of_configuration()
     assert "\\fBmemory\\fR (" in text
     assert "\\fBon_crash\\fR (" in text
-    assert "cpu_weight" not in text
+    assert "latency" not in text
 
 
 def test_stale_pages_are_renewed(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ async def _vcpus_of(live: Live) -> list[t.Vcpu]:
                 "cpu": cpu if lives else None,
                 "state": "paused" if paused and lives else state,  # type: ignore[typeddict-item]
                 "cpu_seconds": seconds,
-                "affinity": "any",
+                "affinity": live.record.share.cpus or "any",
             }
         )
     return shown

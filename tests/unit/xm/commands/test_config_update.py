@@ -10,7 +10,7 @@ from tests.unit.xm.fake_xend import Broken, FakeXend, Series, domain
 def test_the_configuration_is_sent(xm: Xm, xend: FakeXend, config: Path) -> None:
     xend.answers["configure"] = Series([Broken(), domain()])
     ran = xm("config-update", "2", config, "memory=77")
-    assert (ran.status, ran.out, ran.err) == (0, "", "note: cpu_weight: not supported yet\n")
+    assert (ran.status, ran.out, ran.err) == (0, "", "note: latency: not supported yet\n")
     assert len(xend.asked) == 2
     assert xend.asked[1].parameters == {"domain": "2"}
     assert xend.asked[1].body["config"]["memory_mib"] == 77

@@ -9,7 +9,7 @@ from tests.unit.xm.conftest import Xm
 from tests.unit.xm.fake_xend import FakeXend, Series, domain, outcome, task
 from xenion.api.errors import ApiError
 
-NOTE = "note: cpu_weight: not supported yet\n"
+NOTE = "note: latency: not supported yet\n"
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ class Test_a_dry_run:
         assert xend.asked == []
 
     def test_has_its_notes_though_quiet(self, xm: Xm, config: Path) -> None:
-        assert "# cpu_weight: not supported yet\n" in xm("create", "-n", "-q", config).out
+        assert "# latency: not supported yet\n" in xm("create", "-n", "-q", config).out
 
     def test_as_json(self, xm: Xm, config: Path) -> None:
         assert json.loads(xm("create", "-n", "--json", config).out)["name"] == "web"

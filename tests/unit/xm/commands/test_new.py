@@ -11,7 +11,7 @@ def test_a_domain_is_defined(xm: Xm, xend: FakeXend, config: Path) -> None:
     xend.answers["define"] = domain(domid=None, state="defined")
     ran = xm("new", config, "memory=77")
     assert (ran.status, ran.out) == (0, "Defined domain web\n")
-    assert ran.err == "note: cpu_weight: not supported yet\n"
+    assert ran.err == "note: latency: not supported yet\n"
     assert xend.asked[0].body["config"]["memory_mib"] == 77
     assert xm("new", "-q", "-f", config).out == ""
     assert json.loads(xm("new", "--json", config).out)["state"] == "defined"

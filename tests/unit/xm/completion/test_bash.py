@@ -60,7 +60,7 @@ def test_commands(completed: Completed) -> None:
     assert completed("") == names()
     assert completed("dom") == ["domid", "domname", "domstate"]
     assert completed("zz") == []
-    assert completed("help", "vc") == ["vcpu-list", "vcpu-set"]
+    assert completed("help", "vc") == ["vcpu-list", "vcpu-pin", "vcpu-set"]
 
 
 def test_options(completed: Completed) -> None:

@@ -1,0 +1,71 @@
+"""xm sched-credit: weights and caps of domains."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from xenion.xm.arguments import Parser, command, domain_word, json_option, natural_up_to, parse
+
+SUMMARY = "show or change what domains get of the host's CPUs"
+EPILOG = (
+    "A domain of twice the weight gets twice as much where both want all they can get; 256 is an ordinary one's. A cap "
+    "is the most that it gets, in percent of one CPU; 0: no limit. What is changed holds until the domain ends."
+)
+
+
+def parser() -> Parser:
+    p = command("sched-credit", SUMMARY, EPILOG)
+    json_option(p)
+    p.add_argument(
+        "-d",
+        "--domain",
+        metavar="DOMAIN",
+        type=domain_word,
+        help="name, id or UUID; all that run if left out",
+    )
+    p.add_argument("-w", "--weight", metavar="WEIGHT", type=natural_up_to(65535, least=1), help="its weight")
+    p.add_argument("-c", "--cap", metavar="PERCENT", type=natural_up_to(6400), help="its cap")
+    return p
+
+
+def run(argv: Sequence[str]) -> int:
+    from xenion.xm.calls import connected
+    from xenion.xm.output import print_json
+
+    p = parser()
+    args = parse(p, argv)
+    changes = {key: value for key in ("weight", "cap") if (value := getattr(args, key)) is not None}
+    if changes and args.domain is None:
+        p.error("whose is to be changed? name it with -d")
+    with connected() as client:
+        if changes:
+            client.call("set_share", changes, domain=args.domain)
+            return 0
+        found = [client.call("share", domain=args.domain)] if args.domain else _all_shares(client)
+    if args.json:
+        print_json(found)
+    else:
+        print(f"{'Name':<33} {'ID':>4} {'Weight':>6} {'Cap':>4}")
+        print(end="".join(f"{_line(share)}\n" for share in found))
+    return 0
+
+
+def _all_shares(client: Any) -> list[Any]:
+    """Of the domains that run; one that ends meanwhile is left out."""
+    from xenion.api.errors import ApiError
+
+    found = []
+    for domain in client.call("list")["domains"]:
+        if not domain["domid"]:
+            continue
+        try:
+            found.append(client.call("share", domain=domain["uuid"]))
+        except ApiError as error:
+            if error.code not in ("no-such-domain", "wrong-state"):
+                raise
+    return found
+
+
+def _line(share: Any) -> str:
+    from xenion.xm.output import escaped
+
+    return f"{escaped(share['name']):<33} {share['domid']:>4} {share['weight']:>6} {share['cap']:>4}"
