@@ -294,9 +294,15 @@ class Test_starting:
         ramdisk = xm.folder / "initrd.img"
         ramdisk.write_bytes(b"\x1f\x8b" + bytes(100))
         for name in ("xen-3.0.cfg", "xl.cfg"):
-            domain = start(
-                samples / name, f"kernel={kernel}", "ramdisk=", "disk=[]", "vif=[]", "nics=0", "-q"
-            )
+            same = (
+                "ramdisk=",
+                "disk=[]",
+                "vif=[]",
+                "nics=0",
+                "maxmem=128",
+                "maxvcpus=2",
+            )  # the last two, only one has
+            domain = start(samples / name, f"kernel={kernel}", *same, "-q")
             domain.says("hello\n")
             facts = domain.facts
             seen.append({key: facts[key] for key in ("name", "memory_mib", "vcpus", "config")})

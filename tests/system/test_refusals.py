@@ -193,7 +193,7 @@ CONFIGURATIONS = {
     "suspend": ("kernel = '/k'\non_xend_stop = 'suspend'\n", r"FILE:2:1: on_xend_stop .*not supported yet.+"),
     "no kernel": ("memory = 64\n", r"FILE: kernel is missing: .+"),
     "relative name": ("kernel = '/k'\nname = '../../etc'\n", r"FILE:2:1: name must not be .+"),
-    "two processors": ("kernel = '/k'\nvcpus = 4\n", r"FILE:2:1: vcpus must be 1.+"),
+    "too many processors": ("kernel = '/k'\nvcpus = 65\n", r"FILE:2:1: vcpus must be from 1 to 64, not 65"),
     "not UTF-8": (b"kernel = '\xff'\n", r"FILE:1:11: the byte 0xff is not UTF-8.+"),
     "empty": ("", r"FILE: kernel is missing: .+"),
 }
