@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elftools.elf.elffile import ELFFile
@@ -37,6 +38,9 @@ echo busy=$(awk '/^cpu[0-9]/ && $2 + $4 > 0' /proc/stat | wc -l)
 echo steal=$(awk '/^cpu / { print ($9 > 0) }' /proc/stat)
 echo complaints=$(dmesg | grep -ciE 'rcu.*stall|lockup|hung|backward|unstable|BUG:|WARNING:')
 """
+
+
+PAUSE_S = 3.0
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
@@ -98,6 +102,23 @@ def test_they_work_together(xm: "Xm", guest: "GuestMaker") -> None:
     assert [f"ran on {n}" in done.lines for n in range(4)] == [True] * 4
     facts = done.facts()
     assert (facts["busy"], facts["steal"], facts["complaints"]) == ("4", "1", "0"), done.console
+
+
+def test_a_pause_is_held_against_none(xm: "Xm", guest: "GuestMaker", program: Callable[[str], Path]) -> None:
+    """The one that was running when it began is not made to wait until the others have run for as long."""
+    config = guest("/gaps 3 < /dev/console", programs={"gaps": program("gaps")}, name="busy", vcpus=3)
+    with xm.conversation(config) as talk:
+        talk.wait_for("computing")
+        assert xm.run("pause", "busy").status == 0
+        began = time.monotonic()
+        wait_for(lambda: time.monotonic() - began > PAUSE_S)
+        assert xm.run("unpause", "busy").status == 0
+        goes_on = time.monotonic()
+        wait_for(lambda: time.monotonic() - goes_on > 3 * PAUSE_S)
+        talk.say(b"enough\n")
+        done = talk.finish(120)
+    gaps = [int(done.facts()[f"gap{cpu}"]) for cpu in range(3)]
+    assert max(gaps) < 2 * 1000 * (goes_on - began)
 
 
 def test_a_core_has_a_thread_for_each(xm: "Xm", guest: "GuestMaker") -> None:

@@ -245,7 +245,11 @@ void script_destroy(struct domain *d)
     free(d);
 }
 
-int script_ends_wait(struct vcpu *v) { return ends_wait(v); }
+int script_ends_wait(struct vcpu *v)
+{
+    drain_inbox(v->domain);
+    return ends_wait(v);
+}
 u64 script_next_deadline(struct vcpu *v) { return next_deadline(v); }
 
 int script_has_sanitizer(void)

@@ -1,10 +1,14 @@
 """A guest kernel without code: page tables that map its pages at BASE, and the calls it could make."""
 
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import LittleEndianStructure
 from typing import TypeVar
 
 from xenion.core import ffi, lib
+from xenion.processor.software import SoftwareProcessor
 from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu
@@ -56,3 +60,23 @@ class Kernel:
         self.args = ffi.new("uint64_t[6]", passed)
         self.vcpu.state.call_args = self.args
         return self.domain._cold_call(self.vcpu.state, number, passed)
+
+
+@contextmanager
+def built(*, nr_vcpus: int = 1, most_pages: int = 0) -> Iterator[Kernel]:
+    """The kernel of a domain that was built but never ran."""
+    notify_fd = os.eventfd(0, os.EFD_NONBLOCK)
+    output: list[bytes] = []
+    domain = Domain(
+        SoftwareProcessor(),
+        domid=7,
+        nr_pages=PAGES,
+        most_pages=most_pages,
+        handle=bytes(range(16)),
+        notify_fd=notify_fd,
+        console_output=output.append,
+        nr_vcpus=nr_vcpus,
+    )
+    yield Kernel(domain, output)
+    domain.close()
+    os.close(notify_fd)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.vmm.kernel import Kernel
+from tests.unit.vmm.kernel import PAGES, Kernel, built
 
 
 def test_pausing_is_a_flag(kernel: Kernel) -> None:
@@ -33,3 +33,12 @@ def test_an_nmi_for_a_vcpu_that_is_not_there(kernel: Kernel, number: int) -> Non
     with pytest.raises(ValueError, match=f"there is no vCPU {number}: the last one of this domain is 0"):
         kernel.domain.send_nmi(number)
     assert kernel.vcpu.state.nmi_pending == 0
+
+
+def test_the_machine_to_physical_table_knows_no_frame_that_is_nobodys() -> None:
+    with built(most_pages=PAGES + 3) as kernel:
+        memory = kernel.domain.memory
+        assert memory.nr_frames == memory.first_mfn + PAGES + 3
+        table = memory.words[memory.m2p_mfn * 512 :][: memory.nr_frames].tolist()
+    nobodys = 2**64 - 1
+    assert table == [nobodys] * memory.first_mfn + list(range(PAGES)) + [nobodys] * 3

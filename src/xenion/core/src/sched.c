@@ -54,10 +54,9 @@ static int has_reason(struct vcpu *v)
     return upcall || any_pending(v) || nmi_deliverable(v) || late;
 }
 
-/* The vCPU's thread: 1 if it waits no more. */
+/* The vCPU's thread, after what was posted has been shown: 1 if it waits no more. */
 int ends_wait(struct vcpu *v)
 {
-    drain_inbox(v->domain);
     check_timers(v);
     if (!has_reason(v))
         return 0;
@@ -73,6 +72,7 @@ void wait_for_reason(struct vcpu *v)
     while (!v->domain->takes_turns) {
         swap(&v->kick, 0); /* before the looks below: a wake-up after it ends the wait */
         hold_while_paused(v);
+        drain_inbox(v->domain);
         if (ends_wait(v))
             break;
         v->domain->platform->wait(v, next_deadline(v));

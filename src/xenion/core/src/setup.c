@@ -6,8 +6,9 @@
 /* The domain's own frames, in pseudo-physical order. */
 void core_adopt_frames(struct domain *d, u64 first, u64 count)
 {
-    for (u64 mfn = 0; mfn < first; mfn++)
-        *word_at(d, d->m2p + mfn * 8) = ~0ull;
+    for (u64 mfn = 0; mfn < d->nr_frames; mfn++)
+        if (mfn < first || mfn >= first + count)
+            *word_at(d, d->m2p + mfn * 8) = ~0ull;
     for (u64 mfn = first; mfn < first + count && mfn < d->nr_frames; mfn++) {
         d->frames[mfn].count = FRAME_ALLOCATED | 1;
         d->frames[mfn].type = 0;

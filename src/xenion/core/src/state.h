@@ -52,8 +52,6 @@ struct call_record {
     uint64_t rip;
 };
 
-#define GIVE_WAY_WOKEN 1
-#define GIVE_WAY_OVER 2
 #define CALL_RECORDS 32
 #define TRAP_VECTORS 256
 #define VIRQS 24
@@ -66,6 +64,9 @@ struct call_record {
 #define FIFO_QUEUES 16
 #define FIFO_PAGES 128
 #define POLL_PORTS 128
+/* Why another vCPU of the thread may have its turn: one has been woken; the one that runs has had enough, or waits for others. */
+#define GIVE_WAY_WOKEN 1
+#define GIVE_WAY_OVER 2
 
 /* Where a vCPU begins, beside what is in its `struct vcpu` (struct vcpu_guest_context). */
 struct vcpu_start {

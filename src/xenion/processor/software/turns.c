@@ -138,6 +138,7 @@ static struct vcpu *await(struct engine *e, int over, int *others)
         *others = 0;
         if (load(&v->stopped))
             return v;
+        drain_inbox(e->domain);
         if ((next = choose(e, over, others)))
             return next;
         wait_for_work(v, soonest(e->domain));
@@ -157,6 +158,15 @@ void turn_ends(struct vcpu *first)
     give_way(e, GIVE_WAY_OVER);
 }
 
+/* A pause, or the host's other work, is no fault of the vCPU whose turn it was: it pays for two turns at most. */
+static void charge(struct turns *t, u64 *used, u64 now)
+{
+    u64 took = now - t->since;
+    *used += took < 2 * TURN_NS ? took : 2 * TURN_NS;
+    if (*used > t->virtual)
+        t->virtual = *used;
+}
+
 /* After the core has run: on return the engine has the registers of a vCPU that goes on, or its domain has stopped. */
 void take_turns(struct engine *e)
 {
@@ -165,9 +175,7 @@ void take_turns(struct engine *e)
     int others;
     while ((e->vcpu->waiting || load(&d->give_way)) && !load(&e->vcpu->stopped)) {
         u32 why = swap(&d->give_way, 0);
-        t->used[e->vcpu->id] += system_time(d) - t->since;
-        if (t->used[e->vcpu->id] > t->virtual)
-            t->virtual = t->used[e->vcpu->id];
+        charge(t, &t->used[e->vcpu->id], system_time(d));
         struct vcpu *next = await(e, (why & GIVE_WAY_OVER) != 0, &others);
         t->since = system_time(d);
         if (next != e->vcpu)

@@ -1,11 +1,10 @@
 """VCPUOP_initialise of another vCPU: what is taken over from its context, and what is refused."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.vmm.kernel import BASE, L2, L4, PAGES, Kernel
+from tests.unit.vmm.kernel import BASE, L2, L4, PAGES, Kernel, built
 from xenion.abi.arch_x86_64 import (
     FLAT_KERNEL_CS,
     FLAT_KERNEL_SS,
@@ -18,8 +17,6 @@ from xenion.abi.arch_x86_64 import (
 from xenion.abi.errno import Errno
 from xenion.abi.vcpu import VCPUOP_initialise, VCPUOP_register_vcpu_info, VCPUOP_up, VcpuRegisterVcpuInfo
 from xenion.abi.xen import Hypercall
-from xenion.processor.software import SoftwareProcessor
-from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE
 
 VCPUS = XEN_LEGACY_MAX_VCPUS + 1
@@ -34,20 +31,8 @@ PERIOD_NS = 10_000_000
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
     """Of a domain with more vCPUs than the shared info has room for."""
-    notify_fd = os.eventfd(0, os.EFD_NONBLOCK)
-    output: list[bytes] = []
-    domain = Domain(
-        SoftwareProcessor(),
-        domid=7,
-        nr_pages=PAGES,
-        handle=bytes(16),
-        notify_fd=notify_fd,
-        console_output=output.append,
-        nr_vcpus=VCPUS,
-    )
-    yield Kernel(domain, output)
-    domain.close()
-    os.close(notify_fd)
+    with built(nr_vcpus=VCPUS) as made:
+        yield made
 
 
 @pytest.fixture

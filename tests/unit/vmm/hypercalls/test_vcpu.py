@@ -1,11 +1,10 @@
 """vcpu_op on another vCPU than the one that asks: up and down, and whose memory is meant."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.vmm.kernel import PAGES, Kernel
+from tests.unit.vmm.kernel import PAGES, Kernel, built
 from xenion.abi.errno import Errno
 from xenion.abi.sched import SCHEDOP_yield, SHUTDOWN_poweroff
 from xenion.abi.vcpu import (
@@ -29,8 +28,6 @@ from xenion.abi.vcpu import (
     VcpuSetPeriodicTimer,
 )
 from xenion.abi.xen import Hypercall
-from xenion.processor.software import SoftwareProcessor
-from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE
 
 OTHER = 1
@@ -43,22 +40,9 @@ DOWN, GIVE_WAY_OVER = 3, 2
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
     """Its first vCPU is up; the other one has no page tables yet, so nothing can be read through it."""
-    notify_fd = os.eventfd(0, os.EFD_NONBLOCK)
-    output: list[bytes] = []
-    domain = Domain(
-        SoftwareProcessor(),
-        domid=7,
-        nr_pages=PAGES,
-        handle=bytes(16),
-        notify_fd=notify_fd,
-        console_output=output.append,
-        nr_vcpus=2,
-    )
-    kernel = Kernel(domain, output)
-    kernel.vcpu.state.initialised = kernel.vcpu.state.online = 1
-    yield kernel
-    domain.close()
-    os.close(notify_fd)
+    with built(nr_vcpus=2) as made:
+        made.vcpu.state.initialised = made.vcpu.state.online = 1
+        yield made
 
 
 def op(kernel: Kernel, command: int, address: int = 0, number: int = OTHER) -> int:
