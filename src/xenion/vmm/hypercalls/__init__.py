@@ -1,7 +1,18 @@
 """Every hypercall of the PV ABI, declared."""
 
 from xenion.abi.xen import Hypercall
-from xenion.vmm.hypercalls import console, events, grants, memory, physdev, privileged, traps, vcpu, version
+from xenion.vmm.hypercalls import (
+    console,
+    debugreg,
+    events,
+    grants,
+    memory,
+    physdev,
+    privileged,
+    traps,
+    vcpu,
+    version,
+)
 from xenion.vmm.hypercalls.table import Entry, Status, absent, core, full, partial
 
 H = Hypercall
@@ -15,8 +26,8 @@ TABLE: tuple[Entry, ...] = (
     core(H.fpu_taskswitch),
     full(H.sched_op_compat, vcpu.sched_op_compat, "old interface"),
     full(H.platform_op, privileged.refused, "refused: the domain is unprivileged"),
-    partial(H.set_debugreg, vcpu.set_debugreg, "registers are kept, breakpoints do not fire"),
-    full(H.get_debugreg, vcpu.get_debugreg),
+    partial(H.set_debugreg, debugreg.set_debugreg, "registers are kept, breakpoints do not fire"),
+    full(H.get_debugreg, debugreg.get_debugreg),
     core(H.update_descriptor, "call gates are refused", Status.PARTIAL),
     partial(H.memory_op, memory.memory_op, "extents of one page; no PoD, paging, sharing or vNUMA"),
     core(H.multicall),

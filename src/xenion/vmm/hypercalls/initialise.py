@@ -1,10 +1,12 @@
 """VCPUOP_initialise: where another vCPU is to begin (vcpu.h, struct vcpu_guest_context)."""
 
+from contextlib import suppress
 from typing import Any
 
 from xenion.abi.arch_x86_64 import (
     XEN_LEGACY_MAX_VCPUS,
     VcpuGuestContext,
+    VGCF_failsafe_disables_events,
     VGCF_i387_valid,
     VGCF_in_kernel,
     VGCF_syscall_disables_events,
@@ -13,6 +15,7 @@ from xenion.abi.errno import Errno
 from xenion.core import ffi, lib
 from xenion.processor import GENERAL, SEGMENTS
 from xenion.vmm.errors import GuestError
+from xenion.vmm.hypercalls.debugreg import write_debugreg
 from xenion.vmm.hypercalls.traps import is_canonical
 from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu
@@ -76,6 +79,10 @@ def _fill(vcpu: Vcpu, context: VcpuGuestContext) -> None:
     state.event_callback = context.event_callback_eip
     state.failsafe_callback = context.failsafe_callback_eip
     state.syscall_callback = context.syscall_callback_eip
+    state.failsafe_masks = int(bool(context.flags & VGCF_failsafe_disables_events))
     state.syscall_masks = int(bool(context.flags & VGCF_syscall_disables_events))
+    for number, value in enumerate(context.debugreg):
+        with suppress(GuestError):  # as Xen does: a bad one is passed over in silence
+            write_debugreg(vcpu, number, value)
     state.gs_kernel, state.gs_user = context.gs_base_kernel, context.gs_base_user
     state.period_due = vcpu.domain.system_time() + state.period if state.period else 0

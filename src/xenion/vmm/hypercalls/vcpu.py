@@ -1,4 +1,4 @@
-"""vcpu_op and sched_op but what the core answers; debug registers (vcpu.h, sched.h)."""
+"""vcpu_op and sched_op but what the core answers (vcpu.h, sched.h)."""
 
 from contextlib import suppress
 
@@ -43,9 +43,6 @@ from xenion.vmm.vcpu import Vcpu, address_okay
 
 SHORTEST_PERIOD_NS = 1_000_000
 VCPU_INFO_SIZE = 64
-DR_ALIASES = {4: 6, 5: 7}  # without CR4.DE, which no domain has here
-DR6_DEFAULT, DR6_RESERVED_ZERO = 0xFFFF0FF0, 1 << 12
-DR7_DEFAULT, DR7_RESERVED_ZERO, DR7_GENERAL_DETECT = 0x400, 0xD800, 1 << 13
 
 
 def _periodic_timer(vcpu: Vcpu, by: Vcpu, address: int) -> int:
@@ -199,35 +196,3 @@ def sched_op_compat(vcpu: Vcpu, args: list[int]) -> int:
         vcpu.domain.shutdown(args[1] & 0xFF)
         return 0
     raise GuestError(Errno.ENOSYS)
-
-
-def set_debugreg(vcpu: Vcpu, args: list[int]) -> int:
-    """Values are kept and read back; breakpoints do not fire."""
-    number, value = args[0] & 0xFFFFFFFF, args[1]
-    number = DR_ALIASES.get(number, number)
-    if number > 7:
-        raise GuestError(Errno.ENODEV)
-    if number < 4 and not address_okay(value):
-        raise GuestError(Errno.EPERM)
-    if number >= 6 and value >> 32:
-        raise GuestError(Errno.EINVAL)
-    if number == 6:
-        value = value & ~DR6_RESERVED_ZERO | DR6_DEFAULT
-    if number == 7:
-        value = value & ~DR7_RESERVED_ZERO | DR7_DEFAULT
-        if value & DR7_GENERAL_DETECT or _wants_io_breakpoint(value):
-            raise GuestError(Errno.EPERM)
-    vcpu.state.debugreg[number] = value
-    return 0
-
-
-def _wants_io_breakpoint(dr7: int) -> bool:
-    """Only with CR4.DE, which no domain has here."""
-    return bool(dr7 & 0xFF) and any(dr7 >> shift & 3 == 2 for shift in range(16, 32, 4))
-
-
-def get_debugreg(vcpu: Vcpu, args: list[int]) -> int:
-    number = DR_ALIASES.get(args[0], args[0])
-    if number <= 7:
-        return int(vcpu.state.debugreg[number])
-    raise GuestError(Errno.ENODEV)

@@ -10,6 +10,7 @@ from xenion.abi.arch_x86_64 import (
     FLAT_KERNEL_SS,
     XEN_LEGACY_MAX_VCPUS,
     VcpuGuestContext,
+    VGCF_failsafe_disables_events,
     VGCF_i387_valid,
     VGCF_in_kernel,
     VGCF_syscall_disables_events,
@@ -66,7 +67,7 @@ def test_its_handlers(kernel: Kernel, context: VcpuGuestContext) -> None:
     trap = context.trap_ctxt[14]
     trap.address, trap.flags, trap.cs = BASE + 14, 4, FLAT_KERNEL_CS
     context.event_callback_eip, context.failsafe_callback_eip, context.syscall_callback_eip = (1, 2, 3)
-    context.flags |= VGCF_syscall_disables_events
+    context.flags |= VGCF_syscall_disables_events | VGCF_failsafe_disables_events
     assert initialise(kernel, context) == 0
     state = kernel.domain.vcpus[OTHER].state
     assert (state.traps[14].address, state.traps[14].flags, state.traps[14].cs) == (
@@ -76,7 +77,15 @@ def test_its_handlers(kernel: Kernel, context: VcpuGuestContext) -> None:
     )
     assert state.traps[13].address == 0
     assert (state.event_callback, state.failsafe_callback, state.syscall_callback) == (1, 2, 3)
-    assert (state.syscall_masks, state.kernel_sp) == (1, BASE + 8)
+    assert (state.syscall_masks, state.failsafe_masks, state.kernel_sp) == (1, 1, BASE + 8)
+
+
+def test_its_debug_registers(kernel: Kernel, context: VcpuGuestContext) -> None:
+    """What can be one is; a bad value leaves the register as every vCPU has it in the beginning."""
+    context.debugreg[:] = [BASE, NON_CANONICAL, 0, 0, 0, 0, 0x4000, 1 << 13]
+    assert initialise(kernel, context) == 0
+    registers = list(kernel.domain.vcpus[OTHER].state.debugreg)
+    assert registers == [BASE, 0, 0, 0, 0, 0, 0xFFFF4FF0, 0x400]
 
 
 def test_an_application(kernel: Kernel, context: VcpuGuestContext) -> None:
