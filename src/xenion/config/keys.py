@@ -108,7 +108,7 @@ _ACTED = (
         Kind.ITEM_OR_ITEMS,
         None,
         '"0-3,^1"',
-        "Host CPUs that the domain runs on; of a list the first item, for all its virtual CPUs.",
+        "Host CPUs that the domain runs on, all its virtual CPUs on the same; of a list, all of it.",
     ),
     acted("cpu", Kind.NUMBER, None, "2", "One host CPU (xm; -1 is any): as `cpus`, which wins over it."),
     acted(

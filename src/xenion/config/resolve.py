@@ -178,7 +178,7 @@ def _cpus(given: Given, vcpus: int) -> str:
             raise ConfigError(
                 f"cpus pins {len(cpus)} virtual CPUs and there are {vcpus}: shorten it", key="cpus"
             )
-        cpus = cpus[0] if cpus else ""
+        cpus = ",".join(cpus)
     cpu = given.number("cpu", -1)
     return cpus or (str(cpu) if cpu >= 0 else "")
 

@@ -11,6 +11,7 @@ from xenion.domain.control import DESCRIPTORS, Handler, Refusal, Request
 from xenion.domain.devices import DeviceError, DeviceOrder, close_all
 from xenion.domain.machine import Files, Machine, open_files
 from xenion.domain.sizes import SizeError
+from xenion.vmm.vcpu import Vcpu
 
 if TYPE_CHECKING:
     from xenion.domain.process import DomainProcess
@@ -138,15 +139,18 @@ class Requests:
         request.done()
 
     def _vcpus(self, request: Request) -> None:
-        """Each one's state and CPU seconds; one that a cap holds for a moment is running."""
+        """Each one's state and CPU seconds."""
         machine = self._machine()
-        capped, vcpus = machine.held_by(CAP), machine.domain.vcpus
-        states = [
-            "running" if capped and vcpu.state.online and state == "offline" else state
-            for vcpu, state in zip(vcpus, machine.domain.vcpu_states(), strict=True)
-        ]
-        told = zip(states, vcpus, strict=True)
-        request.done(vcpus=[{"state": state, "cpu_seconds": vcpu.seconds} for state, vcpu in told])
+
+        def state(vcpu: Vcpu) -> str:
+            if not vcpu.state.online:
+                return "offline"
+            if machine.held_by(HOLDER):
+                return "paused"
+            return "running" if vcpu.runstate == "offline" else vcpu.runstate  # held, but for a moment
+
+        vcpus = machine.domain.vcpus
+        request.done(vcpus=[{"state": state(vcpu), "cpu_seconds": vcpu.seconds} for vcpu in vcpus])
 
     def _cap(self, request: Request) -> None:
         percent = request.number("percent")

@@ -28,12 +28,10 @@ class Sizes:
         self._store = store
         self._told = told
         self._timer: Timer | None = None
-        self._looks_left = self._seen = self._known = 0
+        self._looks_left = 0
+        self._target_mib = self._seen = self._known = config.memory_mib
+        self._most_mib = self.maxmem_mib = config.most_memory_mib
         self.vcpus = config.vcpus
-        self._target_mib = config.memory_mib
-        self._most_mib = config.most_memory_mib
-        self.maxmem_mib = config.most_memory_mib
-        self._known = self.memory_mib
 
     @property
     def memory_mib(self) -> int:

@@ -11,7 +11,7 @@ from xenion.xend import logs
 from xenion.xend.entries import without_device
 from xenion.xend.eventlog import EventLog, Noted
 from xenion.xend.live import Live
-from xenion.xend.record import Record
+from xenion.xend.record import Record, share_of
 from xenion.xend.ring import MessageRing
 
 NOTES_KEPT, NOTE_CHARACTERS = 100, 1000
@@ -114,8 +114,11 @@ class Chronicle:
         condition.started_at = entry["time"]
         if CONFIGURATION not in live.record.wants:
             condition.memory_mib = live.record.config.memory_mib
-            condition.maxmem_mib = live.record.config.most_memory_mib
+            condition.maxmem_mib = condition.built_mib = live.record.config.most_memory_mib
             condition.vcpus = live.record.config.vcpus
+            if condition.boot > 1:  # what was changed meanwhile held for the boot before
+                live.record.share = share_of(live.record.config)
+                live.record.want(SHARE)
         condition.state = "paused" if entry["paused"] else "running"
         condition.reason = condition.action = ""
         self._enter(live, entry, f"boot {condition.boot}", "booted")
@@ -130,8 +133,9 @@ class Chronicle:
 
     def _on_resized(self, live: Live, entry: dict[str, Any]) -> None:
         condition = live.condition
-        for what in ("vcpus", "memory_mib", "maxmem_mib"):
-            setattr(condition, what, entry[what])
+        condition.vcpus = entry["vcpus"]
+        condition.memory_mib = min(entry["memory_mib"], live.built_mib)
+        condition.maxmem_mib = min(entry["maxmem_mib"], live.built_mib)
         self._enter(
             live,
             entry,

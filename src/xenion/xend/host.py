@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenion.api.errors import ApiError
+from xenion.config.domain import DomainConfig
+from xenion.xend.scheduling import affinity
 
 MEMINFO = Path("/proc/meminfo")
 HEADROOM_MIB = 64
@@ -49,15 +51,20 @@ def free_mib(promised: list[tuple[int, int | None]]) -> int:
     return max(memory().available - untouched - HEADROOM_MIB, 0)
 
 
-def admit(memory_mib: int, promised: list[tuple[int, int | None]], *, has: int = 0) -> None:
-    """ApiError (does-not-fit), with the figures. `has`: what the domain was promised already."""
-    free = free_mib(promised) if memory_mib > has else 0
-    if memory_mib > has + free:
-        total = memory().total
+def admit(config: DomainConfig, promised: list[tuple[int, int | None]], *, has: int = 0) -> None:
+    """Whether there are the memory and the CPUs for it. ApiError (does-not-fit), with the figures, or (bad-request).
+
+    `has`: what memory the domain was promised already.
+    """
+    affinity.parse(config.cpus)
+    most = config.most_memory_mib
+    free = free_mib(promised) if most > has else 0
+    if most > has + free:
+        total, key = memory().total, "maxmem" if most > config.memory_mib else "memory"
         raise ApiError(
             "does-not-fit",
-            f"memory = {memory_mib} MiB does not fit: the host has {total} MiB of which {has + free} MiB are free for "
-            f"this domain (each takes {HEADROOM_MIB} MiB beside its memory); lower memory or free some",
+            f"{key} = {most} MiB does not fit: the host has {total} MiB of which {has + free} MiB are free for "
+            f"this domain (each takes {HEADROOM_MIB} MiB beside its memory); lower {key} or free some",
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from xenion.config.domain import Action
+from xenion.config.domain import VCPUS_MAX, Action
 from xenion.xend.entries import VBD, VIF
 
 LINE_BYTES = 1 << 16
@@ -86,6 +86,12 @@ def _count(value: Any) -> int:
     return value
 
 
+def _vcpus(value: Any) -> int:
+    if _count(value) > VCPUS_MAX:
+        raise ValueError
+    return int(value)
+
+
 def _number(value: Any) -> float:
     if not isinstance(value, int | float) or not -_BIGGEST < value < _BIGGEST:  # which NaN is not
         raise ValueError
@@ -128,7 +134,7 @@ _KINDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "refused": {**_EVERY, "text": _text},
     "paused": _EVERY,
     "unpaused": _EVERY,
-    "resized": {**_EVERY, "vcpus": _count, "memory_mib": _count, "maxmem_mib": _count},
+    "resized": {**_EVERY, "vcpus": _vcpus, "memory_mib": _count, "maxmem_mib": _count},
     "note": {**_EVERY, "text": _text},
     "log-full": _EVERY,
     "ended": {

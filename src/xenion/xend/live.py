@@ -93,6 +93,11 @@ class Live:
         return self.condition.maxmem_mib or self.record.config.most_memory_mib
 
     @property
+    def built_mib(self) -> int:
+        """What its guest was built for, or will be."""
+        return self.condition.built_mib or self.record.config.most_memory_mib
+
+    @property
     def alive(self) -> bool:
         """Its guest may run, now or after a boot that is under way."""
         return self.condition.state in ("building", "running", "paused")

@@ -36,8 +36,10 @@ class Condition:
     boot: int = 0
     memory_mib: int = 0
     maxmem_mib: int = 0
+    built_mib: int = 0
     vcpus: int = 0
-    """Of the guest that runs, whatever is configured for its next boot; virtual CPUs as it was asked to have."""
+    """Of the guest that runs, whatever is configured for its next boot; virtual CPUs as it was asked to have. What it
+    was built for is xend's own word, the rest may have been told by its process."""
     started_at: float | None = None
     cpu_base: float = 0.0
     cpu_seconds: float = 0.0
@@ -51,11 +53,15 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Of the host's CPUs: what its configuration says, until it is changed."""
+    """Of the host's CPUs: what its configuration says at each boot, until it is changed."""
 
     weight: int = DEFAULT_WEIGHT
     cap: int = 0
     cpus: str = ""
+
+
+def share_of(config: DomainConfig) -> Share:
+    return Share(config.cpu_weight, config.cap, config.cpus)
 
 
 @dataclass(slots=True)

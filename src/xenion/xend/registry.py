@@ -98,8 +98,7 @@ class Registry:
     def promised(self) -> list[tuple[int, int | None]]:
         """Of each domain that runs or is being started: what memory it was promised, and its process."""
         running = [
-            (max(live.maxmem_mib, live.record.config.most_memory_mib), live.pid)
-            for live in self.live.values()
+            (max(live.built_mib, live.record.config.most_memory_mib), live.pid) for live in self.live.values()
         ]
         coming = [
             (made.config.most_memory_mib, None)

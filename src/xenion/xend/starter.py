@@ -17,9 +17,8 @@ from xenion.xend.chronicle import SHARE
 from xenion.xend.devices import Devices, OpenDevices
 from xenion.xend.live import Live
 from xenion.xend.outcomes import Outcomes
-from xenion.xend.record import Record, Share
+from xenion.xend.record import Record, share_of
 from xenion.xend.registry import Registry
-from xenion.xend.scheduling import affinity
 from xenion.xend.supervisor import Supervisor
 from xenion.xend.tasks import RunningTask
 from xenion.xend.xenstored import Connections, Xenstored
@@ -85,7 +84,7 @@ class Starter:
             pass
 
     def _check_room(self, config: DomainConfig, managed: bool) -> None:
-        """For its name, its UUID if it has one, its memory. ApiError."""
+        """For its name, its UUID if it has one, its memory, on CPUs that there are. ApiError."""
         registry, uuid = self._registry, config.uuid
         registry.check_name_is_free(config.name, uuid)
         if registry.is_running(uuid):
@@ -94,11 +93,7 @@ class Starter:
             raise ApiError(
                 "already-exists", f"the UUID {uuid} is that of a managed domain: `xm start` starts it"
             )
-        try:
-            affinity.parse(config.cpus)
-        except affinity.AffinityError as error:
-            raise ApiError("bad-request", str(error)) from error
-        host.admit(config.most_memory_mib, registry.promised())
+        host.admit(config, registry.promised())
 
     async def _launch(
         self,
@@ -120,7 +115,7 @@ class Starter:
             self._check_room(config, managed)
             made = Record(
                 config.uuid, self._next_domid(), config.name, config.name, config, managed, lasting, request,
-                share=Share(config.cpu_weight, config.cap, config.cpus), wants=[SHARE],
+                share=share_of(config), wants=[SHARE],
             )  # fmt: skip
             with registry.coming(made):
                 _step(task, "opening its disks and interfaces")

@@ -93,7 +93,7 @@ def _vcpu(said: Any) -> tuple[str, float]:
     state, seconds = about.get("state"), about.get("cpu_seconds")
     known = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _BIGGEST
     return (
-        str(state) if state in ("running", "blocked") else "offline",
+        str(state) if state in ("running", "blocked", "paused") else "offline",
         float(seconds) if known and seconds is not None else 0.0,
     )
 

@@ -146,6 +146,7 @@ def test_shares_of_the_cpus(values: dict[str, Value], weight: int, cap: int) -> 
         ({"cpus": "0-3,^1"}, "0-3,^1"),
         ({"cpus": 2}, "2"),
         ({"cpus": ["2-3"]}, "2-3"),
+        ({"cpus": ["0", "2-3"], "vcpus": 2}, "0,2-3"),
         ({"cpus": []}, ""),
         ({"cpu": 3}, "3"),
         ({"cpu": -1}, ""),

@@ -121,6 +121,26 @@ def test_what_needs_a_guest_that_runs(process: Process, word: str) -> None:
     assert process.kinds == []
 
 
+@pytest.mark.parametrize(
+    ("holder", "states"),
+    [
+        ("", ["running", "blocked", "offline"]),
+        ("xend", ["paused", "paused", "offline"]),
+        ("cap", ["running", "blocked", "offline"]),
+    ],
+)
+def test_virtual_cpus(process: Process, holder: str, states: list[str]) -> None:
+    """One that a cap holds for a moment is running; it is the one whose turn it is."""
+    turn = "offline" if holder else "running"
+    guest(process).domain.vcpus = [
+        SimpleNamespace(state=SimpleNamespace(online=online), runstate=runstate, seconds=1.5)
+        for online, runstate in ((1, turn), (1, "blocked"), (0, "offline"))
+    ]
+    if holder:
+        guest(process).hold(holder)
+    assert process.ask("vcpus") == {"vcpus": [{"state": state, "cpu_seconds": 1.5} for state in states]}
+
+
 @pytest.mark.parametrize("kind", ["log", "report", "core"])
 def test_a_new_file(process: Process, kind: str) -> None:
     fd = os.memfd_create("file")

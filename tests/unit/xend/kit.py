@@ -46,7 +46,7 @@ def config(at: Path, name: str = "web", behaviour: str = "", **more: Any) -> Dom
     """Of a stand-in's domain."""
     kernel = at / KERNEL
     kernel.touch()
-    return DomainConfig(name=name, kernel=kernel, cmdline=behaviour, memory_mib=16, **more)
+    return DomainConfig(**{"name": name, "kernel": kernel, "cmdline": behaviour, "memory_mib": 16, **more})
 
 
 children: list["subprocess.Popen[bytes]"] = []

@@ -46,6 +46,7 @@ class Standin:
         self.links: list[socket.socket] = []
         self.asked: list[Message] = []
         self.n = 0
+        self.paused = False
         self.dump: tuple[socket.socket, int] | None = None
         self.devices = {(device["kind"], device["devid"]): device for device in order.get("devices", ())}
 
@@ -142,7 +143,8 @@ class Standin:
             return {
                 "vcpus": [7, {"state": [], "cpu_seconds": "many"}, {"cpu_seconds": -1}, {"cpu_seconds": True}]
             }
-        return {"vcpus": [{"state": "blocked", "cpu_seconds": 1.5}, {"state": "offline", "cpu_seconds": 0}]}
+        state = "paused" if self.paused else "blocked"
+        return {"vcpus": [{"state": state, "cpu_seconds": 1.5}, {"state": "offline", "cpu_seconds": 0}]}
 
     def on_devices(self, request: Message, fds: list[int]) -> Answer:
         if "nonsense" in self.mode:
@@ -191,10 +193,12 @@ class Standin:
         return {"packets": 7, "dropped": "x"} if "stop_capture" in request.get("changes", {}) else {}
 
     def on_pause(self, request: Message, fds: list[int]) -> Answer:
+        self.paused = True
         self.add("paused")
         return {}
 
     def on_unpause(self, request: Message, fds: list[int]) -> Answer:
+        self.paused = False
         self.add("unpaused")
         return {}
 

@@ -110,3 +110,31 @@ def test_the_end_of_an_earlier_run_is_not_that_of_this_one(world: World) -> None
             assert chronicle.has_told_of_end(second)
 
     run(work)
+
+
+def test_a_process_cannot_promise_itself_memory(world: World) -> None:
+    """It may be its guest's: more than xend had it built for is not believed, and no vCPUs that nobody can have."""
+
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at, maxmem_mib=24))
+            more = {"kind": "resized", "memory_mib": 1 << 40, "maxmem_mib": 1 << 40}
+            add(live, {**more, "vcpus": 65}, {**more, "vcpus": 2})
+            await world.until(lambda: live.condition.vcpus == 2)
+            assert (live.shown()["memory_mib"], live.shown()["maxmem_mib"]) == (24, 24)
+            assert world.services.registry.promised() == [(24, live.pid)]
+
+    run(work)
+
+
+def test_each_boot_begins_with_the_share_that_is_configured(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at, cap=30))
+            await world.call("set_share", {"cap": 50}, domain="web")
+            assert live.record.share.cap == 50
+            add(live, {"kind": "running", "boot": 2, "cpu_base": 0.0, "paused": False})
+            await world.until(lambda: live.condition.boot == 2 and not live.record.wants)
+            assert (await world.call("share", domain="web"))["cap"] == 30
+
+    run(work)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.xend.kit import config
 from xenion.api.errors import ApiError
 from xenion.xend import host
 
@@ -42,12 +43,26 @@ def test_what_was_promised_and_not_yet_taken_is_not_free(
 
 def test_refused_with_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     meminfo(monkeypatch, tmp_path, 1000, 600)
-    host.admit(536, [])
+    host.admit(config(tmp_path, memory_mib=536), [])
     with pytest.raises(ApiError) as caught:
-        host.admit(537, [])
+        host.admit(config(tmp_path, memory_mib=537), [])
     assert caught.value.code == "does-not-fit"
-    for figure in ("537 MiB", "1000 MiB", "536 MiB", "64 MiB"):
+    for figure in ("memory = 537 MiB", "1000 MiB", "536 MiB", "64 MiB", "lower memory"):
         assert figure in caught.value.message
+
+
+def test_what_it_may_come_to_have_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo(monkeypatch, tmp_path, 1000, 600)
+    larger = config(tmp_path, memory_mib=100, maxmem_mib=537)
+    with pytest.raises(ApiError, match=r"maxmem = 537 MiB does not fit.*lower maxmem"):
+        host.admit(larger, [])
+    host.admit(larger, [], has=537)
+
+
+def test_cpus_that_the_host_has_not(tmp_path: Path) -> None:
+    with pytest.raises(ApiError, match="none of the host's CPUs") as caught:
+        host.admit(config(tmp_path, cpus="4000"), [])
+    assert caught.value.code == "bad-request"
 
 
 def test_time_of_the_processors() -> None:

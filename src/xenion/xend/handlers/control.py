@@ -88,6 +88,6 @@ class Control:
             found = Managed(config, found.logs)
             services.registry.managed.put(found)
         else:
-            host.admit(config.most_memory_mib, services.registry.promised(), has=found.maxmem_mib)
+            host.admit(config, services.registry.promised(), has=found.built_mib)
             await services.errands.configure(found, config)
         return shown(services, found)

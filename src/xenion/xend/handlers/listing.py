@@ -123,22 +123,19 @@ class Listing:
 
 
 async def _vcpus_of(live: Live) -> list[t.Vcpu]:
-    cpu, paused = host.main_thread(live.pid).cpu, live.condition.state == "paused"
-    shown: list[t.Vcpu] = []
-    for number, (state, seconds) in enumerate(await told.vcpus(live)):
-        lives = state != "offline" or (paused and number < live.shown()["vcpus"])
-        shown.append(
-            {
-                "name": live.name,
-                "domid": live.domid,
-                "vcpu": number,
-                "cpu": cpu if lives else None,
-                "state": "paused" if paused and lives else state,  # type: ignore[typeddict-item]
-                "cpu_seconds": seconds,
-                "affinity": live.record.share.cpus or "any",
-            }
-        )
-    return shown
+    cpu = host.main_thread(live.pid).cpu
+    return [
+        {
+            "name": live.name,
+            "domid": live.domid,
+            "vcpu": number,
+            "cpu": None if state == "offline" else cpu,
+            "state": state,  # type: ignore[typeddict-item]
+            "cpu_seconds": seconds,
+            "affinity": live.record.share.cpus or "any",
+        }
+        for number, (state, seconds) in enumerate(await told.vcpus(live))
+    ]
 
 
 async def _within(seconds: float, work: Any) -> None:

@@ -26,16 +26,15 @@ class Shares:
         """All of it, or none."""
         live = self._services.registry.need_live(call.parameters["domain"])
         before, share = live.record.share, replace(live.record.share, **call.body)
-        try:
-            share = replace(share, cpus=affinity.shown(affinity.parse(share.cpus)) if share.cpus else "")
-        except affinity.AffinityError as error:
-            raise ApiError("bad-request", str(error)) from error
+        if share.cpus:
+            share = replace(share, cpus=affinity.shown(affinity.parse(share.cpus)))
         live.record.share = share
         try:
             await self._services.scheduler.apply(live)
             live.save()
         except ApiError:
-            live.record.share = before
+            if live.record.share is share:  # nobody has changed it meanwhile
+                live.record.share = before
             with suppress(ApiError):
                 await self._services.scheduler.apply(live)
             raise

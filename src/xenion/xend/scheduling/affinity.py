@@ -3,15 +3,13 @@
 import os
 from pathlib import Path
 
+from xenion.api.errors import ApiError
+
 ALL = "all"
 
 
-class AffinityError(Exception):
-    """These CPUs cannot be; one sentence."""
-
-
 def parse(text: str) -> frozenset[int]:
-    """Of "0-3,^1", or "all": those of xend's own; AffinityError."""
+    """Of "0-3,^1", or "all": those of xend's own. ApiError (bad-request): there are none, or it is no list."""
     have = frozenset(os.sched_getaffinity(0))
     wanted: set[int] = set()
     for part in (text.replace(" ", "") or ALL).split(","):
@@ -19,8 +17,9 @@ def parse(text: str) -> frozenset[int]:
         cpus = have if word == ALL else _range(word, text)
         wanted = wanted - cpus if part.startswith("^") else wanted | cpus
     if not wanted & have:
-        raise AffinityError(
-            f'cpus "{text}" has none of the host\'s CPUs, which are {shown(have)}: name some of them'
+        raise ApiError(
+            "bad-request",
+            f'cpus "{text}" has none of the host\'s CPUs, which are {shown(have)}: name some of them',
         )
     return frozenset(wanted & have)
 
@@ -29,7 +28,7 @@ def _range(word: str, text: str) -> frozenset[int]:
     first, dash, last = word.partition("-")
     numbers = [first, last] if dash else [first]
     if not all(number.isascii() and number.isdecimal() for number in numbers) or len(first) > 5:
-        raise AffinityError(f'cpus "{text}" is no list of CPUs: write it as in "0-3,^1"')
+        raise ApiError("bad-request", f'cpus "{text}" is no list of CPUs: write it as in "0-3,^1"')
     return frozenset(range(int(first), min(int(numbers[-1]), 1 << 16) + 1))
 
 

@@ -36,8 +36,6 @@ class Scheduler:
             await self._set(live, pid, share.weight, share.cap)
             if cpus != os.sched_getaffinity(pid):
                 affinity.pin(pid, cpus)
-        except affinity.AffinityError as error:
-            raise ApiError("bad-request", str(error)) from error
         except (ProcessLookupError, FileNotFoundError):
             return  # it has gone
         except OSError as error:

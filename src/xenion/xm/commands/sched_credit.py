@@ -8,7 +8,7 @@ from xenion.xm.arguments import Parser, command, domain_word, json_option, natur
 SUMMARY = "show or change what domains get of the host's CPUs"
 EPILOG = (
     "A domain of twice the weight gets twice as much where both want all they can get; 256 is an ordinary one's. A cap "
-    "is the most that it gets, in percent of one CPU; 0: no limit. What is changed holds until the domain ends."
+    "is the most that it gets, in percent of one CPU; 0: no limit. What is changed holds until the guest's next boot."
 )
 
 

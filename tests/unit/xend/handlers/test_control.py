@@ -34,6 +34,7 @@ def test_sizes_are_asked_of_the_guest(world: World) -> None:
             add(live, {"kind": "resized", "vcpus": 3, "memory_mib": 12, "maxmem_mib": 14})
             await world.until(lambda: live.shown()["vcpus"] == 3)
             assert (live.shown()["memory_mib"], live.shown()["maxmem_mib"]) == (12, 14)
+            assert world.services.registry.promised() == [(16, live.pid)]
 
     run(work)
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xenion.api.errors import ApiError
 from xenion.xend.scheduling import affinity
-from xenion.xend.scheduling.affinity import AffinityError, parse, pin, shown
+from xenion.xend.scheduling.affinity import parse, pin, shown
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_lists(text: str, cpus: set[int]) -> None:
 @pytest.mark.parametrize("text", ["x", "0-x", "-1", "1-", "0;1", "nodes:0", "0-1-2", "123456", "²", "0,^x"])
 @pytest.mark.usefixtures("host")
 def test_words_that_are_no_cpus(text: str) -> None:
-    with pytest.raises(AffinityError) as caught:
+    with pytest.raises(ApiError) as caught:
         parse(text)
     assert str(caught.value) == f'cpus "{text}" is no list of CPUs: write it as in "0-3,^1"'
 
@@ -51,7 +52,7 @@ def test_words_that_are_no_cpus(text: str) -> None:
 @pytest.mark.parametrize("text", ["4", "4-7", "0,^0", "all,^all", "^1", "3-1"])
 @pytest.mark.usefixtures("host")
 def test_lists_of_none_of_the_hosts_cpus(text: str) -> None:
-    with pytest.raises(AffinityError) as caught:
+    with pytest.raises(ApiError) as caught:
         parse(text)
     said = f'cpus "{text}" has none of the host\'s CPUs, which are 0-3: name some of them'
     assert str(caught.value) == said
@@ -59,14 +60,14 @@ def test_lists_of_none_of_the_hosts_cpus(text: str) -> None:
 
 @pytest.mark.usefixtures("host")
 def test_a_comma_too_many_names_no_cpu() -> None:
-    with pytest.raises(AffinityError):
+    with pytest.raises(ApiError):
         parse("0,")
 
 
 @pytest.mark.usefixtures("host")
 def test_only_ascii_digits_are_numbers() -> None:
     for text in ("\N{ARABIC-INDIC DIGIT ONE}", "0-\N{ARABIC-INDIC DIGIT ONE}"):
-        with pytest.raises(AffinityError):
+        with pytest.raises(ApiError):
             parse(text)
 
 
@@ -90,7 +91,7 @@ def test_any_text_is_a_list_or_refused(text: str) -> None:
         patch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
         try:
             cpus = parse(text)
-        except AffinityError:
+        except ApiError:
             return
     assert cpus
     assert cpus <= {0, 1, 2, 3}
