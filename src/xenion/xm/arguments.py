@@ -72,14 +72,17 @@ def natural_up_to(most: int, least: int = 0) -> Callable[[str], int]:
 
 def mebibytes(word: str) -> int:
     """An amount of memory: MiB, or with a suffix of k, m, g or t."""
-    digits, unit = (word[:-1], word[-1].lower()) if word and not word[-1].isdecimal() else (word, "m")
-    sizes = {"k": 1, "m": 1 << 10, "g": 1 << 20, "t": 1 << 30}
-    if unit not in sizes or not (digits.isascii() and digits.isdecimal() and len(digits) <= 12):
-        raise argparse.ArgumentTypeError(f'"{word}" is no amount of memory, such as 256 or 1g')
-    kib = int(digits) * sizes[unit]
-    if kib % 1024 or not 1 <= kib // 1024 <= 1 << 20:
+    from xenion.config.amounts import amount
+    from xenion.config.errors import ConfigError
+
+    try:
+        size = amount("memory", word.upper() if word[-1:].isalpha() else f"{word}M")
+    except ConfigError:
+        raise argparse.ArgumentTypeError(f'"{word}" is no amount of memory, such as 256 or 1g') from None
+    mib, rest = divmod(size, 1 << 20)
+    if rest or not 1 <= mib <= 1 << 20:
         raise argparse.ArgumentTypeError(f'"{word}" is not a whole number of MiB from 1 to {1 << 20}')
-    return kib // 1024
+    return mib
 
 
 def seconds(word: str) -> float:

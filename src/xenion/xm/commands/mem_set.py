@@ -20,9 +20,9 @@ def parser() -> Parser:
 
 
 def run(argv: Sequence[str]) -> int:
-    from xenion.xm.calls import connected
+    from xenion.xm.calls import connected, replaced
 
     args = parse(parser(), argv)
     with connected() as client:
-        client.call("set_memory", {"mib": args.memory}, domain=args.domain)
+        replaced(client, "set_memory", {"mib": args.memory}, domain=args.domain)
     return 0

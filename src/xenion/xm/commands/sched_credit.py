@@ -28,7 +28,7 @@ def parser() -> Parser:
 
 
 def run(argv: Sequence[str]) -> int:
-    from xenion.xm.calls import connected
+    from xenion.xm.calls import connected, of_running, replaced
     from xenion.xm.output import print_json
 
     p = parser()
@@ -38,31 +38,16 @@ def run(argv: Sequence[str]) -> int:
         p.error("whose is to be changed? name it with -d")
     with connected() as client:
         if changes:
-            client.call("set_share", changes, domain=args.domain)
+            replaced(client, "set_share", changes, domain=args.domain)
             return 0
-        found = [client.call("share", domain=args.domain)] if args.domain else _all_shares(client)
+        one = args.domain
+        found = [client.call("share", domain=one)] if one else of_running(client, "share", host=False)
     if args.json:
         print_json(found)
     else:
         print(f"{'Name':<33} {'ID':>4} {'Weight':>6} {'Cap':>4}")
         print(end="".join(f"{_line(share)}\n" for share in found))
     return 0
-
-
-def _all_shares(client: Any) -> list[Any]:
-    """Of the domains that run; one that ends meanwhile is left out."""
-    from xenion.api.errors import ApiError
-
-    found = []
-    for domain in client.call("list")["domains"]:
-        if not domain["domid"]:
-            continue
-        try:
-            found.append(client.call("share", domain=domain["uuid"]))
-        except ApiError as error:
-            if error.code not in ("no-such-domain", "wrong-state"):
-                raise
-    return found
 
 
 def _line(share: Any) -> str:

@@ -40,19 +40,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def all_vcpus(client: Any) -> list[Any]:
-    """Of the domains that run; one that ends meanwhile is left out."""
-    from xenion.api.errors import ApiError
+    """Of the domains that run."""
+    from xenion.xm.calls import of_running
 
-    found = []
-    for domain in client.call("list")["domains"]:
-        if domain["domid"] is None:
-            continue
-        try:
-            found += client.call("vcpus", domain=domain["uuid"] if domain["domid"] else "0")["vcpus"]
-        except ApiError as error:
-            if error.code not in ("no-such-domain", "wrong-state"):
-                raise
-    return found
+    return [vcpu for answer in of_running(client, "vcpus", host=True) for vcpu in answer["vcpus"]]
 
 
 def line_of(vcpu: Any) -> str:

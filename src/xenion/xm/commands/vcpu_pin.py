@@ -26,9 +26,9 @@ def _vcpu(word: str) -> str:
 
 
 def run(argv: Sequence[str]) -> int:
-    from xenion.xm.calls import connected
+    from xenion.xm.calls import connected, replaced
 
     args = parse(parser(), argv)
     with connected() as client:
-        client.call("set_share", {"cpus": args.cpus}, domain=args.domain)
+        replaced(client, "set_share", {"cpus": args.cpus}, domain=args.domain)
     return 0
