@@ -6,92 +6,43 @@ whatever this user may use: run it as another user, too. Exit status: as that of
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from benches.assets import FETCH_ERRORS, Assets
-from benches.peers import xm
-from xenion.images import initramfs
+from benches.own_xend import OwnXend, XendError
 
 FOLDER = Path("build/shares")
-SECONDS, SETTLE_S, LIMIT_S = 10.0, 2.0, 120.0
+SECONDS, SETTLE_S = 10.0, 2.0
 UP = b"SPIN-UP"
 WEIGHTS = ((256, 256), (512, 256), (1024, 512, 256))
 CAPS = (10, 25, 50)
 
 
-class SharesError(Exception):
-    """Something did not go well; the message says what."""
-
-
-class Shares:
+class Shares(OwnXend):
     def __init__(self, seconds: float, assets: Assets) -> None:
+        super().__init__(FOLDER)
         self._seconds = seconds
-        self._folder = FOLDER.resolve()
-        self._environment = {
-            **os.environ,
-            "XDG_STATE_HOME": str(self._folder / "state"),
-            "XDG_RUNTIME_DIR": str(self._folder / "run"),
-        }
-        ramdisk = self._folder / "initramfs.gz"
-        guest = Path(__file__).parent / "guest" / "spin"
-        ramdisk.write_bytes(initramfs.build({"init": guest, "bin/busybox": assets.busybox}))
-        self._config = self._folder / "spin.cfg"
-        keys = {"kernel": assets.cloud_kernel, "ramdisk": ramdisk, "extra": "console=hvc0 quiet", "cpus": "0"}
-        self._config.write_text(
-            "".join(f"{key} = {str(value)!r}\n" for key, value in keys.items()) + "memory = 96\n"
-        )
+        self._config = self.config(assets, "spin", {"memory": 96, "cpus": "0"})
         self.mechanism = ""
 
-    def _xm(self, *words: str | Path) -> bytes:
-        done = subprocess.run(
-            [xm(), *words], env=self._environment, capture_output=True, check=False, timeout=LIMIT_S
-        )
-        if done.returncode:
-            raise SharesError(
-                f"xm {' '.join(map(str, words))}: {done.stderr.decode(errors='replace').strip()}"
-            )
-        return done.stdout
-
     def measure(self, words: Sequence[str]) -> list[float]:
-        """Seconds of CPU time for each second, of domains that are created with these words. SharesError."""
+        """Seconds of CPU time for each second, of domains that are created with these words. XendError."""
         names = [f"spin-{number}" for number in range(len(words))]
-        try:
-            for name, word in zip(names, words, strict=True):
-                self._xm("create", "-q", self._config, f"name={name}", word)
-            self._wait_up(names)
-            pids = [domain["pid"] for domain in json.loads(self._xm("list", "--json")) if domain["domid"]]
-            self.mechanism = json.loads(self._xm("sched-credit", "--json", "-d", names[0]))[0]["mechanism"]
-            time.sleep(SETTLE_S)
-            before, began = [cpu_seconds(pid) for pid in pids], time.monotonic()
-            time.sleep(self._seconds)
-            after, took = [cpu_seconds(pid) for pid in pids], time.monotonic() - began
-        finally:
-            for name in names:
-                subprocess.run(
-                    [xm(), "destroy", name], env=self._environment, capture_output=True, check=False
-                )
+        for name, word in zip(names, words, strict=True):
+            self.xm("create", "-q", self._config, f"name={name}", word)
+        self.wait_up(names, UP)
+        pids = [domain["pid"] for domain in json.loads(self.xm("list", "--json")) if domain["domid"]]
+        self.mechanism = json.loads(self.xm("sched-credit", "--json", "-d", names[0]))[0]["mechanism"]
+        time.sleep(SETTLE_S)
+        before, began = [cpu_seconds(pid) for pid in pids], time.monotonic()
+        time.sleep(self._seconds)
+        after, took = [cpu_seconds(pid) for pid in pids], time.monotonic() - began
+        self.xm("destroy", *names)
         return [(last - first) / took for first, last in zip(before, after, strict=True)]
-
-    def clean(self) -> None:
-        """Ends the xend."""
-        if (self._folder / "run" / "xenion" / "xend.sock").exists():
-            subprocess.run(
-                [xm().with_name("xend"), "stop"], env=self._environment, check=False, timeout=LIMIT_S
-            )
-
-    def _wait_up(self, names: Sequence[str]) -> None:
-        logs = [self._folder / "state" / "xenion" / "domains" / name / "console.log" for name in names]
-        deadline = time.monotonic() + LIMIT_S
-        while not all(log.exists() and UP in log.read_bytes() for log in logs):
-            if time.monotonic() > deadline:
-                raise SharesError("a guest did not come up")
-            time.sleep(0.1)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -101,7 +52,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def run(shares: Shares) -> None:
-    """SharesError."""
+    """XendError."""
     print("| domains on one CPU | should get, % | got, % |\n|---|---|---|")
     for weights in WEIGHTS:
         got = shares.measure([f"cpu_weight={weight}" for weight in weights])
@@ -131,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
             run(shares)
         finally:
             shares.clean()
-    except (SharesError, *FETCH_ERRORS) as error:
+    except (XendError, *FETCH_ERRORS) as error:
         print(f"benches.shares: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -89,7 +89,7 @@ def test_virtual_cpus_come_and_go(xm: "Xm", guest: "GuestMaker") -> None:
     assert xm.run("pause", "many").status == 0
     assert sorted(states(xm, "many")) == ["offline", "paused", "paused", "paused"]
     assert xm.run("unpause", "many").status == 0
-    assert "running" in states(xm, "many")
+    wait_for(lambda: "running" in states(xm, "many"))
     assert xm.run("destroy", "many").status == 0
 
 
