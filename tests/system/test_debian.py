@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.disk_guest import DebianGuest
 from tests.system.images_on_host import MIB, stamp
 
 if TYPE_CHECKING:
-    from tests.system.disk_guest import DebianGuest, Image
+    from tests.system.disk_guest import Image
+    from tests.system.xm import Xm
 
 
-def test_what_systemd_has_made_of_it(debian: "DebianGuest", debian_guest: "Image") -> None:
+def test_what_systemd_has_made_of_it(debian: DebianGuest, debian_guest: "Image") -> None:
     debian.check_running()
     status, said = debian.shell.run("hostname; findmnt -no SOURCE,FSTYPE,OPTIONS /; uname -r")
     assert status == 0
@@ -25,7 +27,7 @@ def test_what_systemd_has_made_of_it(debian: "DebianGuest", debian_guest: "Image
     assert debian.complaints == ""
 
 
-def test_what_the_front_ends_have_agreed_on(debian: "DebianGuest") -> None:
+def test_what_the_front_ends_have_agreed_on(debian: DebianGuest) -> None:
     said = debian.run("journalctl -b -k -o cat --no-pager | grep 'xvda: flush'")
     for feature in ("flush diskcache", "indirect descriptors"):
         assert f"{feature}: enabled" in said
@@ -34,7 +36,7 @@ def test_what_the_front_ends_have_agreed_on(debian: "DebianGuest") -> None:
         assert f"{feature}: on" in features
 
 
-def test_its_network_is_up(debian: "DebianGuest") -> None:
+def test_its_network_is_up(debian: DebianGuest) -> None:
     link = debian.link(0)
     assert "10.0.2.15/24" in debian.run(f"ip -o -4 address show {link}")
     assert "via 10.0.2.2" in debian.run("ip route show default")
@@ -45,7 +47,7 @@ def test_its_network_is_up(debian: "DebianGuest") -> None:
     assert debian.run(f"cat /sys/class/net/{link}/mtu") == mtu
 
 
-def test_root_logs_in_over_the_forward(debian: "DebianGuest") -> None:
+def test_root_logs_in_over_the_forward(debian: DebianGuest) -> None:
     """With the key of the image; what sshd, who speaks first, has to say arrives before anything is sent."""
     with socket.create_connection(("127.0.0.1", debian.port), timeout=60) as forward:
         forward.settimeout(60)
@@ -59,7 +61,7 @@ def test_root_logs_in_over_the_forward(debian: "DebianGuest") -> None:
     assert debian.run("sha256sum /tmp/random; rm /tmp/random").split()[0] == hashlib.sha256(data).hexdigest()
 
 
-def test_names_are_resolved(debian: "DebianGuest") -> None:
+def test_names_are_resolved(debian: DebianGuest) -> None:
     name = "deb.debian.org"
     try:
         known = {str(found[4][0]) for found in socket.getaddrinfo(name, 80, socket.AF_INET)}
@@ -71,12 +73,22 @@ def test_names_are_resolved(debian: "DebianGuest") -> None:
         assert told == known
 
 
-def test_cloud_inits_data_is_on_a_disk(debian: "DebianGuest") -> None:
+def test_cloud_inits_data_is_on_a_disk(debian: DebianGuest) -> None:
     said = debian.run("mount -r $(blkid -L cidata) /mnt && cat /mnt/meta-data && umount /mnt")
     assert json.loads(said)["local-hostname"] == "cloudy"
 
 
-def test_it_comes_back_from_a_reboot_with_what_it_wrote(debian: "DebianGuest") -> None:
+def test_a_virtual_cpu_that_comes_is_used(xm: "Xm", debian_guest: "Image") -> None:
+    """The image's udev brings it online; Linux takes it away by itself."""
+    guest = DebianGuest(xm, debian_guest, "several")
+    guest.boot_bare(maxvcpus=2, memory=256)
+    for count in (1, 2, 1):
+        assert xm.run("vcpu-set", "several", str(count)).status == 0
+        guest.run(f"until [ $(nproc) = {count} ]; do sleep 0.1; done")
+    guest.end()
+
+
+def test_it_comes_back_from_a_reboot_with_what_it_wrote(debian: DebianGuest) -> None:
     before = stamp(debian.image.disk)
     debian.run("echo kept > /root/kept")
     assert debian.xm.run("reboot", debian.name).status == 0
