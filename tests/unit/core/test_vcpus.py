@@ -288,7 +288,7 @@ def test_a_stopped_domain_is_down_no_more(two: World) -> None:
         (0, [0, 0, 0, 0]),
         (1, [0, 2 << 24, 0, 0]),
         (2, [0, 0, 0, 0]),
-        (0xB, [0, 0, 0, 2]),
+        (0xB, [0] * 4),
         (2**32 - 1, [0] * 4),
     ],
 )
@@ -302,6 +302,12 @@ def test_the_apic_id_stands_beside_what_all_see(two: World) -> None:
     values = two.ffi.new("uint32_t[4]", [1, 0x00100800, 3, 4])
     two.lib.core_own_cpuid(two.state.vcpus + 1, 1, values)
     assert list(values) == [1, 0x02100800, 3, 4]
+
+
+def test_the_extended_topology_has_it_where_there_is_one(two: World) -> None:
+    values = two.ffi.new("uint32_t[4]", [1, 2, 0x100, 0])
+    two.lib.core_own_cpuid(two.state.vcpus + 1, 0xB, values)
+    assert list(values) == [1, 2, 0x100, 2]
 
 
 @pytest.mark.parametrize("leaf", [1, 0xB])

@@ -1,4 +1,5 @@
-/* What makes a vCPU one of several: VCPUOP_initialise, up and down (vcpu.h). Follows arch_set_info_guest (xen/arch/x86/domain.c). */
+/* What makes a vCPU one of several: VCPUOP_initialise, up and down (vcpu.h), its APIC id. Follows arch_set_info_guest
+ * (xen/arch/x86/domain.c). */
 #include "core.h"
 
 #include "api.h"
@@ -89,12 +90,13 @@ void core_vcpu_down(struct vcpu *v)
     begin_wait(v, WAITS_DOWN);
 }
 
-/* What CPUID's registers (eax ebx ecx edx) say of this vCPU alone: its APIC id, as Xen numbers them. */
+/* What CPUID's registers (eax ebx ecx edx) say of this vCPU alone, in leaves that the policy has: its APIC id, as Xen numbers
+ * them. */
 void core_own_cpuid(struct vcpu *v, u32 leaf, u32 *registers)
 {
     u32 apic_id = v->id * 2;
     if (leaf == 1)
         registers[1] |= apic_id << 24;
-    else if (leaf == 0xb)
+    else if (leaf == 0xb && (registers[0] | registers[1] | registers[2]))
         registers[3] = apic_id;
 }

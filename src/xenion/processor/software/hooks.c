@@ -12,7 +12,8 @@ static struct vcpu *arrive(struct engine *e)
     return v;
 }
 
-/* To the vCPU that has arrived, or to another. A guest kernel's own iretq takes it to ring 3; whatever it does there is still the kernel, at ring 1. */
+/* To the vCPU that has arrived, or to another. A guest kernel's own iretq takes it to ring 3; whatever it does there is still
+ * the kernel, at ring 1. */
 static void leave(struct engine *e, u64 skip)
 {
     if (e->turns)
