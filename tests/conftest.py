@@ -5,9 +5,15 @@ import itertools
 import signal
 
 import pytest
+from hypothesis import settings
 
 COLLECTED_EVERY = 200
 _tests = itertools.count(1)
+
+
+# However slow the machine is, an example may take its time; everything else as it was.
+settings.register_profile("patient", settings(deadline=None))
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:

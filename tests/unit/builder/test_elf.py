@@ -116,7 +116,7 @@ def test_a_broken_section_table_does_not_matter(tiny_kernel: "type[TinyKernel]")
         assert parse_elf(bytes(elf)).notes
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=8)), max_size=5),
     tail=st.integers(0, 600),

@@ -107,7 +107,7 @@ def test_the_paddr_offset_is_taken_off(
     assert image.executable_pages() == [range(0x100, 0x101)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(edits=st.lists(st.tuples(st.integers(0, 1000), st.binary(min_size=1, max_size=8)), max_size=6))
 def test_mutated_kernels_raise_nothing_else(linked: bytes, edits: list[tuple[int, bytes]]) -> None:
     """Edits fall on the headers, on the notes and on the section headers."""

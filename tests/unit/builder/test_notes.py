@@ -185,7 +185,7 @@ def test_virtual_ranges(start: int, size: int, good: bool) -> None:
             check_virtual_range(start, size, "it")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.integers(0, 20), st.binary(max_size=24), max_size=12))
 def test_any_notes_raise_nothing_else(
     tiny_kernel: "type[TinyKernel]", make_notes: Notes, changes: dict[int, bytes]
@@ -195,7 +195,7 @@ def test_any_notes_raise_nothing_else(
         assert addresses.image_start <= addresses.entry - addresses.virt_base < addresses.image_end
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=80))
 def test_any_legacy_string_raises_nothing_else(
     tiny_kernel: "type[TinyKernel]", tiny_section: "type[TinySection]", text: bytes

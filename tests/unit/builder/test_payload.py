@@ -198,7 +198,7 @@ def test_a_truncated_or_too_old_bzimage_is_refused(make_bzimage: Callable[..., b
 SMALL = b"\x7fELF" + bytes(range(256)) * 4
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     name=st.sampled_from(sorted(COMPRESSORS)),
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
@@ -220,7 +220,7 @@ def test_mutations_raise_nothing_else(
         extract_elf(data if outer else make_bzimage(data))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(payload._COMPRESSIONS), st.binary(max_size=200))
 def test_noise_after_a_magic_raises_nothing_else(compression: payload._Compression, noise: bytes) -> None:
     with pytest.raises(KernelImageError):

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.config.attempts import attempt
@@ -75,7 +75,6 @@ def test_what_is_none(values: dict[str, Any], sentence: str) -> None:
     assert caught.value.key == "cloud_init"
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(WHOLE)), st.none() | st.booleans() | st.text() | st.lists(st.text()))
 def test_random_values_raise_nothing_else(key: str, value: object) -> None:
     made = attempt(lambda: CloudInit.from_mapping({**WHOLE, key: value}), "cloud_init")

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.config.attempts import attempt
@@ -87,7 +87,6 @@ def test_what_is_no_object_of_one(values: object) -> None:
         Disk.from_mapping(values)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(WHOLE)),
     st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text()),

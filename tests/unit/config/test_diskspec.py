@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.config.attempts import attempt
@@ -193,7 +193,6 @@ def test_a_cd_rom_that_is_to_be_written_is_noted() -> None:
     assert read_disk("file:/p,hdc:cdrom,r")[1] == ()
 
 
-@settings(deadline=None)
 @given(disks)
 def test_what_is_written_reads_back_as_the_same(made: Disk) -> None:
     assert read_disk(write_disk(made)) == (made, ())
@@ -235,7 +234,6 @@ words = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.text() | st.lists(words, max_size=12).map("".join))
 @example("\ud800,raw,xvda")
 @example(":,,,")

@@ -3,7 +3,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.config.strategies import cloud_inits, disk_lists, vif_lists
@@ -52,7 +52,6 @@ def test_defaults_are_those_of_xl() -> None:
     assert (config.uuid, config.console_scrollback_kib) == ("", 256)
 
 
-@settings(deadline=None)
 @given(configs)
 def test_json_brings_back_the_same_configuration(config: DomainConfig) -> None:
     again = DomainConfig.from_mapping(json.loads(config.to_json()))
@@ -234,7 +233,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(DomainConfig(name="a", kernel=KERNEL).to_mapping())), json_values)
 def test_random_values_raise_nothing_else(key: str, value: object) -> None:
     try:

@@ -53,7 +53,7 @@ def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.recursive(atoms, compound, max_leaves=8))
 def test_allowed_expressions_mean_what_python_means(text: str) -> None:
     try:

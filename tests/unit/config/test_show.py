@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.config.strategies import cloud_inits, disk_lists, vif_lists
@@ -91,7 +91,6 @@ configs = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(configs)
 def test_what_is_shown_reads_back_as_the_same(config: DomainConfig) -> None:
     text = show(config)

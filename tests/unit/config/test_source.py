@@ -1,7 +1,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from xenion.config.errors import ConfigError
@@ -56,7 +56,6 @@ def test_a_strange_file_name_is_shown_escaped() -> None:
     assert Source("", "a\x1b\n").at(1, 2) == r"'a\x1b\n':1:2"
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_random_text_raises_nothing_else(text: str) -> None:
     source = Source(text, "f.cfg")

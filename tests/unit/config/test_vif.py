@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.config.attempts import attempt
@@ -112,7 +112,6 @@ def test_what_is_no_interface(values: dict[str, Any], sentence: str) -> None:
     assert caught.value.key == "vif"
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(WHOLE)),
     st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text()),

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.config.attempts import attempt
@@ -121,7 +121,6 @@ def test_what_has_no_effect_is_noted(spec: str, notes: list[str]) -> None:
     assert all(" has no effect: " in note for note in found)
 
 
-@settings(deadline=None)
 @given(vifs)
 def test_what_is_written_reads_back_as_the_same(made: Vif) -> None:
     assert read_vif(write_vif(made)) == (made, ())
@@ -164,7 +163,6 @@ words = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.text() | st.lists(words, max_size=12).map("".join))
 @example("ip=\u0661.1.1.1")
 @example("forward=tcp:1.:1:1")

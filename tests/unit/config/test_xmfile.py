@@ -273,7 +273,7 @@ overrides = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example("name = '\\ud800'", {})
 @given(st.text() | snippets, overrides)
 def test_random_text_raises_nothing_else(text: str, overrides: dict[str, str]) -> None:
@@ -309,7 +309,7 @@ assignments = st.lists(
 ).map("\n".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary() | assignments.map(str.encode), overrides)
 def test_random_files_raise_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, overrides: dict[str, str]

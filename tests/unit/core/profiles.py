@@ -12,4 +12,4 @@ SOAK_FACTOR, PLAIN_PART = 100, 3
 
 def examples(count: int) -> settings:
     most = count * SOAK_FACTOR if SOAK else count if SANITIZED else max(count // PLAIN_PART, 1)
-    return settings(max_examples=most, deadline=None, report_multiple_bugs=False)
+    return settings(max_examples=most, report_multiple_bugs=False)

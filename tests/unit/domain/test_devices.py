@@ -329,7 +329,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(STEPS)
 def test_whatever_comes_and_goes_each_end_is_told_once_and_nothing_is_held(
     steps: list[tuple[str, int, int]],

@@ -228,7 +228,7 @@ def test_a_domain_that_was_never_booted(tmp_path: Path, kernel: Kernel) -> None:
     assert dump(kernel.domain, tmp_path / "core").ranges == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     garbage=st.lists(
         st.tuples(st.integers(0, PAGES * 512 - 1), st.integers(0, (1 << 64) - 1)), min_size=1, max_size=200

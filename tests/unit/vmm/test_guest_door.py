@@ -210,7 +210,7 @@ acts = st.lists(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(acts)
 def test_marks_and_references_follow_what_is_mapped(
     scene: Scene, acts: list[tuple[str, object, bool]]

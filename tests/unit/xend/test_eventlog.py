@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.xend.disk import disk_ends_at
@@ -198,7 +198,6 @@ def _written() -> bytes:
 WRITTEN = _written()
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(WRITTEN)), st.binary(max_size=30).filter(lambda tail: b"\n" not in tail))
 def test_a_log_cut_anywhere_keeps_its_whole_entries(cut: int, tail: bytes) -> None:
     whole = [json.loads(line) for line in WRITTEN[:cut].split(b"\n")[:-1]]

@@ -323,7 +323,7 @@ def test_close_waits_for_what_runs_and_leaves_nothing(loop: Loop, image: Path) -
 BLOCKS = st.integers(0, 31)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(BLOCKS, st.integers(1, 8), st.booleans()), max_size=40, unique_by=lambda o: o[0] // 4)
 )

@@ -85,7 +85,7 @@ def test_requests_and_replies_in_any_order(client: Client) -> None:
     assert client.lost == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_replies_that_come_in_pieces(loop: Loop, data: st.DataObject) -> None:
     with connected(loop) as client:
@@ -188,7 +188,7 @@ def test_it_says_when_it_leaves(client: Client) -> None:
     assert client.lost == []
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(min_size=1, max_size=64), max_size=6), st.booleans(), st.integers(0, 3))
 def test_garbage_touches_no_memory_but_what_was_asked_for(
     loop: Loop, parts: list[bytes], start: bool, reads: int

@@ -226,7 +226,7 @@ PART = st.one_of(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(PART, max_size=8), st.booleans())
 def test_anything_is_an_error_in_a_sentence_or_an_export(parts: list[bytes], greet: bool) -> None:
     try:

@@ -317,4 +317,4 @@ class Hostile(RuleBasedStateMachine):
 
 
 TestHostile = Hostile.TestCase
-TestHostile.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestHostile.settings = settings(max_examples=100, stateful_step_count=40)

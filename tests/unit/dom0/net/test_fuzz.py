@@ -21,7 +21,7 @@ from xenion.dom0.net.backend import NetBackend
 from xenion.dom0.net.wire import Frame
 from xenion.dom0.xenbus.backend import FrontendError
 
-ENOUGH = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ENOUGH = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 FLAGS = [0, 1, 3, 4, 8, 12, 7, 15, 0xFFFF]
 FRAMES = [
     make.tcp(b"x" * 100, blank=True),
@@ -251,5 +251,5 @@ class WellBehaved(RuleBasedStateMachine):
 
 
 TestWellBehaved = WellBehaved.TestCase
-TestWellBehaved.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestWellBehaved.settings = settings(max_examples=60, stateful_step_count=40)
 TestWellBehaved = pytest.mark.timeout(300)(TestWellBehaved)

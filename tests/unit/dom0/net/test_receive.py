@@ -10,7 +10,7 @@ from tests.unit.dom0.net.conftest import Plugged
 from xenion.dom0.net.wire import Frame
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.tuples(st.integers(14, 65_000), st.booleans()), max_size=12))
 def test_frames_lie_in_the_slots_of_their_requests(
     plug: Callable[..., Plugged], frames: list[tuple[int, bool]]

@@ -481,7 +481,7 @@ def reset(bench: Bench) -> None:
     assert bench.state() == S.InitWait
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(STEPS)
 def test_after_anything_a_front_end_that_behaves_is_served(steps: list[Step]) -> None:
     bench = Bench()
@@ -500,7 +500,7 @@ def test_after_anything_a_front_end_that_behaves_is_served(steps: list[Step]) ->
     bench.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS, STEPS, st.lists(st.sampled_from(["detach", "force", "stop"]), min_size=1, max_size=4))
 def test_after_its_end_nothing_is_held_and_everybody_is_told_once(
     before: list[Step], between: list[Step], ends: list[str]

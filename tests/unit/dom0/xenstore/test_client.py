@@ -152,7 +152,7 @@ def test_a_watch_may_ask_for_more(bench: Client) -> None:
 Script = list[tuple[int, int, bool]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 120), st.integers(0, 120), st.booleans()), max_size=25),
     st.integers(1, 12),

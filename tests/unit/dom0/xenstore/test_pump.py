@@ -98,7 +98,6 @@ def test_a_guest_that_reads_while_its_ring_is_written_gets_the_rest(
     assert [len(message.payload) for message in seen + guest.reads()] == [500, 1500]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 0xFFFF_FFFF), st.lists(st.binary(max_size=1900), min_size=1, max_size=5))
 def test_any_start_index_and_size(start: int, values: list[bytes]) -> None:
     guest = RingGuest(start)
@@ -481,7 +480,7 @@ class Asker:
         self.broken |= set(self.open)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 def test_whenever_the_store_dies_each_request_gets_its_one_reply_in_order(steps: list[Step]) -> None:
     guest = RingGuest()
@@ -524,7 +523,7 @@ def test_whenever_the_store_dies_each_request_gets_its_one_reply_in_order(steps:
 Poke = bytes | tuple[int, int] | str
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.one_of(

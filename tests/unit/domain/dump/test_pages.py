@@ -64,7 +64,7 @@ def test_p2m(domain: Domain, tmp_path: Path) -> None:
     assert entries == list(zip(pages.pfns, pages.mfns, strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(filled=st.sets(st.integers(0, PAGES - 1)), order=st.permutations(range(PAGES)))
 def test_any_pages_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, filled: set[int], order: list[int]

@@ -173,7 +173,7 @@ entries = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     garbage=st.lists(st.tuples(st.integers(0, PAGES - 1), st.integers(0, 511), entries), max_size=300),
     root=st.integers(0, PAGES - 1),

@@ -39,7 +39,7 @@ calls = st.tuples(numbers, st.tuples(*[values] * 6), contents)
 EXAMPLES = 20_000 if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else 250
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=st.lists(calls, min_size=1, max_size=8))
 def test_no_argument_is_our_bug(
     kernel: Kernel, sequence: list[tuple[int, tuple[int, ...], list[int]]]
