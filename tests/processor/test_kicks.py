@@ -82,6 +82,7 @@ STEPS = {
     "call": "mov ${a}, %r8; call step",
     "string": "mov ${b}, %rdi; mov $200, %ecx; xor %eax, %eax; rep stosb; sub ${b} + 199, %rdi; add %rdi, {a}",
     "fault": "incq {a}; ud2",
+    "breakpoint": "int3",
     "missing": "lea 1(%rbx), %rax; mov %rax, {a}; movq $1, UNOWHERE; nop",
 }
 """What is done once a round, on a cell each: it adds one to the cell, whatever comes between."""
@@ -99,12 +100,16 @@ def rounds(user: bool) -> str:
         inc %rbx
         cmpq $0, stop
         je again
-        int3
+    finished: int3
     step: incq (%r8)
         ret
     bad: hlt
     .text
     skip_2: addq $2, 16(%rsp)
+        HIRET
+    breakpoint: cmpq $finished + 1, 16(%rsp)
+        je trap_stubs + 16 * 3
+        incq a_breakpoint
         HIRET
     skip_12: pop %rcx           /* the store to UNOWHERE */
         pop %r11
@@ -147,7 +152,7 @@ def test_no_instruction_runs_twice(run: Run, user: bool, masked: bool, seconds: 
     """A processor that stops between the two halves of a read-modify-write and begins it again shows here."""
     out = run(
         EVENTS + rounds(user), user=user, masked=masked, prepare=bind_port, beside=[storm(seconds, masked)],
-        handlers={"event": "upcall", 6: "skip_2", 14: "skip_12"}, seconds=seconds + 20,
+        handlers={"event": "upcall", 3: "breakpoint", 6: "skip_2", 14: "skip_12"}, seconds=seconds + 20,
     )  # fmt: skip
     assert out.done
     assert {n: out.u64(f"a_{n}") for n in STEPS} == dict.fromkeys(STEPS, out["rbx"])

@@ -12,6 +12,7 @@
 
 #define PIECES_MOST 64 /* of one instruction's access */
 #define SOON_NS 20000ull
+#define CHANCES 10
 
 #define EXTERNAL 1u /* error codes: bits of those that name a selector */
 #define IN_IDT 2u
@@ -26,6 +27,13 @@ static int is_between(struct hardware *h)
            s->ss.dpl != 3 || rip == monitor_syscall_entry(&h->monitor);
 }
 
+/* Does it come from an `int3` or `into`? KVM does not say that their exception is pending, but a software KVM is past them then. */
+static int may_have_trapped(struct hardware *h)
+{
+    u8 code;
+    return !core_copy_from(h->vcpu, &code, h->run->s.regs.regs.rip - 1, 1) && (code == 0xcc || code == 0xce);
+}
+
 static enum entered failed(struct hardware *h, const char *how, u64 what)
 {
     struct kvm_regs *r = &h->run->s.regs.regs;
@@ -33,9 +41,11 @@ static enum entered failed(struct hardware *h, const char *how, u64 what)
     return FAILED;
 }
 
-/* Errands end in the guest, which is to be interrupted there; each time later, for a slow host has to come that far. */
+/* Errands end in the guest, which is to be interrupted there; each time later, for a slow host has to come that far. A guest
+ * that only may have something half done is let go on a few times: it may stay where it is. */
 enum entered enter(struct hardware *h)
 {
+    int chances = CHANCES;
     for (u64 patience = SOON_NS;; patience = patience < APART_MOST_NS ? 2 * patience : patience) {
         if (!ioctl(h->vcpu_fd, KVM_RUN, 0)) {
             h->has_run = 1;
@@ -43,7 +53,7 @@ enum entered enter(struct hardware *h)
         }
         if (errno != EINTR && errno != EAGAIN)
             return failed(h, "KVM refuses to run it: error", (u64)errno);
-        if (!is_between(h) || load(&h->vcpu->stopped))
+        if (load(&h->vcpu->stopped) || !(is_between(h) || (may_have_trapped(h) && chances-- > 0)))
             return KICKED;
         h->counts[EXIT_AGAIN]++;
         store(&h->run->immediate_exit, (u8)0);
