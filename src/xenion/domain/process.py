@@ -17,6 +17,7 @@ from xenion.builder import DomainBuildError, KernelImageError
 from xenion.config.domain import Action, DomainConfig
 from xenion.dom0.console import ConsoleHub
 from xenion.dom0.loop import Loop
+from xenion.dom0.seccomp import NotRestrictedError
 from xenion.domain import sandbox
 from xenion.domain.cap import Cap
 from xenion.domain.console_log import ConsoleLog
@@ -258,7 +259,7 @@ class DomainProcess:
         sandbox.limit_resources()
         try:
             sandbox.arm(ioctls)
-        except sandbox.SandboxError as error:
+        except NotRestrictedError as error:
             self._note(str(error))
         self._armed = True
 
@@ -303,10 +304,10 @@ class DomainProcess:
     def _live(self, machine: Machine) -> tuple[Action, str]:
         """One boot, from its first instruction to what follows its end: the action and the reason."""
         machine.start()
-        cpu_base = time.thread_time() - self._guest_seconds
-        self._on_dom0(lambda: self._begin(machine, cpu_base))
         if not self._armed:
             self._arm(machine.domain.processor.features.ioctls)
+        cpu_base = time.thread_time() - self._guest_seconds
+        self._on_dom0(lambda: self._begin(machine, cpu_base))
         started = time.monotonic()
         reason = machine.run()
         seconds = time.monotonic() - started

@@ -11,6 +11,8 @@ import resource
 from collections.abc import Sequence
 from typing import Any
 
+from xenion.dom0 import seccomp
+
 KEPT = {
     "threads wait for each other, and a blocked vCPU for events": ("futex", "sched_yield", "futex_waitv"),
     "console, control, report and event descriptors, all opened before": (
@@ -53,76 +55,57 @@ TERMINAL_IOCTLS = (0x5401, 0x5413, 0x5451)
 AT_EMPTY_PATH = 0x1000
 
 
-class SandboxError(Exception):
-    """The host offers no seccomp; the message says what follows."""
-
-
 def limit_resources() -> None:
     """No core of our own lands on disk. How long a file may get is not limited here: disk images are files, too."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def arm(ioctls: Sequence[int] = ()) -> None:
-    """From here on only what is in KEPT, and these requests of ioctl; SandboxError when the host cannot do it. Threads
-    that exist are included.
+    """From here on only what is in KEPT, and these requests of ioctl; NotRestrictedError when the host cannot do it.
+    Threads that exist are included.
     """
-    try:
-        import pyseccomp as seccomp
-    except (ImportError, OSError, RuntimeError) as error:
-        raise SandboxError(f"system calls are not restricted: libseccomp cannot be used ({error})") from error
-    try:
+    library = seccomp.library()
+    with seccomp.refused():
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        rules = seccomp.SyscallFilter(defaction=seccomp.KILL_PROCESS)
-        rules.set_attr(seccomp.Attr.CTL_TSYNC, 1)
+        rules = library.SyscallFilter(defaction=library.KILL_PROCESS)
+        rules.set_attr(library.Attr.CTL_TSYNC, 1)
         for names in KEPT.values():
             for name in names:
-                _add(seccomp, rules, seccomp.ALLOW, name)
+                seccomp.add(rules, library.ALLOW, name)
         for name in REFUSED_QUIETLY:
-            _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), name)
-        _add_restricted(seccomp, rules)
-        _add_ioctls(seccomp, rules, ioctls)
+            seccomp.add(rules, library.ERRNO(errno.EPERM), name)
+        _add_restricted(library, rules)
+        _add_ioctls(library, rules, ioctls)
         rules.load()
-    except OSError as error:
-        raise SandboxError(
-            f"system calls are not restricted: the kernel refuses the filter ({error.strerror})"
-        ) from error
 
 
-def _add_restricted(seccomp: Any, rules: Any) -> None:
+def _add_restricted(library: Any, rules: Any) -> None:
     """Calls that are kept for this process alone: threads of its own, its own memory, its own end."""
-    own = seccomp.Arg(0, seccomp.EQ, os.getpid())
-    thread = seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD, CLONE_THREAD)
-    _add(seccomp, rules, seccomp.ALLOW, "process_vm_readv", own)
-    _add(seccomp, rules, seccomp.ALLOW, "tgkill", own)
-    _add(seccomp, rules, seccomp.ALLOW, "clone", thread)
-    _add(
-        seccomp, rules, seccomp.ERRNO(errno.ENOSYS), "clone3"
-    )  # its flags cannot be seen: clone is tried then
+    own = library.Arg(0, library.EQ, os.getpid())
+    thread = library.Arg(0, library.MASKED_EQ, CLONE_THREAD, CLONE_THREAD)
+    seccomp.add(rules, library.ALLOW, "process_vm_readv", own)
+    seccomp.add(rules, library.ALLOW, "tgkill", own)
+    seccomp.add(rules, library.ALLOW, "clone", thread)
+    # Its flags cannot be seen: clone is tried then.
+    seccomp.add(rules, library.ERRNO(errno.ENOSYS), "clone3")
     # fstat(3) is newfstatat(FD, "", AT_EMPTY_PATH) in today's C libraries.
-    by_descriptor = seccomp.Arg(3, seccomp.MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)
-    _add(seccomp, rules, seccomp.ALLOW, "newfstatat", by_descriptor)
-    _add(
-        seccomp,
+    by_descriptor = library.Arg(3, library.MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)
+    seccomp.add(rules, library.ALLOW, "newfstatat", by_descriptor)
+    seccomp.add(
         rules,
-        seccomp.ERRNO(errno.EPERM),
+        library.ERRNO(errno.EPERM),
         "newfstatat",
-        seccomp.Arg(3, seccomp.MASKED_EQ, AT_EMPTY_PATH, 0),
+        library.Arg(3, library.MASKED_EQ, AT_EMPTY_PATH, 0),
     )
-    _add(seccomp, rules, seccomp.ALLOW, "prctl", seccomp.Arg(0, seccomp.EQ, PR_SET_NAME))
-    _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), "prctl", seccomp.Arg(0, seccomp.NE, PR_SET_NAME))
+    seccomp.add(rules, library.ALLOW, "prctl", library.Arg(0, library.EQ, PR_SET_NAME))
+    seccomp.add(rules, library.ERRNO(errno.EPERM), "prctl", library.Arg(0, library.NE, PR_SET_NAME))
 
 
-def _add_ioctls(seccomp: Any, rules: Any, wanted: Sequence[int]) -> None:
+def _add_ioctls(library: Any, rules: Any, wanted: Sequence[int]) -> None:
     """Whoever wants none of its own gets EPERM for all but one; a filter cannot say so of all but several."""
     for request in (FIONBIO, *wanted):
-        _add(seccomp, rules, seccomp.ALLOW, "ioctl", seccomp.Arg(1, seccomp.EQ, request))
-    quietly = [seccomp.Arg(1, seccomp.EQ, request) for request in TERMINAL_IOCTLS]
-    for argument in quietly if wanted else [seccomp.Arg(1, seccomp.NE, FIONBIO)]:
-        _add(seccomp, rules, seccomp.ERRNO(errno.EPERM), "ioctl", argument)
-
-
-def _add(seccomp: Any, rules: Any, action: int, name: str, *arguments: Any) -> None:
-    """A call that this libseccomp does not know cannot be made by anything that it filters."""
-    if seccomp.resolve_syscall(seccomp.system_arch(), name) >= 0:
-        rules.add_rule(action, name, *arguments)
+        seccomp.add(rules, library.ALLOW, "ioctl", library.Arg(1, library.EQ, request))
+    quietly = [library.Arg(1, library.EQ, request) for request in TERMINAL_IOCTLS]
+    for argument in quietly if wanted else [library.Arg(1, library.NE, FIONBIO)]:
+        seccomp.add(rules, library.ERRNO(errno.EPERM), "ioctl", argument)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from xenion.dom0.loop import Loop
+from xenion.dom0.seccomp import NotRestrictedError
 from xenion.dom0.xenstore import folder as places
 from xenion.dom0.xenstore import guard
 from xenion.dom0.xenstore.control_server import ControlServer
@@ -58,7 +59,7 @@ def _set_limits() -> None:
 def _guard() -> None:
     try:
         guard.arm()
-    except guard.GuardError as error:
+    except NotRestrictedError as error:
         print(f"xenstored: {error}", file=sys.stderr)
 
 

@@ -4,7 +4,8 @@ Anything else is answered with EPERM: it is a bug of ours, or somebody who is no
 """
 
 import errno
-from typing import Any
+
+from xenion.dom0 import seccomp
 
 KEPT = {
     "clients' sockets and xend's, and who is at their other end": (
@@ -27,29 +28,12 @@ KEPT = {
 }  # fmt: skip
 
 
-class GuardError(Exception):
-    """The host offers no seccomp; the message says what follows."""
-
-
 def arm() -> None:
-    """From here on only what is in KEPT; GuardError when the host cannot do it."""
-    try:
-        import pyseccomp as seccomp
-    except (ImportError, OSError, RuntimeError) as error:
-        raise GuardError(f"system calls are not restricted: libseccomp cannot be used ({error})") from error
-    try:
-        rules = seccomp.SyscallFilter(defaction=seccomp.ERRNO(errno.EPERM))
+    """From here on only what is in KEPT; NotRestrictedError when the host cannot do it."""
+    library = seccomp.library()
+    with seccomp.refused():
+        rules = library.SyscallFilter(defaction=library.ERRNO(errno.EPERM))
         for names in KEPT.values():
             for name in names:
-                _allow(seccomp, rules, name)
+                seccomp.add(rules, library.ALLOW, name)
         rules.load()
-    except OSError as error:
-        raise GuardError(
-            f"system calls are not restricted: the kernel refuses the filter ({error.strerror})"
-        ) from error
-
-
-def _allow(seccomp: Any, rules: Any, name: str) -> None:
-    """A call that this libseccomp does not know cannot be made by anything that it filters."""
-    if seccomp.resolve_syscall(seccomp.system_arch(), name) >= 0:
-        rules.add_rule(seccomp.ALLOW, name)

@@ -7,10 +7,11 @@ import pytest
 
 PROGRAM = """
 import os, socket
+from xenion.dom0.seccomp import NotRestrictedError
 from xenion.dom0.xenstore import guard
 try:
     guard.arm()
-except guard.GuardError as error:
+except NotRestrictedError as error:
     print(error)
     raise SystemExit(3)
 def refused(what):
