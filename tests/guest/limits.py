@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tests.processor.kit.limits import LIMITS, names_of
 
 CHECKS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "selectors": {"traps": frozenset({"kernel.cs_register", "kernel.ss_register"})},
-    "host_cpuid": {"privops": frozenset({"cpuid.native_signature", "cpuid.native_features_agree"})},
+    "host_cpuid": {"privops": frozenset({"cpuid.native_features_agree"})},
+    "hypervisor_cpuid": {"privops": frozenset({"cpuid.native_signature"})},
     "host_segments": {
         "descriptors": frozenset({"gdt.reserved_selectors_there"}),
         "segments": frozenset({"user.gs_selector"}),
@@ -24,8 +26,20 @@ CHECKS: Mapping[str, Mapping[str, frozenset[str]]] = {
 """Row -> probe -> names of checks."""
 
 
-def limited(probe: str, processor: str) -> frozenset[str]:
-    """The checks of a probe that must fail on this processor here."""
+@dataclass(frozen=True)
+class Limited:
+    """Checks of a probe: those that must fail on a processor here, and those that do on some hosts."""
+
+    must: frozenset[str]
+    may: frozenset[str]
+
+
+def limited(probe: str, processor: str) -> Limited:
     names = names_of(processor)
-    rows = (row for row in CHECKS if names & set(LIMITS[row].processors))
-    return frozenset().union(*(CHECKS[row].get(probe, frozenset()) for row in rows))
+    must: set[str] = set()
+    may: set[str] = set()
+    for row, checks in CHECKS.items():
+        limit = LIMITS[row]
+        if here := names & set(limit.processors):
+            (may if here & set(limit.varies) else must).update(checks.get(probe, ()))
+    return Limited(frozenset(must), frozenset(may))

@@ -1,6 +1,7 @@
 """The processors that the suites run on."""
 
 from functools import cache
+from pathlib import Path
 
 from xenion.processor import ProcessorError
 from xenion.processor.choose import open_processor
@@ -18,3 +19,7 @@ def why_not(name: str) -> str | None:
     except ProcessorError as error:
         return str(error)
     return None
+
+
+def host_is_intel() -> bool:
+    return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
