@@ -8,7 +8,7 @@ from tests.processor.kit.processors import why_not
 from tests.system.test_linux import FACTS, trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from tests.system.conftest import GuestMaker
@@ -22,6 +22,14 @@ done
 wait
 echo computed=yes
 """
+
+
+OF_THE_HOST = ("hw-vuln", "RETBleed: WARNING")
+"""What the kernel says of the host's processor, and as loudly under Xen."""
+
+
+def _not_of_the_host(lines: "Iterable[str]") -> list[str]:
+    return [line for line in lines if not any(words in line for words in OF_THE_HOST)]
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +62,7 @@ def test_a_stock_kernel_boots_without_a_complaint(
     assert facts["computed"] == "yes"
     log = [line for line in done.lines if line.startswith("dmesg: ")]
     assert any("Checked W+X mappings: passed" in line for line in log)
-    assert [
-        line for line in trouble(log) if "hw-vuln" not in line
-    ] == []  # what it says of the host's processor
+    assert _not_of_the_host(trouble(log)) == []
     assert "r=data/mark -> here" in done.lines
 
 
@@ -88,6 +94,6 @@ def test_debian_boots_from_its_disk_to_its_network(xm: "Xm", debian_guest: "Imag
             "dd if=/dev/urandom of=/var/tmp/data bs=1M count=16 && sync && echo 3 > /proc/sys/vm/drop_caches"
         )
         assert len(debian.run("sha256sum /var/tmp/data").split()[0]) == 64
-        assert debian.complaints == ""
+        assert _not_of_the_host(debian.complaints.splitlines()) == []
     finally:
         debian.end()

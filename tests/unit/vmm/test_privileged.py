@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.vmm.kernel import FIRST_FREE, PAGES, Kernel
+from xenion.processor import CpuidLeaf
 from xenion.vmm import privileged
 from xenion.vmm.memory import PAGE_SIZE
 
@@ -50,6 +51,21 @@ def test_decode(prefixes: list[int], rex: int, has_rex: bool, rest: bytes) -> No
 def test_decode_takes_any_bytes(code: bytes) -> None:
     decoded = privileged._decode(code)
     assert code[decoded.prefixes :] == decoded.opcode
+
+
+@pytest.mark.parametrize(
+    ("vendor", "known"), [(b"GenuntelineI", {0x1A0: 0x801801}), (b"AuthcAMDenti", {0xC0010015: 1 << 24})]
+)
+def test_registers_of_one_vendor(kernel: Kernel, vendor: bytes, known: dict[int, int]) -> None:
+    """Without fast strings on Intel's, Linux clears ERMS and leaves FSRM: its memmove never ends then."""
+    names = [int.from_bytes(vendor[at : at + 4], "little") for at in (0, 4, 8)]
+    kernel.domain.cpuid = (CpuidLeaf(0, None, 7, names[0], names[1], names[2]),)
+    for msr in (0x1A0, 0xC0010015):
+        done = run(kernel, "0f32", rcx=msr)
+        assert done == (msr in known)
+        if done:
+            regs = kernel.vcpu.state.regs
+            assert regs[RDX] << 32 | regs[RAX] == known[msr]
 
 
 @pytest.mark.parametrize(
