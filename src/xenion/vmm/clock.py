@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import cache
 
 SAMPLE_SECONDS = 0.02
+LOOKS = 5
 
 
 def multiplier(hertz: float) -> tuple[int, int]:
@@ -19,10 +20,17 @@ def multiplier(hertz: float) -> tuple[int, int]:
 
 def _frequency(tsc: Callable[[], int]) -> float:
     """Ticks a second against the kernel's monotonic clock, which is disciplined."""
-    start = time.monotonic_ns(), tsc()
+    start = _moment(tsc)
     time.sleep(SAMPLE_SECONDS)
-    end = time.monotonic_ns(), tsc()
+    end = _moment(tsc)
     return (end[1] - start[1]) * 1e9 / (end[0] - start[0])
+
+
+def _moment(tsc: Callable[[], int]) -> tuple[float, int]:
+    """Both clocks at one time: of several looks the one that was interrupted least."""
+    looks = [(time.monotonic_ns(), tsc(), time.monotonic_ns()) for _ in range(LOOKS)]
+    before, ticks, after = min(looks, key=lambda look: look[2] - look[0])
+    return (before + after) / 2, ticks
 
 
 @cache
