@@ -132,7 +132,10 @@ def test_an_application_sees(
         request.applymarker(pytest.mark.xfail(reason="they are not loaded yet", strict=True))
     if SOFTWARE_KVM in names_of(processor) and name in EMULATED_BY_THE_KVM:
         pytest.skip("this KVM has its own way with it")
-    wanted = (
-        "as cpuid says" if name.startswith("feature_") else OTHER_THAN_THE_HOST.get(name, on_the_host[name])
-    )
-    assert in_the_guest[name] == wanted
+    if name.startswith("feature_"):
+        hidden = (
+            {"runs unoffered"} if processor == "hardware" else set()
+        )  # as the host has it: see docs/processor.md
+        assert in_the_guest[name] in {"as cpuid says"} | hidden
+    else:
+        assert in_the_guest[name] == OTHER_THAN_THE_HOST.get(name, on_the_host[name])
