@@ -107,6 +107,10 @@ ACTIONS = (
         t.Task,
         t.DumpRequest,
     ),
+    _post(
+        "save", "/domains/{domain}/save", "Write a running domain to a file and end it", t.Task, t.SaveRequest
+    ),
+    _post("restore", "/restore", "Let a saved domain go on", t.Task, t.RestoreRequest),
     _put(
         "configure",
         "/domains/{domain}/config",

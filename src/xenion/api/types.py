@@ -361,6 +361,21 @@ class DumpRequest(TypedDict):
     crash: NotRequired[bool]
 
 
+class SaveRequest(TypedDict):
+    path: Annotated[str, Limit(1, 4095)]
+    """Absolute."""
+    keep: NotRequired[bool]
+    """The domain goes on afterwards."""
+
+
+class RestoreRequest(TypedDict):
+    path: Annotated[str, Limit(1, 4095)]
+    """Absolute."""
+    paused: NotRequired[bool]
+    force: NotRequired[bool]
+    """Also if its disks have changed since."""
+
+
 class ConfigRequest(TypedDict):
     config: dict[str, Any]
 

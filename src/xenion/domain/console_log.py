@@ -19,7 +19,7 @@ class ConsoleLog:
         self._fd = fd
         self._full = full
         self._failed = failed
-        self._size = 0
+        self._size = os.fstat(fd).st_size  # of a domain that goes on
         self._whole = True
 
     def write(self, data: bytes) -> None:

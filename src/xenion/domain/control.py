@@ -59,6 +59,13 @@ class Request:
             raise Refusal(f"the request has to have an object for {key!r}")
         return value
 
+    def list_of(self, key: str) -> list[Any]:
+        """As `text`."""
+        value = self.fields.get(key)
+        if not isinstance(value, list):
+            raise Refusal(f"the request has to have a list for {key!r}")
+        return value
+
     def take_fds(self, least: int = 1, most: int = 1) -> list[int]:
         """The descriptors that came with it; the caller's from now on. Refusal."""
         if not least <= len(self._fds) <= most:

@@ -61,6 +61,9 @@ class Resource(Protocol):
     def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
         """New connections instead of lost ones. DeviceError."""
 
+    def sync(self, then: Callable[[int], None]) -> None:
+        """What the guest has written is on stable storage: `then(0)`, or an errno."""
+
     def close(self) -> None:
         """Nothing is in flight."""
 
@@ -133,6 +136,39 @@ class Devices:
             self._store.remove(f"/local/domain/0/backend/{kind}/{self._domid}")
         for held in self._held.values():
             self._show(held, guest)
+
+    def resume(self, guest: Guest) -> None:
+        """A guest that was saved finds them as they were."""
+        self._guest = guest
+        for held in self._held.values():
+            held.device = Device(
+                self._store, self._domid, held.resource.backend(guest, held.order.devid), self._log
+            )
+            held.device.resume()
+
+    def hold(self, then: Callable[[str], None]) -> None:
+        """`then` when none of them touches the guest's memory, until `let_go`, and what it has written is on stable
+        storage, or with why not."""
+        left, why_not = 1, ""
+
+        def one_less(held: _Held | None = None, error: int = 0) -> None:
+            nonlocal left, why_not
+            left -= 1
+            if held is not None and error:
+                why_not = f"{held.order.kind} {held.order.devid}: {os.strerror(error)}"
+            if not left:
+                then(why_not)
+
+        for held in list(self._held.values()):
+            if held.device is not None:
+                left += 1
+                held.device.hold(partial(held.resource.sync, partial(one_less, held)))
+        one_less()
+
+    def let_go(self) -> None:
+        for held in self._held.values():
+            if held.device is not None:
+                held.device.let_go()
 
     def stop(self) -> None:
         """The guest has stopped; its memory is needed until what is in flight has ended, see `settle`."""

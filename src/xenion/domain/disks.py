@@ -98,5 +98,12 @@ class DiskResource:
             close_all(fds)
             raise DeviceError(str(error)) from error
 
+    def sync(self, then: Callable[[int], None]) -> None:
+        if self._disk.writable:
+            self._disk.flush(then)
+            self._disk.hurry()
+        else:
+            then(0)
+
     def close(self) -> None:
         self._disk.close()

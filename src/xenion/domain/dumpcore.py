@@ -35,7 +35,7 @@ from xenion.domain.dump.notes import linux_notes, xen_notes
 from xenion.domain.dump.output import DumpCancelled, DumpError, Output
 from xenion.domain.dump.pages import OwnedPages, owned_pages, write_p2m, write_pages
 from xenion.domain.dump.ranges import KernelMemory, kernel_memory
-from xenion.domain.dump.registers import guest_context
+from xenion.vmm.context import guest_context
 from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE
 

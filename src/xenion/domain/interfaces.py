@@ -92,6 +92,9 @@ class InterfaceResource:
             raise DeviceError("the interface has no connection that could be replaced")
         self._wire.reconnect(fds[0])
 
+    def sync(self, then: Callable[[int], None]) -> None:
+        then(0)
+
     def close(self) -> None:
         self.forget()
         self._wire.close()

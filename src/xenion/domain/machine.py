@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -25,12 +25,18 @@ from xenion.dom0.domain_guest import DomainGuest
 from xenion.dom0.loop import READ, Loop, Timer
 from xenion.dom0.ring import RingError
 from xenion.dom0.xenstore.domain_tree import DomainNodes
+from xenion.dom0.xenstore.trees import KeptNode
 from xenion.domain.devices import Devices
+from xenion.domain.saved.format import SavedFileError
+from xenion.domain.saved.read import SavedDomain
+from xenion.domain.saved.state import MachineState, Node, StoreState
 from xenion.domain.sizes import Sizes
 from xenion.domain.store import DomainStore
 from xenion.processor import Processor, ProcessorError
 from xenion.vmm.domain import Domain
+from xenion.vmm.errors import GuestError
 from xenion.vmm.events import EventChannels
+from xenion.vmm.saved import capture
 
 PAGES_PER_MIB = 256
 REASONS = {
@@ -103,6 +109,13 @@ def bootable(config: DomainConfig, files: Files) -> tuple[KernelImage, bytes | N
     return image, ramdisk
 
 
+def _check_fits(saved: SavedDomain, config: DomainConfig) -> None:
+    """What xend has made room for is what comes. SavedFileError."""
+    state = saved.state.domain
+    if (state.most_pages, len(state.vcpus)) != (config.most_memory_mib * PAGES_PER_MIB, config.most_vcpus):
+        raise SavedFileError("its memory or its virtual CPUs are not what its configuration says")
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who the domain is; `name` is the configuration's."""
@@ -128,8 +141,10 @@ class Machine:
         hub: ConsoleHub,
         store: DomainStore,
         devices: Devices,
+        saved: SavedDomain | None = None,
     ) -> None:
-        image, ramdisk = bootable(config, files)
+        if saved:
+            _check_fits(saved, config)
         self._loop = loop
         self._hub = hub
         self.store = store
@@ -138,20 +153,26 @@ class Machine:
         self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._emergency = bytearray()
         self._emergency_taken = threading.Event()
+        self.config = config
+        self._saved = saved
+        self.restored = saved is not None
+        """It goes on where it was saved."""
         self.domain = Domain(
             processor,
             domid=identity.domid,
-            nr_pages=config.memory_mib * PAGES_PER_MIB,
-            most_pages=config.most_memory_mib * PAGES_PER_MIB,
+            nr_pages=0 if saved else config.memory_mib * PAGES_PER_MIB,
+            most_pages=saved.state.domain.most_pages if saved else config.most_memory_mib * PAGES_PER_MIB,
             handle=identity.uuid.bytes,
             notify_fd=self._notify_fd,
             console_output=self._write_emergency,
-            nr_vcpus=config.most_vcpus,
+            nr_vcpus=len(saved.state.domain.vcpus) if saved else config.most_vcpus,
         )
         self._console_port, self._store_port = GuestPort(self.domain.events), GuestPort(self.domain.events)
-        self._store_port.number = self.domain.events.bind_dom0(store.pump.on_event)
-        self._console_port.number = self.domain.events.bind_dom0(self.serve_console)
-        self.boot_state = self._build(config, image, ramdisk)
+        try:
+            self.boot_state = self._restore(saved) if saved else self._build(config, *bootable(config, files))
+        except BaseException:
+            self.close()
+            raise
         self._backend = ConsoleBackend(
             self._page(self.boot_state.console_pfn), self._console_port, lib.core_fence
         )
@@ -160,6 +181,8 @@ class Machine:
         self.on_resized: Callable[[], None] = lambda: None
         """Called when what it has of memory and virtual CPUs has changed."""
         self.sizes = Sizes(config, self.domain, loop, store, lambda: self.on_resized())
+        if saved:
+            self.sizes.restore(saved.state.target_mib, saved.state.maxmem_mib, saved.state.vcpus)
         self.log_error: Callable[[str], None] = lambda text: None
         self.on_notified: Callable[[], None] = lambda: None
         """Called when the guest may have come to hold still."""
@@ -174,7 +197,23 @@ class Machine:
 
     # --- construction
 
+    def _restore(self, saved: SavedDomain) -> BootState:
+        """SavedFileError."""
+        state, events = saved.state, self.domain.events
+        saved.fill(self.domain)
+        self._store_port.number, self._console_port.number = state.store_port, state.console_port
+        try:
+            events.rebind_dom0(state.store_port, self.store.pump.on_event)
+            events.rebind_dom0(state.console_port, self.serve_console)
+        except GuestError as error:
+            raise SavedFileError(
+                "its state makes no sense: the console's and the store's channels"
+            ) from error
+        return BootState.of_rings(state.console_pfn, state.store_pfn)
+
     def _build(self, config: DomainConfig, image: KernelImage, ramdisk: bytes | None) -> BootState:
+        self._store_port.number = self.domain.events.bind_dom0(self.store.pump.on_event)
+        self._console_port.number = self.domain.events.bind_dom0(self.serve_console)
         state = build(
             image,
             self.domain.space,
@@ -195,6 +234,29 @@ class Machine:
         except ValueError as error:
             raise DomainBuildError(f"{config.kernel}: {error}") from error
         return state
+
+    def state(self, nodes: Sequence[KeptNode]) -> MachineState:
+        """Of a guest that is held, with its devices and the store; `nodes` is its part of the store. UnsavableError."""
+        boot, sizes, talk = self.boot_state, self.sizes, self.store.pump.state()
+        return MachineState(
+            domain=capture(self.domain),
+            store=StoreState(
+                nodes=[Node(node.path, node.value, node.perms) for node in nodes],
+                requests=talk.requests,
+                replies=talk.replies,
+                transactions=list(talk.transactions),
+                last_transaction=talk.last_transaction,
+                watches=list(talk.watches),
+                failed=talk.failed,
+            ),
+            console_pfn=boot.console_pfn,
+            console_port=self._console_port.number,
+            store_pfn=boot.xenstore_pfn,
+            store_port=self._store_port.number,
+            target_mib=sizes.target_mib,
+            maxmem_mib=sizes.maxmem_mib,
+            vcpus=sizes.vcpus,
+        )
 
     def _page(self, pfn: int) -> Page:
         """A ring page, held writable for good: it can never become a page table under Dom0's hands."""
@@ -319,6 +381,9 @@ class Machine:
         self._loop.watch(self._notify_fd, READ, self._on_notify)
         self._hub.connect(self._backend)
         self.store.serve(self._store_page, self._store_port, lib.core_fence)
+        if self._saved is not None:
+            self.store.go_on(self._saved.state.store)
+            self._saved = None
 
     def _detach(self) -> None:
         """Takes the guest's last words, whether or not readers have room for them."""
@@ -344,8 +409,14 @@ class Machine:
 
     def start(self) -> None:
         """Joins Dom0's thread: everything that needs rights is done after this, and the guest finds its devices."""
-        self.store.prepare(self._nodes, lambda: self._devices.boot(DomainGuest(self.domain)))
+        guest = DomainGuest(self.domain)
+        if self._saved is None:
+            self.store.prepare(self._nodes, lambda: self._devices.boot(guest))
+        else:
+            self.store.restore(self._saved.state.store)
         self._loop.call_and_wait(self._attach)
+        if self.restored:
+            self._loop.call_and_wait(lambda: self._devices.resume(guest))
 
     def run(self) -> str:
         """Runs the guest on this thread; why it stopped, one of REASONS."""

@@ -18,6 +18,7 @@ class Descriptors:
     journal, log       files to append to
     report, core       spare files to write, empty until there is something to say
     kernel, ramdisk    files to read; ramdisk may be -1
+    saved              a saved domain's file, which goes on; -1: the kernel is booted
     """
 
     control: int
@@ -31,6 +32,7 @@ class Descriptors:
     lock: int
     store_guest: int
     store_back_ends: int
+    saved: int = -1
 
     def numbers(self) -> tuple[int, ...]:
         return tuple(fd for fd in asdict(self).values() if fd >= 0)

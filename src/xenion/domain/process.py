@@ -33,6 +33,9 @@ from xenion.domain.machine import Files, Identity, Machine, bootable, open_files
 from xenion.domain.order import Order
 from xenion.domain.report import write_report
 from xenion.domain.requests import CAP, HOLDER, Requests
+from xenion.domain.saved.format import SavedFileError
+from xenion.domain.saved.read import SavedDomain
+from xenion.domain.saves import Saves
 from xenion.domain.spare import Spare, SpareInUseError
 from xenion.domain.store import DomainStore
 from xenion.processor import ProcessorError
@@ -71,6 +74,8 @@ def refused(config: DomainConfig) -> Iterator[None]:
         raise RefusedError(f"{config.kernel}: {error}") from error
     except (DomainBuildError, ProcessorError) as error:
         raise RefusedError(str(error)) from error
+    except SavedFileError as error:
+        raise RefusedError(f"the saved domain cannot go on: {error}") from error
     except OSError as error:
         raise RefusedError(f"the domain cannot be built: {error.strerror}") from error
     except MemoryError as error:
@@ -89,8 +94,10 @@ class DomainProcess:
         fds = order.fds
         self.config = order.config
         self._paused = order.paused
-        self._identity = Identity(order.domid, UUID(order.uuid))
+        self.identity = Identity(order.domid, UUID(order.uuid))
         self._files = open_files(fds.kernel, fds.ramdisk)
+        self._saved = fds.saved
+        """What goes on instead of the first boot; -1: nothing."""
         self._next_files: Files | None = None
         """What the next boot reads instead."""
         self.loop = Loop()
@@ -105,12 +112,13 @@ class DomainProcess:
         self.report, self.core = Spare(fds.report), Spare(fds.core)
         self.dumps = Dumps(self.loop)
         self.cap = Cap(self.loop, self._hold_for_cap, self._let_go_of_cap)
-        self.store = DomainStore(self.loop, order.domid, self._identity.uuid, self._note)
+        self.store = DomainStore(self.loop, order.domid, self.identity.uuid, self._note)
         self.store.connect(socket.socket(fileno=fds.store_guest), socket.socket(fileno=fds.store_back_ends))
         makers: dict[str, Make] = {"vbd": self._make_disk, "vif": self._make_interface}
         self.devices = Devices(
             self.loop, self.store.client, order.domid, makers, self._note, self._device_gone
         )
+        self.saves = Saves(self.loop, self.devices)
         self._first_devices = order.devices
         self.machine: Machine | None = None
         self.running = False
@@ -163,6 +171,7 @@ class DomainProcess:
 
     def _look(self) -> None:
         self.dumps.look()
+        self.saves.look()
         self._requests.look()
 
     def check(self, config: DomainConfig, files: Files, answer: Callable[[str], None]) -> None:
@@ -188,11 +197,11 @@ class DomainProcess:
             self._next_files.close()
         self.config, self._next_files = config, files
 
-    def destroy(self) -> None:
+    def destroy(self, reason: str = "destroyed") -> None:
         """The end, whatever the main thread does; readers of the console get what they read at once."""
         if not self._over:
             used = self.machine.domain.cpu_seconds if self.machine is not None and self.running else 0
-            self._add_end("destroyed", Action.DESTROY, cpu_seconds=self._guest_seconds + used)
+            self._add_end(reason, Action.DESTROY, cpu_seconds=self._guest_seconds + used)
             self._write_last_entry()
             if self.machine is not None:
                 self.machine.domain.stop()
@@ -240,13 +249,31 @@ class DomainProcess:
             self._files, self._next_files = self._next_files, None
         return self.config, self._files
 
+    @contextmanager
+    def _taken(self) -> Iterator[SavedDomain | None]:
+        """What goes on instead of a boot, once. SavedFileError."""
+        fd, self._saved = self._saved, -1
+        try:
+            yield SavedDomain(fd) if fd >= 0 else None
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
     def _build(self) -> Machine:
         """RefusedError."""
         config, files = self._on_dom0(self._next_boot)
-        with refused(config):
+        with refused(config), self._taken() as saved:
             processor = open_processor(config.processor)
             machine = Machine(
-                config, self._identity, files, processor, self.loop, self.hub, self.store, self.devices
+                config,
+                self.identity,
+                files,
+                processor,
+                self.loop,
+                self.hub,
+                self.store,
+                self.devices,
+                saved,
             )
         machine.log_error = self._note
         machine.flush = self.console.flush
@@ -325,6 +352,8 @@ class DomainProcess:
         self._boot += 1
         self.journal.add("running", boot=self._boot, cpu_base=cpu_base, paused=self._paused)
         self._paused = False
+        if machine.restored:
+            self._resized(machine)
 
     def _hold_for_cap(self) -> None:
         if self.machine is not None and self.running:
@@ -357,6 +386,7 @@ class DomainProcess:
     def _close(self, machine: Machine) -> None:
         self._on_dom0(self._forget)
         self.dumps.settle()
+        self.saves.settle()
         machine.close()
 
     def _forget(self) -> None:

@@ -1,6 +1,7 @@
 """What xend may ask of a domain's process; each is a short method on Dom0's thread."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from xenion.config.domain import CAP_MAX, ConfigError, DomainConfig
 from xenion.domain.control import DESCRIPTORS, Handler, Refusal, Request
 from xenion.domain.devices import DeviceError, DeviceOrder, close_all
 from xenion.domain.machine import Files, Machine, open_files
+from xenion.domain.saved.state import Head
 from xenion.domain.sizes import SizeError
 from xenion.vmm.vcpu import Vcpu
 
@@ -56,6 +58,9 @@ class Requests:
             "configure": self._configure,
             "dump": self._dump,
             "cancel-dump": self._cancel_dump,
+            "save": self._save,
+            "finish-save": self._finish_save,
+            "cancel-save": self._cancel_save,
             "log": _replaces(process.log.replace),
             "report": _replaces(process.report.replace),
             "core": _replaces(process.core.replace),
@@ -223,6 +228,9 @@ class Requests:
             config=request.mapping("config"),
             fds=request.take_fds(least=0, most=DESCRIPTORS),
         )
+        if self._process.saves.busy:
+            close_all(order.fds)
+            raise Refusal("the domain is being saved: try again when it goes on")
         with _device_refusals():
             self._process.devices.add(order)
         request.done()
@@ -275,6 +283,34 @@ class Requests:
 
     def _cancel_dump(self, request: Request) -> None:
         self._process.dumps.cancel()
+        request.done()
+
+    def _save(self, request: Request) -> None:
+        """`by`: xend's version; `disks`, `vifs`: what it has of them now. Answered when the file is whole, while the
+        guest is held."""
+        process, machine = self._process, self._machine()
+        now = {"name": process.config.name, **{kind: request.list_of(kind) for kind in ("disks", "vifs")}}
+        head = Head(
+            config={**machine.config.to_mapping(), **now},
+            uuid=str(process.identity.uuid),
+            domid=process.identity.domid,
+            name=process.config.name,
+            saved_at=time.time(),
+            xenion=request.text("by"),
+        )
+        process.saves.begin(request, machine, head)
+
+    def _finish_save(self, request: Request) -> None:
+        """The file has its name: the domain ends, or goes on with `keep`."""
+        keep = request.fields.get("keep") is True
+        if not self._process.saves.finish(keep=keep):
+            raise Refusal("the domain is not saved: it has gone on")
+        request.done()
+        if not keep:
+            self._process.destroy("saved")
+
+    def _cancel_save(self, request: Request) -> None:
+        self._process.saves.cancel()
         request.done()
 
     def _trim(self, request: Request) -> None:

@@ -34,6 +34,16 @@ class Sizes:
         self.vcpus = config.vcpus
 
     @property
+    def target_mib(self) -> int:
+        """What the guest was asked to have."""
+        return self._target_mib
+
+    def restore(self, target_mib: int, maxmem_mib: int, vcpus: int) -> None:
+        """As they were when the guest was saved."""
+        self._target_mib, self.maxmem_mib, self.vcpus = target_mib, maxmem_mib, vcpus
+        self._seen = self._known = self.memory_mib
+
+    @property
     def memory_mib(self) -> int:
         """What the guest has now."""
         return self._domain.pages // PAGES_PER_MIB

@@ -15,7 +15,9 @@ from xenion.dom0.xenstore.client import Answer, StoreClient
 from xenion.dom0.xenstore.domain_tree import DomainNodes, populate, vm_path
 from xenion.dom0.xenstore.errors import StoreError
 from xenion.dom0.xenstore.paths import domain_path
-from xenion.dom0.xenstore.pump import StorePump
+from xenion.dom0.xenstore.pump import PumpState, StorePump
+from xenion.dom0.xenstore.trees import KeptNode, TreesError, read_trees, write_trees
+from xenion.domain.saved.state import StoreState
 
 LOOK_SECONDS = 0.5
 
@@ -27,6 +29,9 @@ class DomainStore:
         self._loop = loop
         self._home = domain_path(domid)
         self._vm = vm_path(str(uuid))
+        back_ends = (f"{domain_path(0)}/backend/{kind}/{domid}" for kind in ("vbd", "vif"))
+        self.roots = (self._home, self._vm, *back_ends)
+        """What the store has of the domain."""
         self.client = StoreClient(loop)
         self.client.on_refused = log
         self.pump = StorePump(loop, log)
@@ -44,18 +49,49 @@ class DomainStore:
 
     def prepare(self, nodes: DomainNodes, also: Callable[[], None]) -> None:
         """Another thread: returns when the store holds the tree of the domain that boots, and what `also` asks for."""
-        done = threading.Event()
 
-        def ask() -> None:
+        def ask(done: Callable[[], None]) -> None:
             self.client.reset()
             populate(self.client, nodes)
             also()
-            self.client.settle(done.set)
+            self.client.settle(done)
 
-        self._loop.call(ask)
+        self._ask(ask)
+
+    def _ask(self, ask: Callable[[Callable[[], None]], None]) -> None:
+        done = threading.Event()
+        self._loop.call(lambda: ask(done.set))
         while not done.wait(LOOK_SECONDS):
             if not self._loop.running:
                 return
+
+    def restore(self, state: StoreState) -> None:
+        """Another thread: returns when the store holds the trees of a domain that was saved."""
+        nodes = [KeptNode(node.path, node.value, node.perms) for node in state.nodes]
+
+        def ask(done: Callable[[], None]) -> None:
+            self.client.reset()
+            write_trees(self.client, self.roots, nodes)
+            self.client.settle(done)
+
+        self._ask(ask)
+
+    def read(self, then: Callable[[list[KeptNode] | TreesError], None]) -> None:
+        """The domain's trees, for one that is saved."""
+        read_trees(self.client, self.roots, then)
+
+    def go_on(self, state: StoreState) -> None:
+        """After `serve`: the guest was saved in the middle of its talk."""
+        self.pump.restore(
+            PumpState(
+                state.requests,
+                state.replies,
+                state.transactions,
+                state.last_transaction,
+                state.watches,
+                state.failed,
+            )
+        )
 
     def serve(self, page: SharedPage, port: Notifier, fence: Fence) -> None:
         """The ring of a guest that boots."""

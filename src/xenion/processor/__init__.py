@@ -56,6 +56,8 @@ class Features:
     """L4 slot of the hypervisor's hole: Xen's first, unless the processor cannot have it there."""
     takes_turns: bool = False
     """The domain's vCPUs take turns on one thread; otherwise each has one."""
+    can_save: bool = False
+    """Its domains can be saved and restored."""
     ioctls: Sequence[int] = ()
     """Requests that it makes while its guest runs, and to start another one."""
 
@@ -101,9 +103,18 @@ class Processor(Protocol):
 
     def registers(self, vcpu: int) -> Registers: ...
 
+    def read_fpu(self, vcpu: int) -> bytes:
+        """An FXSAVE64 image of one that is held; for those that `can_save`, as the next two."""
+
+    def write_fpu(self, vcpu: int, image: bytes) -> None: ...
+
+    def tsc_changed(self) -> None:
+        """The domain's `tsc_offset` was set, before it runs."""
+
     def write_xcr0(self, value: int) -> bool:
         """The guest's kernel chooses its extended states; false: it cannot have these."""
 
-    def tsc(self) -> int: ...
+    def tsc(self) -> int:
+        """The host's."""
 
     def close(self) -> None: ...

@@ -25,6 +25,7 @@ from xenion.vmm.vcpu import Vcpu
 from xenion.vmm.watchdog import Watchdogs
 
 M2P_INVALID = (1 << 63) - 1
+MASK = (1 << 64) - 1
 DEFAULT_TICK_NS = 10_000_000
 """A PV vCPU starts with a periodic timer of 100 Hz."""
 
@@ -259,6 +260,10 @@ class Domain:
 
     def set_pfn(self, mfn: int, pfn: int) -> None:
         self.memory.words[self.memory.m2p_mfn * 512 + mfn] = pfn & M2P_INVALID
+
+    def tsc(self) -> int:
+        """The guest's."""
+        return self.processor.tsc() + int(self.state.tsc_offset) & MASK
 
     def system_time(self) -> int:
         """ns since the domain booted."""

@@ -168,6 +168,35 @@ class EventChannels:
         self._permanent.discard(port)
 
     @_locked
+    def restore(self, port: int, state: PortState, vcpu: int, number: int, *, dom0_end: bool) -> None:
+        """A port of a saved domain, once the guest's way of taking events is chosen. GuestError(EINVAL, ENOENT)."""
+        self.check_vcpu(vcpu)
+        leads_to_dom0 = dom0_end and state == PortState.INTERDOMAIN and port < DOM0_PORTS
+        numbers_something = {
+            PortState.INTERDOMAIN: number < self.limit, PortState.VIRQ: number < lib.VIRQS,
+        }.get(state, True)  # fmt: skip
+        if (
+            state == PortState.FREE
+            or self.state(port) != PortState.FREE
+            or not 0 < port < self.limit
+            or (dom0_end and not leads_to_dom0)
+            or not numbers_something
+        ):
+            raise GuestError(Errno.EINVAL)
+        self._ports[port].vcpu = vcpu
+        self._set(port, state, number, dom0_end=dom0_end)
+        self._highest = max(self._highest, port)
+
+    @_locked
+    def rebind_dom0(self, port: int, handler: Callable[[], None]) -> None:
+        """A channel that a saved domain has for life. GuestError(EINVAL): it is none."""
+        if self.state(port) != PortState.INTERDOMAIN or not self.is_dom0(port):
+            raise GuestError(Errno.EINVAL)
+        self.handlers[port] = handler
+        self._permanent.add(port)
+        lib.core_notify_dom0(self._state, port)
+
+    @_locked
     def reset(self) -> None:
         """Back to two levels; every port but those that Dom0 gave the domain with its life is closed."""
         for port in self.bound():

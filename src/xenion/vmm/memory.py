@@ -50,7 +50,7 @@ class MachineMemory:
         self._next = 1  # frame 0 stays unused: a zero address never means anything
         m2p_pages = -(-(nr_pages + 4096 + nr_pages // 256) * 8 // PAGE_SIZE)
         self.m2p_mfn = self._reserve(m2p_pages)
-        self._m2p_pages = m2p_pages
+        self.m2p_pages = m2p_pages
         self._m2p_l1 = self._reserve(-(-m2p_pages // 512))
         self._m2p_l2, self._areas_l2, self.hole_l3, self.user_hole_l3 = (self._reserve(1) for _ in range(4))
         self.areas_l1 = self._reserve(MAX_VCPUS * 32 // 512)
@@ -74,9 +74,9 @@ class MachineMemory:
 
     def _build_hole(self) -> None:
         w, user = self.words, self._user
-        for i in range(self._m2p_pages):
+        for i in range(self.m2p_pages):
             w[self._m2p_l1 * 512 + i] = (self.m2p_mfn + i) << 12 | _READ_ONLY | user
-        for i in range(-(-self._m2p_pages // 512)):
+        for i in range(-(-self.m2p_pages // 512)):
             w[self._m2p_l2 * 512 + i] = (self._m2p_l1 + i) << 12 | _TABLE | user
         for i in range(MAX_VCPUS * 32 // 512):
             w[self._areas_l2 * 512 + i] = (self.areas_l1 + i) << 12 | _TABLE

@@ -149,7 +149,7 @@ def _read_msr(vcpu: Vcpu, msr: int) -> int | None:
         MSR_KERNEL_GS_BASE: state.gs_user,
         MSR_EFER: EFER_VALUE,
         MSR_PAT: XEN_PAT,
-        MSR_TSC: vcpu.domain.processor.tsc(),
+        MSR_TSC: vcpu.domain.tsc(),
         MSR_APIC_BASE: 0xFEE00000 | 1 << 11 | 1 << 8,
         MSR_UCODE_REV: 0,
         MSR_PLATFORM_ID: 0,

@@ -1,5 +1,7 @@
 """A domain's two watchdogs (SCHEDOP_watchdog in sched.h): a guest that does not come back in time is shut down."""
 
+from collections.abc import Sequence
+
 from xenion.abi.errno import Errno
 from xenion.vmm.errors import GuestError
 
@@ -27,6 +29,16 @@ class Watchdogs:
             raise GuestError(Errno.EINVAL)
         self._deadlines[number - 1] = now + timeout_s * SECOND_NS if timeout_s else None
         return 0
+
+    def deadlines(self) -> list[int | None]:
+        """Of each."""
+        return list(self._deadlines)
+
+    def set_deadlines(self, deadlines: Sequence[int | None]) -> None:
+        """Of each; ValueError."""
+        if len(deadlines) != TIMERS:
+            raise ValueError(f"{len(deadlines)} watchdogs")
+        self._deadlines = list(deadlines)
 
     @property
     def next_deadline(self) -> int | None:

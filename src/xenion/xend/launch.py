@@ -26,17 +26,18 @@ def spawn(
     store: Connections,
     *,
     paused: bool,
+    saved: int = -1,
 ) -> tuple[Path, "subprocess.Popen[bytes]"]:
     """The domain's folder and its process, which builds the domain from now on. ApiError: nothing is left of it.
 
-    The descriptors of boot files, devices and store stay the caller's to close.
+    The descriptors of boot files, devices, store and what was `saved` stay the caller's to close.
     """
     with ExitStack() as opened:
         try:
             folder = record.unfinished(where.domains, made.uuid)
             with _discarded_on_failure(where, made):
                 made.write(folder)
-                fds, said = _open_all(where, made, folder, boot, store, opened)
+                fds, said = _open_all(where, made, folder, boot, store, saved, opened)
                 order = Order(made.config, made.domid, made.uuid, paused, fds, tuple(devices))
                 document = in_memory(order.to_json())
                 opened.callback(os.close, document)
@@ -49,10 +50,16 @@ def spawn(
 
 
 def _open_all(
-    where: Folders, made: Record, folder: Path, boot: BootFiles, store: Connections, opened: ExitStack
+    where: Folders,
+    made: Record,
+    folder: Path,
+    boot: BootFiles,
+    store: Connections,
+    saved: int,
+    opened: ExitStack,
 ) -> tuple[Descriptors, int]:
     """What the process gets, and its standard error; `opened` closes all of it here. ApiError, OSError."""
-    files = logs.open_all(where.logs(made.logs))
+    files = logs.open_all(where.logs(made.logs), goes_on=saved >= 0)
     for fd in files.descriptors():
         opened.callback(os.close, fd)
     lock = record.lock(folder)
@@ -76,6 +83,7 @@ def _open_all(
         lock=lock,
         store_guest=store[0].fileno(),
         store_back_ends=store[1].fileno(),
+        saved=saved,
     )
     return fds, files.process
 

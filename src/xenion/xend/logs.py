@@ -36,19 +36,27 @@ class DomainLogs:
         return self.console, self.process, self.report, self.core
 
 
-def open_all(folder: Path) -> DomainLogs:
-    """Of a domain that is about to start. ApiError (failed)."""
+def open_all(folder: Path, *, goes_on: bool = False) -> DomainLogs:
+    """Of a domain that is about to start, or to go on where it was saved: then its console's log does, too.
+    ApiError (failed)."""
     opened: list[int] = []
     try:
         private_folder(folder)
-        set_aside(folder)
-        for name in (CONSOLE, PROCESS, *SPARES.values()):
+        if not goes_on:
+            set_aside(folder)
+        opened.append((_longer if goes_on else _fresh)(folder / CONSOLE))
+        for name in (PROCESS, *SPARES.values()):
             opened.append(_fresh(folder / name))
     except OSError as error:
         for fd in opened:
             os.close(fd)
         raise ApiError("failed", f"{error.filename}: {error.strerror}") from error
     return DomainLogs(*opened)
+
+
+def _longer(path: Path) -> int:
+    """With what is there. OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _fresh(path: Path) -> int:

@@ -114,6 +114,10 @@ class Registry:
 
     # --- ids
 
+    def is_free(self, domid: int) -> bool:
+        """No domain has this id."""
+        return all(live.domid != domid for live in self.live.values()) and domid not in self.coming_domids()
+
     def next_domid(self) -> int:
         """Each id once, until there are no more of them; OSError."""
         path = self._counter

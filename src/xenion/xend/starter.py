@@ -19,6 +19,7 @@ from xenion.xend.live import Live
 from xenion.xend.outcomes import Outcomes
 from xenion.xend.record import Record, share_of
 from xenion.xend.registry import Registry
+from xenion.xend.savedfile import OpenSaved
 from xenion.xend.supervisor import Supervisor
 from xenion.xend.tasks import RunningTask
 from xenion.xend.xenstored import Connections, Xenstored
@@ -52,12 +53,13 @@ class Starter:
         lasting: bool | None = None,
         request: str = "",
         task: RunningTask | None = None,
+        saved: OpenSaved | None = None,
     ) -> t.Domain:
         """The domain, when its guest runs (or is paused before its first instruction). ApiError.
 
         A task that is cancelled leaves nothing. What a request with the same word has made before is the answer to
         this one, too. `managed`: its definition as it is at that time is what counts. `lasting`, see Record: as the
-        configuration says if left out.
+        configuration says if left out. `saved`: what goes on instead of a boot; the caller's to close.
         """
         earlier = self.earlier(request)
         if earlier is not None:
@@ -65,9 +67,9 @@ class Starter:
         _step(task, "waiting for its turn")
         async with self._turns:
             live = self.earlier(request) or await self._launch(
-                config, managed, paused, lasting, request, task
+                config, managed, paused, lasting, request, task, saved
             )
-            _step(task, "building the domain")
+            _step(task, "loading its memory" if saved else "building the domain")
             return await self._answer(live, task)
 
     def earlier(self, request: str) -> Live | dict[str, Any] | None:
@@ -103,10 +105,11 @@ class Starter:
         lasting: bool | None,
         request: str,
         task: RunningTask | None,
+        saved: OpenSaved | None,
     ) -> Live:
         """Opens kernel and ramdisk, takes the name, opens what takes time, then starts the process in one step."""
         registry = self._registry
-        if managed:
+        if managed and saved is None:
             config = self._definition(config)
         if lasting is None:
             lasting = managed or bool(config.uuid)
@@ -114,14 +117,14 @@ class Starter:
         async with boot_files(config) as boot:
             self._check_room(config, managed)
             made = Record(
-                config.uuid, self._next_domid(), config.name, config.name, config, managed, lasting, request,
+                config.uuid, self._domid_for(saved), config.name, config.name, config, managed, lasting, request,
                 share=share_of(config), wants=[SHARE],
             )  # fmt: skip
             with registry.coming(made):
                 _step(task, "opening its disks and interfaces")
                 opened = await self._devices.open_all(made)
                 try:
-                    live = await self._spawn(made, boot, opened, paused)
+                    live = await self._spawn(made, boot, opened, paused, saved)
                 except BaseException:
                     await self._devices.abandon(made, opened)
                     raise
@@ -131,12 +134,16 @@ class Starter:
         self._supervisor.follow(live)
         return live
 
-    async def _spawn(self, made: Record, boot: BootFiles, opened: OpenDevices, paused: bool) -> Live:
+    async def _spawn(
+        self, made: Record, boot: BootFiles, opened: OpenDevices, paused: bool, saved: OpenSaved | None
+    ) -> Live:
         """ApiError: the store knows nothing of it then."""
         where, store = self._registry.where, await self._introduced(made)
         try:
-            self._check_definition(made)
-            folder, child = launch.spawn(where, made, boot, opened.orders, store, paused=paused)
+            if saved is None:
+                self._check_definition(made)
+            fd = saved.fd if saved else -1
+            folder, child = launch.spawn(where, made, boot, opened.orders, store, paused=paused, saved=fd)
         except BaseException:
             await self._released(made)
             raise
@@ -165,6 +172,18 @@ class Starter:
 
     def _filled(self, config: DomainConfig) -> DomainConfig:
         return replace(config, vifs=with_macs(config.vifs, config.uuid))
+
+    def _domid_for(self, saved: OpenSaved | None) -> int:
+        """A saved domain knows itself, and its part of the store, by the id that it had. ApiError."""
+        if saved is None:
+            return self._next_domid()
+        domid = saved.head.domid
+        if not self._registry.is_free(domid):
+            raise ApiError(
+                "already-exists",
+                f"{saved.path}: the domain knows itself by the id {domid}, which another one has now: end that first",
+            )
+        return domid
 
     def _next_domid(self) -> int:
         """ApiError."""

@@ -29,6 +29,8 @@ class RunningTask:
         self.domain = domain
         self.state = "running"
         self.ending = ""
+        self.committed = False
+        """What it does cannot be undone any more: it is not cancelled."""
         """What the state is about to become."""
         self.failure: ApiError | None = None
         self.result: dict[str, Any] = {}
@@ -98,7 +100,7 @@ class RunningTask:
 
     async def cancel(self) -> None:
         """Returns when it is over, however that is."""
-        if self._job is not None and not self.ending:
+        if self._job is not None and not (self.ending or self.committed):
             self.cancelled = True
             self._job.cancel()
         await self.over()

@@ -290,19 +290,23 @@ class Bench:
 
     # --- the run
 
+    def boot(self) -> None:
+        """ProcessorError, ValueError."""
+        self.domain.boot(
+            l4_pfn=PFNS["l4"],
+            rip=self.image.labels["nucleus_start"],
+            rsp=self.image.labels["TRAP_STACK"] + 4 * PAGE,
+            rsi=0,
+        )
+        if self.code.prepare:
+            self.code.prepare(self.guest)
+
     def run(self, seconds: float) -> Outcome:
         """GuestFailure when it does not end by a trap of its own within `seconds`."""
         threads = [threading.Thread(target=f, args=[self.guest]) for f in self.code.beside]
         watchdog = threading.Timer(seconds, lambda: self.domain.fail(f"no end after {seconds:g} s"))
         try:
-            self.domain.boot(
-                l4_pfn=PFNS["l4"],
-                rip=self.image.labels["nucleus_start"],
-                rsp=self.image.labels["TRAP_STACK"] + 4 * PAGE,
-                rsi=0,
-            )
-            if self.code.prepare:
-                self.code.prepare(self.guest)
+            self.boot()
             for thread in threads:
                 thread.start()
             watchdog.start()

@@ -83,6 +83,10 @@ int uc_emu_start(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, siz
         put(env + 5388, differs("int flag") ? 0 : 1, 4);
         put(env + 5392, differs("next rip") ? 0x7002 : 0x7004, 8);
         hook(uc, 0x21, hook_user);
+    } else if (begin == 0x7800) { /* rdtsc; int $0x21 */
+        memcpy(env + 16, env + (differs("tsc") ? 5504 : 5512) + 4, 4);
+        put(env + 20, 0, 4);
+        hook(uc, 0x21, hook_user);
     } else if (begin == 0x8000) { /* movsb; jz; jmp; int $0x21 */
         translate();
         if (!differs("no jump"))

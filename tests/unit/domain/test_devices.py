@@ -1,5 +1,6 @@
 """Devices through boots: what comes and goes, who is told, and what is closed when."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,6 +56,9 @@ class FakeResource:
     def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
         self.changes.append(description)
         self.fds += fds
+
+    def sync(self, then: Callable[[int], None]) -> None:
+        then(0)
 
     def close(self) -> None:
         assert not self.closed, "closed twice"
@@ -316,6 +320,146 @@ def test_after_the_last_boot_nothing_comes_any_more(bench: Bench) -> None:
     assert bench.resources[1].closed
     with pytest.raises(DeviceError, match="stopped for good"):
         bench.add(2, pipe_end())
+
+
+# --- a guest that is held, saved and restored
+
+
+def hold(bench: Bench) -> list[str]:
+    """Why not, when they rest."""
+    said: list[str] = []
+    bench.devices.hold(said.append)
+    return said
+
+
+def connected(bench: Bench, *devids: int) -> None:
+    for devid in devids:
+        bench.add(devid)
+    bench.boot()
+    for devid in devids:
+        bench.says(devid, 3)
+
+
+def late_syncs(bench: Bench, devid: int, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[int], None]]:
+    """What the device's resource is asked to call when all is on the disk."""
+    waiting: list[Callable[[int], None]] = []
+    monkeypatch.setattr(bench.resources[devid], "sync", waiting.append)
+    return waiting
+
+
+def test_a_domain_without_devices_rests_at_once(bench: Bench) -> None:
+    assert hold(bench) == [""]
+    bench.add(1)
+    assert hold(bench) == [""], "no guest has seen it yet"
+    bench.devices.let_go()
+
+
+def test_they_rest_when_the_last_one_does(bench: Bench) -> None:
+    connected(bench, 1, 2, 3)
+    backends = [bench.resources[devid].backends[0] for devid in (1, 2, 3)]
+    backends[0].slow = backends[1].slow = True
+    said = hold(bench)
+    backends[1].let_go()
+    assert said == []
+    backends[0].let_go()
+    assert said == [""]
+    assert not any(backend.held for backend in backends)
+    backends[0].slow = backends[1].slow = False
+    bench.devices.let_go()
+    bench.store.settle()
+    assert all(backend.held for backend in backends)
+    assert bench.states() == {1: "Connected", 2: "Connected", 3: "Connected"}
+    assert said == [""]
+
+
+def test_what_the_guest_has_written_is_on_the_disk_before_they_rest(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected(bench, 1, 2)
+    bench.resources[1].backends[0].slow = True
+    waiting = late_syncs(bench, 1, monkeypatch)
+    said = hold(bench)
+    assert waiting == [], "it is still writing"
+    bench.resources[1].backends[0].let_go()
+    assert (len(waiting), said) == (1, [])
+    waiting[0](0)
+    assert said == [""]
+
+
+def test_one_that_was_not_connected_is_synced_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add(1)
+    bench.boot()
+    waiting = late_syncs(bench, 1, monkeypatch)
+    said = hold(bench)
+    waiting[0](0)
+    assert said == [""]
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_one_that_cannot_be_synced_is_told_when_all_rest(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    connected(bench, 1, 2, 3)
+    syncs = {devid: late_syncs(bench, devid, monkeypatch) for devid in (1, 2, 3)}
+    said = hold(bench)
+    for devid, (then,) in syncs.items():
+        assert said == []
+        then(errno.ENOSPC if devid == failing else 0)
+    assert said == [f"vbd {failing}: No space left on device"]
+    bench.devices.let_go()
+    bench.store.settle()
+    assert bench.states() == {1: "Connected", 2: "Connected", 3: "Connected"}
+
+
+def test_they_can_be_held_again(bench: Bench) -> None:
+    connected(bench, 1)
+    for _ in range(3):
+        assert hold(bench) == [""]
+        bench.devices.let_go()
+        bench.store.settle()
+    assert bench.resources[1].backends[0].calls == ["connect", *["disconnect", "connect"] * 3]
+
+
+def test_a_guest_that_stops_while_they_are_held(bench: Bench) -> None:
+    connected(bench, 1, 2)
+    bench.resources[1].backends[0].slow = True
+    said = hold(bench)
+    bench.devices.stop()
+    assert not bench.settled
+    bench.resources[1].backends[0].let_go()
+    assert bench.settled
+    bench.devices.let_go()
+    assert said == [], "of a guest that has gone nobody is told that its devices rest"
+    bench.boot()
+    bench.says(1, 3)
+    assert bench.states() == {1: "Connected", 2: "InitWait"}
+
+
+def test_a_restored_guest_finds_them_as_they_were(bench: Bench) -> None:
+    connected(bench, 1)
+    bench.add(2)
+    bench.store.settle()
+    hold(bench)
+    nodes = {path: bench.store.value(path) for path in (f"{FRONT}/1/state", f"{FRONT}/2/virtual-device")}
+    after = Devices(bench.loop, bench.client, DOMID, {"vbd": bench.make}, bench.told.append, bench.on_gone)
+    for devid in (1, 2):
+        after.add(DeviceOrder("vbd", devid, {}, {"target": "x"}, ()))
+    bench.devices.stop()
+    after.resume(FakeGuest(bench.loop))
+    bench.store.settle()
+    bench.devices = after
+    assert bench.states() == {1: "Connected", 2: "InitWait"}
+    assert bench.resources[1].backends[0].calls == ["connect"]
+    assert {path: bench.store.value(path) for path in nodes} == nodes
+    bench.add(3)
+    bench.store.settle()
+    assert bench.states()[3] == "InitWait", "what comes now is shown to it"
+    bench.says(2, 3)
+    assert bench.states()[2] == "Connected"
+    bench.devices.stop()
+    assert bench.settled
 
 
 STEPS = st.lists(

@@ -41,7 +41,7 @@ class Process:
         self.kinds: list[str] = []
         self.files: dict[str, list[int]] = {"log": [], "report": [], "core": []}
         self.journal = SimpleNamespace(add=self.kinds.append, trim=lambda through: through == 3)
-        self.dumps = SimpleNamespace()
+        self.dumps, self.saves = SimpleNamespace(), SimpleNamespace(busy=False)
         self.log, self.report, self.core = (
             SimpleNamespace(replace=self.files[kind].append) for kind in ("log", "report", "core")
         )

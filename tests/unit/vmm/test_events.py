@@ -383,6 +383,111 @@ def test_own_channels_are_each_others_ends(guest: Guest) -> None:
     assert refused(Errno.EINVAL, guest.events.bind_own, unbound(guest))
 
 
+# --- ports of a saved domain
+
+
+def test_ports_are_restored_as_they_were(guest: Guest) -> None:
+    events = guest.events
+    events.restore(1, PortState.INTERDOMAIN, 0, 9, dom0_end=True)
+    events.restore(2, PortState.VIRQ, 0, 1, dom0_end=False)
+    events.restore(5, PortState.IPI, 0, 0, dom0_end=False)
+    events.restore(7, PortState.UNBOUND, 0, 0, dom0_end=False)
+    events.restore(8, PortState.INTERDOMAIN, 0, 9, dom0_end=False)
+    events.restore(9, PortState.INTERDOMAIN, 0, 8, dom0_end=False)
+    assert list(events.bound()) == [1, 2, 5, 7, 8, 9]
+    assert [events.number_of(port) for port in (1, 2, 8, 9)] == [9, 1, 9, 8]
+    assert [events.is_dom0(port) for port in (1, 2, 8)] == [True, False, False]
+    assert events.allocate(PortState.IPI) == 3
+    guest.send(5)
+    assert pending(guest, 5)
+
+
+def test_ports_beyond_two_levels_are_restored_once_fifo_is_chosen(guest: Guest) -> None:
+    port = EVTCHN_2L_NR_CHANNELS + 3
+    restore = guest.events.restore
+
+    def again() -> None:
+        restore(port, PortState.IPI, 0, 0, dom0_end=False)
+
+    assert refused(Errno.EINVAL, again)
+    guest.start_fifo()
+    again()
+    assert list(guest.events.bound()) == [port]
+
+
+@pytest.mark.parametrize(
+    ("port", "state", "number", "dom0_end"),
+    [
+        (0, PortState.IPI, 0, False),
+        (-1, PortState.IPI, 0, False),
+        (EVTCHN_2L_NR_CHANNELS, PortState.IPI, 0, False),
+        (2**32 - 1, PortState.IPI, 0, False),
+        (3, PortState.FREE, 0, False),
+        (3, PortState.IPI, 0, True),
+        (3, PortState.UNBOUND, 0, True),
+        (3, PortState.VIRQ, 0, True),
+        (3, PortState.VIRQ, 2**32 - 1, False),
+        (3, PortState.VIRQ, 24, False),
+        (3, PortState.INTERDOMAIN, EVTCHN_2L_NR_CHANNELS, False),
+        (3, PortState.INTERDOMAIN, 2**32 - 1, False),
+    ],
+)
+def test_ports_that_make_no_sense_are_not_restored(
+    guest: Guest, port: int, state: PortState, number: int, dom0_end: bool
+) -> None:
+    """A saved domain may have been tampered with."""
+
+    def restore() -> None:
+        guest.events.restore(port, state, 0, number, dom0_end=dom0_end)
+
+    assert refused(Errno.EINVAL, restore)
+    assert list(guest.events.bound()) == []
+
+
+def test_a_port_is_restored_once_and_to_a_vcpu_that_there_is(guest: Guest) -> None:
+    def restore(vcpu: int = 0) -> None:
+        guest.events.restore(3, PortState.IPI, vcpu, 0, dom0_end=False)
+
+    assert refused(Errno.ENOENT, restore, 1)
+    restore()
+    assert refused(Errno.EINVAL, restore)
+
+
+def test_dom0s_ports_are_those_that_have_a_mailbox(guest: Guest) -> None:
+    guest.start_fifo()
+    restore = guest.events.restore
+
+    def high() -> None:
+        restore(EVTCHN_2L_NR_CHANNELS, PortState.INTERDOMAIN, 0, 1, dom0_end=True)
+
+    assert refused(Errno.EINVAL, high)
+    restore(EVTCHN_2L_NR_CHANNELS - 1, PortState.INTERDOMAIN, 0, 1, dom0_end=True)
+
+
+def test_a_channel_for_life_is_bound_again(guest: Guest) -> None:
+    """Whatever came while the domain was in its file is looked for at once."""
+    calls: list[int] = []
+    guest.events.restore(4, PortState.INTERDOMAIN, 0, 1, dom0_end=True)
+    guest.events.rebind_dom0(4, lambda: calls.append(4))
+    guest.events.dispatch()
+    assert calls == [4]
+    guest.events.notify(4)
+    assert pending(guest, 4)
+    guest.events.reset()
+    assert list(guest.events.bound()) == [4]
+    assert list(guest.events.handlers) == [4]
+
+
+def test_what_is_no_channel_to_dom0_is_not_bound_again(guest: Guest) -> None:
+    events = guest.events
+    events.restore(1, PortState.IPI, 0, 0, dom0_end=False)
+    events.restore(2, PortState.INTERDOMAIN, 0, 3, dom0_end=False)
+    events.restore(3, PortState.INTERDOMAIN, 0, 2, dom0_end=False)
+    for port in (0, 1, 2, 3, 4, EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_NR_CHANNELS, 2**32 - 1):
+        assert refused(Errno.EINVAL, events.rebind_dom0, port, print), port
+    assert events.handlers == {}
+
+
 def test_guest_closes_while_dom0_binds(guest: Guest) -> None:
     """Whoever comes first: a port is never left with a handler, or Dom0's mark, that nobody bound."""
     handler = print

@@ -25,3 +25,26 @@ def test_those_that_do_not_run(number: int) -> None:
     with pytest.raises(GuestError) as refused:
         Watchdogs().operate(number, 1, 0)
     assert refused.value.errno == Errno.EINVAL
+
+
+def test_deadlines_are_taken_and_set() -> None:
+    dogs, others = Watchdogs(), Watchdogs()
+    dogs.operate(0, 10, 0)
+    dogs.operate(0, 5, 0)
+    dogs.operate(1, 0, 0)
+    assert dogs.deadlines() == [None, 5 * 10**9]
+    others.set_deadlines(dogs.deadlines())
+    assert (others.deadlines(), others.next_deadline) == ([None, 5 * 10**9], 5 * 10**9)
+    assert others.operate(2, 7, 10**9) == 0
+    assert others.deadlines() == [None, 8 * 10**9]
+    assert dogs.deadlines() == [None, 5 * 10**9], "they are copies"
+    with pytest.raises(GuestError):
+        others.operate(1, 1, 0)
+
+
+@pytest.mark.parametrize("deadlines", [[], [None], [1, 2, 3]])
+def test_two_deadlines_and_no_other_number(deadlines: list[int | None]) -> None:
+    dogs = Watchdogs()
+    with pytest.raises(ValueError, match="watchdogs"):
+        dogs.set_deadlines(deadlines)
+    assert dogs.deadlines() == [None, None]

@@ -91,6 +91,16 @@ def test_each_id_once(registry: Registry) -> None:
     assert read_json(registry.where.run / "next-domid.json") == 7
 
 
+def test_ids_that_are_free(registry: Registry, tmp_path: Path) -> None:
+    assert [registry.is_free(domid) for domid in (1, 2, 3)] == [False, False, True]
+    made = Record(UUID.format(9), 3, "new", "new", config(tmp_path, "new"))
+    with registry.coming(made):
+        assert not registry.is_free(3)
+    assert registry.is_free(3)
+    del registry.live[UUID.format(1)]
+    assert registry.is_free(1)
+
+
 def test_ids_come_round(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "DOMID_END", 6)
     assert [registry.next_domid() for _ in range(5)] == [3, 4, 5, 3, 4]

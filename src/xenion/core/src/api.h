@@ -37,6 +37,14 @@ void core_own_cpuid(struct vcpu *v, uint32_t leaf, uint32_t *registers);
 int64_t core_allocate_frame(struct domain *d);
 int core_release_frame(struct domain *d, uint64_t mfn);
 int core_owns_frame(struct domain *d, uint64_t mfn);
+/* What a saved domain had: see saved.c */
+#define FRAME_LEAVING 0
+uint64_t core_special_frames(struct domain *d, uint64_t *from, uint64_t *found, uint64_t room);
+uint64_t core_holding_tables(struct domain *d, uint64_t *from, uint64_t *found, uint64_t room);
+void core_shown_table(struct domain *d, uint64_t mfn, uint64_t *entries);
+uint64_t core_used_run(struct domain *d, uint64_t from, uint64_t *count);
+void core_adopt_run(struct domain *d, uint64_t first, uint64_t count);
+void core_finish_vcpu(struct vcpu *v, struct vcpu *by);
 int core_pin(struct domain *d, uint64_t mfn, int level);
 int core_get_writable(struct domain *d, uint64_t mfn);
 

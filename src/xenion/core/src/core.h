@@ -193,7 +193,6 @@ s64 stop_singleshot(struct vcpu *v);
 void change_runstate(struct vcpu *v, u32 state);
 
 /* --- sched.c */
-enum { WAITS_NOT, WAITS_BLOCKED, WAITS_POLLING, WAITS_DOWN };
 void hold_while_paused(struct vcpu *v);
 void wait_for_reason(struct vcpu *v);
 int ends_wait(struct vcpu *v);

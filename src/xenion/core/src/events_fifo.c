@@ -9,7 +9,6 @@
 #define MASKED (1u << EVTCHN_FIFO_MASKED)
 #define LINKED (1u << EVTCHN_FIFO_LINKED)
 #define BUSY (1u << EVTCHN_FIFO_BUSY)
-#define WORDS_PER_PAGE 1024u
 
 /* A well-behaved guest can get in between this often: clear PENDING, clear and set MASKED, unlink. */
 #define LINK_TRIES 4
@@ -25,8 +24,8 @@ static u32 *event_word(struct domain *d, u32 port)
 {
     if (port >= load(&d->fifo_words) || port >= MAX_PORTS)
         return NULL;
-    u64 page = d->fifo_array[port / WORDS_PER_PAGE];
-    return (u32 *)(d->memory + page + port % WORDS_PER_PAGE * sizeof(u32));
+    u64 page = d->fifo_array[port / FIFO_PAGE_WORDS];
+    return (u32 *)(d->memory + page + port % FIFO_PAGE_WORDS * sizeof(u32));
 }
 
 static struct control_block *control_of(struct vcpu *v)
@@ -169,13 +168,13 @@ int core_fifo_expand(struct domain *d, u64 mfn)
     u32 first = d->fifo_words;
     if (!d->fifo)
         return -XEN_EOPNOTSUPP;
-    if (first / WORDS_PER_PAGE >= FIFO_PAGES)
+    if (first / FIFO_PAGE_WORDS >= FIFO_PAGES)
         return -XEN_ENOSPC;
     if (get_frame_and_type(d, mfn, TYPE_WRITABLE))
         return -XEN_EINVAL;
-    d->fifo_array[first / WORDS_PER_PAGE] = mfn << PAGE_SHIFT;
-    store(&d->fifo_words, first + WORDS_PER_PAGE);
-    for (u32 port = first; port < first + WORDS_PER_PAGE; port++)
+    d->fifo_array[first / FIFO_PAGE_WORDS] = mfn << PAGE_SHIFT;
+    store(&d->fifo_words, first + FIFO_PAGE_WORDS);
+    for (u32 port = first; port < first + FIFO_PAGE_WORDS; port++)
         if (d->ports[port].pending) {
             d->ports[port].pending = 0;
             fifo_set_pending(d, port);
@@ -200,7 +199,7 @@ void core_fifo_leave(struct domain *d)
     u32 words = d->fifo_words;
     store(&d->fifo, 0);
     store(&d->fifo_words, 0);
-    for (u32 i = 0; i < words / WORDS_PER_PAGE; i++)
+    for (u32 i = 0; i < words / FIFO_PAGE_WORDS; i++)
         put_frame_and_type(d, d->fifo_array[i] >> PAGE_SHIFT);
     for (u32 i = 0; i < d->nr_vcpus; i++)
         forget_queues(&d->vcpus[i]);

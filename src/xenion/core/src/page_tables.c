@@ -212,6 +212,14 @@ static int is_held(struct domain *d, u64 mfn, u64 index)
     return (load(table_entry(d, mfn, HELD_FIRST + n / HELD_BITS)) >> (n % HELD_BITS + 1)) & 1;
 }
 
+/* The table as the guest has written it, with the user bits that are held back. */
+void core_shown_table(struct domain *d, u64 mfn, u64 *entries)
+{
+    int holds = (load(&frame_of(d, mfn)->type) & TYPE_KERNEL_L4) != 0;
+    for (u64 i = 0; i < 512; i++)
+        entries[i] = load(table_entry(d, mfn, i)) | (holds && !is_xen_slot(i) && is_held(d, mfn, i) ? PTE_US : 0);
+}
+
 /* Is the user bit of this new L4 entry held back? See become_kernel_table. */
 static int must_hold(struct domain *d, u64 mfn, u64 index, u64 value)
 {

@@ -63,7 +63,13 @@ struct call_record {
 /* FIFO_PAGES: pages of event words, 1024 each. */
 #define FIFO_QUEUES 16
 #define FIFO_PAGES 128
+#define FIFO_PAGE_WORDS 1024
 #define POLL_PORTS 128
+/* What a vCPU waits for: any upcall, one that is due or one of the ports that it polls, to be brought up. See sched.c. */
+#define WAITS_NOT 0
+#define WAITS_BLOCKED 1
+#define WAITS_POLLING 2
+#define WAITS_DOWN 3
 /* Why another vCPU of the thread may have its turn: one has been woken; the one that runs has had enough, or waits for others. */
 #define GIVE_WAY_WOKEN 1
 #define GIVE_WAY_OVER 2
@@ -103,7 +109,7 @@ struct vcpu {
     uint8_t nmi_masked;        /* until the handler's iret */
     uint8_t initialised;       /* the guest has said where it begins */
     uint8_t online;            /* and that it may run */
-    uint8_t waiting;           /* what for: see sched.c */
+    uint8_t waiting;           /* WAITS_* */
 
     uint64_t cr3;              /* machine address of the guest kernel's L4 */
     uint64_t user_cr3;         /* and of the user one; 0 none */
@@ -218,6 +224,7 @@ struct domain {
     uint64_t fifo_array[FIFO_PAGES]; /* machine addresses of their pages */
 
     uint64_t tsc_base;         /* clock: ns = ((tsc - base) << shift) * mul >> 32 */
+    uint64_t tsc_offset;       /* what the guest's TSC is ahead of the host's: another one has counted before */
     uint32_t tsc_mul;
     int32_t tsc_shift;
     uint64_t time_base;        /* system time at tsc_base, ns */

@@ -6,7 +6,7 @@
 
 u64 system_time(struct domain *d)
 {
-    u64 delta = d->platform->tsc() - d->tsc_base;
+    u64 delta = d->platform->tsc() + d->tsc_offset - d->tsc_base;
     delta = d->tsc_shift < 0 ? delta >> -d->tsc_shift : delta << d->tsc_shift;
     return d->time_base + (u64)(((unsigned __int128)delta * d->tsc_mul) >> 32);
 }

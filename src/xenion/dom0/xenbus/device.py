@@ -50,12 +50,17 @@ class Device:
         """The back end is connected: from its `connect` until its `disconnect` is done."""
         self._leaving = False
         """It is being disconnected; what the front end does meanwhile is looked at afterwards."""
-        self._over = self._forced = False
+        self._over = self._forced = self._held = False
         self._failed = False
         """The last attempt to connect, and the node `error` says why."""
         self._complaints = 0
         self._detached: list[Callable[[], None]] = []
         self._stopped: Callable[[], None] = _nothing
+        self._held_then: Callable[[], None] = _nothing
+        self._unsaid: dict[str, str] = {}
+        """What has changed while it is held."""
+        self._again = False
+        """It was connected when it was held, and is to be so before anything else."""
         backend.log_to(self._complain)
         backend.changed = self._changed
 
@@ -75,6 +80,39 @@ class Device:
         store.write(f"{self._front}/state", str(int(XenbusState.Initialising)))
         self._token = store.watch(f"{self._front}/state", lambda _: self._look())
 
+    def resume(self) -> None:
+        """Of a guest that was saved: its nodes and the front end are as they were, and it is connected again."""
+        self.state = XenbusState.InitWait
+        self._token = self._store.watch(f"{self._front}/state", lambda _: self._look())
+
+    def hold(self, then: Callable[[], None]) -> None:
+        """`then` when nothing of the guest's is held and nothing is in flight; until `let_go` the store and the front
+        end see nothing of it."""
+        self._held = True
+        self._held_then = then
+        if self._holding and not self._leaving:
+            self._leaving = True
+            self.backend.disconnect(self._given_back)
+        elif not self._holding:
+            then()
+
+    def let_go(self) -> None:
+        """It is connected again as it was."""
+        self._held = False
+        if self._over:
+            return
+        if self._forced:
+            if not self._leaving:
+                self._begin_to_go()
+            return
+        self._write(self._back, self._unsaid)
+        self._unsaid = {}
+        if self.state == XenbusState.Connected:
+            self.state, self._again = XenbusState.InitWait, True
+        if self.detaching:
+            self._store.write(f"{self._back}/online", "0")
+        self._look()
+
     @property
     def detaching(self) -> bool:
         return bool(self._detached)
@@ -85,11 +123,15 @@ class Device:
         A guest that stops has let go of it.
         """
         self._detached.append(then)
-        self._store.write(f"{self._back}/online", "0")
         self._forced = self._forced or force
+        if not self._held:
+            self._begin_to_go()
+
+    def _begin_to_go(self) -> None:
+        self._store.write(f"{self._back}/online", "0")
         if not self._holding:
             self._remove()
-        elif force:
+        elif self._forced:
             self._give_back()
         elif self.state == XenbusState.Connected:
             self._enter(XenbusState.Closing)
@@ -125,8 +167,12 @@ class Device:
 
     def _advance(self) -> None:
         front, state = self.front_state, self.state
-        if self._leaving:
+        if self._leaving or self._held:
             return
+        if self._again and front in READY:
+            self._connect()
+            return
+        self._again = False
         if self._holding:
             gone = front in GONE or front == XenbusState.Closing
             if gone or (front == XenbusState.Initialising and state == XenbusState.Closing):
@@ -145,8 +191,7 @@ class Device:
 
     def _advance_waiting(self, front: XenbusState) -> None:
         if front in READY:
-            self._looking = True
-            self._store.read_all(self._front, FRONT_DEPTH, FRONT_NODES, self._connect_to)
+            self._connect()
         elif front == XenbusState.Closed:
             self._enter(XenbusState.Closed)
 
@@ -155,10 +200,15 @@ class Device:
         self._write(self._back, self.backend.backend_nodes())
         self._enter(XenbusState.InitWait)
 
+    def _connect(self) -> None:
+        self._looking = True
+        self._store.read_all(self._front, FRONT_DEPTH, FRONT_NODES, self._connect_to)
+
     def _connect_to(self, front: Mapping[str, str]) -> None:
         self._looking = False
-        if self._over:
+        if self._over or self._held:  # `let_go` looks again
             return
+        self._again = False
         try:
             nodes = self.backend.connect(front)
         except FrontendError as error:
@@ -173,6 +223,8 @@ class Device:
                 self._store.remove(f"{self._back}/error")
             self._write(self._back, {**nodes, "hotplug-status": "connected"})
             self._enter(XenbusState.Connected)
+            if self.detaching:
+                self._enter(XenbusState.Closing)
         self._look()
 
     # --- its end
@@ -187,6 +239,9 @@ class Device:
         self._holding = self._leaving = False
         if self._over:
             self._end()
+        elif self._held:
+            then, self._held_then = self._held_then, _nothing
+            then()
         elif self._forced:
             self._remove()
         else:
@@ -226,7 +281,9 @@ class Device:
 
     def _changed(self, nodes: Mapping[str, str]) -> None:
         """A front end reads them again when the state is written, be it the same one."""
-        if not self._over:
+        if self._held:
+            self._unsaid |= nodes
+        elif not self._over:
             self._write(self._back, nodes)
             self._enter(self.state)
 

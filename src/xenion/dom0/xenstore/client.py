@@ -65,8 +65,13 @@ class StoreClient:
         """`then` gets the children's names, each with a zero behind it."""
         self._ask(XsdSockmsgType.DIRECTORY, path.encode() + b"\0", then)
 
-    def write(self, path: str, value: str, then: Then | None = None) -> None:
-        self._ask(XsdSockmsgType.WRITE, path.encode() + b"\0" + value.encode(), then or self._done_to(path))
+    def perms(self, path: str, then: Then) -> None:
+        """`then` gets them as `set_perms` sends them."""
+        self._ask(XsdSockmsgType.GET_PERMS, path.encode() + b"\0", then)
+
+    def write(self, path: str, value: str | bytes, then: Then | None = None) -> None:
+        data = value.encode() if isinstance(value, str) else value
+        self._ask(XsdSockmsgType.WRITE, path.encode() + b"\0" + data, then or self._done_to(path))
 
     def mkdir(self, path: str, then: Then | None = None) -> None:
         self._ask(XsdSockmsgType.MKDIR, path.encode() + b"\0", then or self._done_to(path))
@@ -75,8 +80,9 @@ class StoreClient:
         """With all below it."""
         self._ask(XsdSockmsgType.RM, path.encode() + b"\0", then or self._done_to(path))
 
-    def set_perms(self, path: str, perms: Perms, then: Then | None = None) -> None:
-        entries = "".join(f"{perm}\0" for perm in perms)
+    def set_perms(self, path: str, perms: Perms | str, then: Then | None = None) -> None:
+        """`perms` may be what `perms` has got."""
+        entries = perms if isinstance(perms, str) else "".join(f"{perm}\0" for perm in perms)
         self._ask(XsdSockmsgType.SET_PERMS, f"{path}\0{entries}".encode(), then or self._done_to(path))
 
     def _done_to(self, path: str) -> Then:

@@ -4,6 +4,8 @@ One that was open when xenstored died is broken: it can only end with EAGAIN, as
 disturbed. Until then its writes are swallowed and its reads see the store as it is.
 """
 
+from collections.abc import Iterable
+
 from xenion.abi.errno import Errno
 from xenion.abi.io.xs_wire import XsdSockmsgType
 from xenion.dom0.xenstore.wire import Message
@@ -26,6 +28,24 @@ class GuestTransactions:
     def __init__(self) -> None:
         self._known: dict[int, int | None] = {}
         self._last = 0
+
+    @property
+    def known(self) -> list[int]:
+        """Those that the guest has not ended."""
+        return list(self._known)
+
+    @property
+    def last(self) -> int:
+        """The number that was given out last."""
+        return self._last
+
+    @classmethod
+    def broken(cls, known: Iterable[int], last: int) -> "GuestTransactions":
+        """Those of a guest whose store is another one now."""
+        made = cls()
+        made._known = dict.fromkeys(known)
+        made._last = last
+        return made
 
     def break_all(self) -> None:
         """The store has lost them."""

@@ -6,7 +6,7 @@ killed and came back: what was not answered is asked again, and a transaction th
 
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xenion.abi.errno import Errno
@@ -46,6 +46,7 @@ _FEATURES_WORD = offset_of(XenstoreDomainInterface, "server_features") // 4
 _CONNECTION_WORD = offset_of(XenstoreDomainInterface, "connection") // 4
 _ERROR_WORD = offset_of(XenstoreDomainInterface, "error") // 4
 _EVENT, _ERROR = int(XsdSockmsgType.WATCH_EVENT), int(XsdSockmsgType.ERROR)
+_WATCH, _UNWATCH = int(XsdSockmsgType.WATCH), int(XsdSockmsgType.UNWATCH)
 _DONE_ALREADY = {
     int(XsdSockmsgType.WATCH): Errno.EEXIST,
     int(XsdSockmsgType.UNWATCH): Errno.ENOENT,
@@ -87,6 +88,20 @@ class _Page:
         self.notify()
 
 
+@dataclass(frozen=True, slots=True)
+class PumpState:
+    """What a guest's page does not tell of its talk with the store. `requests` and `replies`: bytes on their way.
+    `transactions`: the numbers that the guest knows, and the last one that was given out. `watches`: as the guest has
+    asked for each. `failed`: the guest broke the ring."""
+
+    requests: bytes
+    replies: bytes
+    transactions: Sequence[int]
+    last_transaction: int
+    watches: Sequence[bytes]
+    failed: bool
+
+
 @dataclass(slots=True)
 class _Asked:
     """A request that is not answered; the guest gets its replies in the order of its requests."""
@@ -100,6 +115,8 @@ class _Asked:
     """The store sees it outside of any transaction, and will whenever it is asked again."""
     answer: Message | None = None
     """Our own: the store is not asked."""
+    lasting: bool = False
+    """A watch that is set again for a restored guest: nobody waits for the reply, but the store has to be asked."""
 
 
 class StorePump:
@@ -117,6 +134,10 @@ class StorePump:
         self._asked: deque[_Asked] = deque()
         self._transactions = GuestTransactions()
         self._unread = bytearray()
+        self._watches: dict[tuple[bytes, bytes], bytes] = {}
+        """By path and token, how the guest has asked for those that it has set."""
+        self._holding: Callable[[], None] | None = None
+        """Nothing more is asked for the guest; called when all has been answered."""
         self._link: StoreLink | None = None
         self.failed = False
         """The guest broke the ring and has not reconnected."""
@@ -126,12 +147,52 @@ class StorePump:
         """A guest's page from its boot on; what an earlier boot has left in the store is none of its business."""
         self._page = _Page(page, port, fence)
         self.failed = self._told = False
+        self._holding = None
         self._drop()
 
     def stop(self) -> None:
         """The guest has stopped: its page is not touched any more."""
         self._page = None
         self._drop()
+
+    # --- a guest that is saved and restored
+
+    def hold(self, then: Callable[[], None]) -> None:
+        """Takes nothing more from the guest, until `go_on`; `then` when the store has answered all."""
+        self._holding = then
+        self._look_at_hold()
+
+    def go_on(self) -> None:
+        self._holding = None
+        self.on_event()
+
+    def _look_at_hold(self) -> None:
+        if self._holding is not None and not self._asked:
+            then, self._holding = self._holding, _nothing
+            then()
+
+    def state(self) -> PumpState:
+        """While it is held."""
+        known = self._transactions
+        return PumpState(
+            self._parser.pending,
+            bytes(self._unread),
+            known.known,
+            known.last,
+            list(self._watches.values()),
+            self.failed,
+        )
+
+    def restore(self, state: PumpState) -> None:
+        """After `serve`, of a guest that another pump has served until then. WireError."""
+        self._parser.push(state.requests)
+        self._unread += state.replies
+        self._transactions = GuestTransactions.broken(state.transactions, state.last_transaction)
+        self.failed = state.failed
+        for watch in state.watches:
+            request = Message(_WATCH, 0, 0, watch)
+            encode(request)  # or it cannot be asked
+            self._ask(_Asked(request, dropped=True, lasting=True))
 
     # --- the store's side
 
@@ -155,12 +216,13 @@ class StorePump:
             if asked.answer is not None:
                 self._answer(asked.request, asked.answer)
             elif asked.dropped:
-                if asked.request is _RESET:
+                if asked.request is _RESET or asked.lasting:
                     self._ask(asked)
             elif asked.loose:
                 self._ask(asked)
             else:
                 self._serve(asked.request, again=asked.again)
+        self._look_at_hold()
         self.on_event()
 
     def _ask(self, asked: _Asked) -> None:
@@ -172,20 +234,38 @@ class StorePump:
 
     def _received(self, message: Message) -> None:
         if message.type == _EVENT:
-            if not self._asked or not self._asked[0].dropped:  # else it is of a watch that is about to go
+            first = self._asked[0] if self._asked else None
+            if (
+                first is None or not first.dropped or first.lasting
+            ):  # else it is of a watch that is about to go
                 self._tell(message)
         elif self._asked:
             self._replied(self._asked.popleft(), message)
+        self._look_at_hold()
         self.on_event()  # room for a request, even if nobody waited for this reply
 
     def _replied(self, asked: _Asked, reply: Message) -> None:
+        if asked.again and reply.type == _ERROR and _says_done(asked.request, reply):
+            reply = Message(asked.request.type, reply.req_id, reply.tx_id, OK)
+        self._note_watch(asked, reply)
         if not asked.dropped:
-            if asked.again and reply.type == _ERROR and _says_done(asked.request, reply):
-                reply = Message(asked.request.type, reply.req_id, reply.tx_id, OK)
             self._tell(self._transactions.inward(asked.request, reply))
         while self._asked and (answer := self._asked[0].answer) is not None:
             self._asked.popleft()
             self._tell(answer)
+
+    def _note_watch(self, asked: _Asked, reply: Message) -> None:
+        kind = asked.request.type
+        if reply.type == _ERROR or (asked.dropped and not asked.lasting and kind != _RESET.type):
+            return
+        if kind == _RESET.type:
+            self._watches.clear()
+        elif kind in (_WATCH, _UNWATCH):
+            path, token, *_ = [*asked.request.payload.split(b"\0"), b"", b""]
+            if kind == _WATCH:
+                self._watches[path, token] = asked.request.payload
+            else:
+                self._watches.pop((path, token), None)
 
     def _tell(self, message: Message) -> None:
         if self._page is not None and not self.failed:
@@ -196,7 +276,7 @@ class StorePump:
     def on_event(self) -> None:
         """Does what can be done now; the store's answers lead to the rest."""
         page = self._page
-        if page is None:
+        if page is None or self._holding is not None:
             return
         if page.wants_to_reconnect:
             self._drop()
@@ -271,6 +351,10 @@ class StorePump:
             self._link.hold(False)
         if not self._asked or self._asked[-1].request is not _RESET:
             self._ask(_Asked(_RESET, dropped=True))
+
+
+def _nothing() -> None:
+    return
 
 
 def _says_done(request: Message, error: Message) -> bool:

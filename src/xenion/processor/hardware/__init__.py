@@ -118,6 +118,15 @@ class HardwareProcessor:
         flags = lib.hardware_flags(self._machine)
         return read_registers(self._state.vcpus[vcpu], flags, partial(lib.hardware_segments, self._machine))
 
+    def read_fpu(self, vcpu: int) -> bytes:
+        raise NotImplementedError
+
+    def write_fpu(self, vcpu: int, image: bytes) -> None:
+        raise NotImplementedError
+
+    def tsc_changed(self) -> None:
+        raise NotImplementedError
+
     def write_xcr0(self, value: int) -> bool:
         known = xcr0_of(self.features.cpuid)
         if value & ~known or not value & 1:

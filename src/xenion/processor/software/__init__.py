@@ -53,7 +53,7 @@ def host_tsc() -> int:
 class SoftwareProcessor:
     """One Unicorn instance for one domain."""
 
-    features = Features(name="software", cpuid=LEAVES, max_vcpus=MAX_VCPUS, takes_turns=True)
+    features = Features(name="software", cpuid=LEAVES, max_vcpus=MAX_VCPUS, takes_turns=True, can_save=True)
 
     def __init__(self) -> None:
         load()
@@ -92,6 +92,19 @@ class SoftwareProcessor:
         return read_registers(
             self._state.vcpus[vcpu], flags, partial(lib.engine_segments, self._engine, vcpu)
         )
+
+    def read_fpu(self, vcpu: int) -> bytes:
+        image = ffi.new("uint8_t[]", lib.FXSAVE_BYTES)
+        lib.engine_read_fpu(self._engine, vcpu, image)
+        return bytes(ffi.buffer(image))
+
+    def write_fpu(self, vcpu: int, image: bytes) -> None:
+        if len(image) != lib.FXSAVE_BYTES:
+            raise ValueError("no FXSAVE image")
+        lib.engine_write_fpu(self._engine, vcpu, image)
+
+    def tsc_changed(self) -> None:
+        lib.engine_tsc_changed(self._engine)
 
     def write_xcr0(self, value: int) -> bool:
         return False

@@ -111,6 +111,8 @@ int others_wait(struct engine *e);
 u8 *env_of(struct engine *e, u32 id);
 void load_registers(struct vcpu *v);
 int add_hooks(struct engine *e);                  /* hooks.c */
+struct vcpu *arrive_from(struct engine *e);
+void leave_to(struct engine *e, u64 skip);
 void kick(struct engine *e);
 
 static inline u64 *env_u64(struct engine *e, int offset) { return (u64 *)(e->env + offset); }

@@ -3,7 +3,7 @@
 
 #include "../../core/src/api.h"
 
-static struct vcpu *arrive(struct engine *e)
+struct vcpu *arrive_from(struct engine *e)
 {
     struct vcpu *v = e->vcpu;
     v->rip = *env_u64(e, ENV_EIP);
@@ -14,7 +14,7 @@ static struct vcpu *arrive(struct engine *e)
 
 /* To the vCPU that has arrived, or to another. A guest kernel's own iretq takes it to ring 3; whatever it does there is still
  * the kernel, at ring 1. */
-static void leave(struct engine *e, u64 skip)
+void leave_to(struct engine *e, u64 skip)
 {
     if (e->turns)
         take_turns(e);
@@ -30,11 +30,11 @@ static void leave(struct engine *e, u64 skip)
 static void on_syscall(void *uc, void *user)
 {
     struct engine *e = user;
-    struct vcpu *v = arrive(e);
+    struct vcpu *v = arrive_from(e);
     (void)uc;
     v->rip += 2;
     core_syscall(v, !(*env_u32(e, ENV_HFLAGS) & HF_CS64));
-    leave(e, 2);
+    leave_to(e, 2);
 }
 
 static int fell_to_ring_3(struct engine *e) { return e->vcpu->kernel_mode && (*env_u32(e, ENV_HFLAGS) & HF_CPL) == 3; }
@@ -53,7 +53,7 @@ static void on_exception(struct engine *e, struct vcpu *v, u32 vector)
 static void on_interrupt(void *uc, u32 vector, void *user)
 {
     struct engine *e = user;
-    struct vcpu *v = arrive(e);
+    struct vcpu *v = arrive_from(e);
     u32 software = *env_u32(e, ENV_EXCEPTION_IS_INT);
     (void)uc;
     *env_u32(e, ENV_OLD_EXCEPTION) = ~0u;
@@ -65,13 +65,13 @@ static void on_interrupt(void *uc, u32 vector, void *user)
     } else {
         on_exception(e, v, vector);
     }
-    leave(e, 0);
+    leave_to(e, 0);
 }
 
 static int on_invalid(void *uc, void *user)
 {
     struct engine *e = user;
-    struct vcpu *v = arrive(e);
+    struct vcpu *v = arrive_from(e);
     (void)uc;
     *env_u32(e, ENV_OLD_EXCEPTION) = ~0u;
     if (*env_u32(e, ENV_EXCEPTION_IS_INT)) { /* `int $6` */
@@ -81,7 +81,7 @@ static int on_invalid(void *uc, void *user)
     } else {
         core_exception(v, 6, 0, 0);
     }
-    leave(e, 0);
+    leave_to(e, 0);
     return 1;
 }
 

@@ -178,6 +178,19 @@ static const char *check_flags(struct engine *e, struct seen *seen)
     return NULL;
 }
 
+/* The guest's TSC, ahead of the host's by what we poke. */
+static const char *check_tsc(struct engine *e, struct seen *seen)
+{
+    static const u8 rdtsc_int[4] = {0x0f, 0x31, 0xcd, 0x21};
+    const u64 ahead = 1ull << 62;
+    memcpy(e->domain->memory + 0x7800, rdtsc_int, sizeof rdtsc_int);
+    seen->count = 0;
+    *env_u64(e, ENV_TSC_OFFSET) = ahead;
+    unicorn.emu_start(e->uc, 0x7800, e->until, 0, 0);
+    *env_u64(e, ENV_TSC_OFFSET) = 0;
+    return seen->count == 1 && env_u64(e, ENV_REGS)[RDX] >> 30 == 1 ? NULL : "the TSC's offset is not where it should be";
+}
+
 struct table_register { /* uc_x86_mmr */
     u16 selector;
     u64 base;
@@ -255,6 +268,8 @@ static const char *check_instance(struct engine *e)
     const char *why = check_fault(e, &seen);
     if (!why)
         why = check_flags(e, &seen);
+    if (!why)
+        why = check_tsc(e, &seen);
     if (!why)
         why = check_blocks(e, &seen);
     if (!why)

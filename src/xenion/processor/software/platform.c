@@ -145,8 +145,6 @@ static int load_selector(struct vcpu *v, int segment, u16 selector)
     return 0;
 }
 
-static u16 selector(struct vcpu *v, int segment) { return (u16)segment_of(engine_of(v), segment)->selector; }
-
 static void load_ldt(struct vcpu *v)
 {
     struct segment *ldt = (struct segment *)(engine_of(v)->env + ENV_LDT);
@@ -356,15 +354,12 @@ const char *engine_start(struct engine *e, u64 rip, u64 rsp, u64 rsi)
 
 const char *engine_run(struct engine *e)
 {
-    struct vcpu *v = e->vcpu;
     e->thread = pthread_self();
     if (timer_start(&e->timer))
         return "the timer thread cannot be started";
-    v->rip = *env_u64(e, ENV_EIP);
-    v->cs = selector(v, SEG_CS);
-    v->ss = selector(v, SEG_SS);
-    core_resume(v);
-    *env_u64(e, ENV_EIP) = v->rip;
+    core_resume(arrive_from(e));
+    leave_to(e, 0);
+    *env_u64(e, ENV_EFLAGS) = get_flags(e->vcpu); /* the engine takes them apart when it begins */
     while (!load(&e->vcpu->stopped)) {
         int error = unicorn.emu_start(e->uc, *env_u64(e, ENV_EIP), e->until, 0, 0);
         if (load(&e->vcpu->stopped))

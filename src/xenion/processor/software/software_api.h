@@ -16,3 +16,9 @@ void engine_destroy(struct engine *e);
 uint64_t engine_flags(struct engine *e, uint32_t vcpu);
 void engine_segments(struct engine *e, uint32_t vcpu, uint64_t *bases, uint16_t *selectors);
 uint64_t engine_tsc(void);
+/* Of vCPUs that are held: the floating-point and SSE registers, as FXSAVE64 lays them out (FXSAVE_BYTES). */
+#define FXSAVE_BYTES 512
+void engine_read_fpu(struct engine *e, uint32_t vcpu, uint8_t *image);
+void engine_write_fpu(struct engine *e, uint32_t vcpu, const uint8_t *image);
+/* Before it runs: the domain's tsc_offset has been set. */
+void engine_tsc_changed(struct engine *e);

@@ -18,6 +18,7 @@
 #define UC_CTL_TCG_BUFFER_SIZE 13
 #define UC_CTL_WRITE(type, args) ((type) | ((args) << 26) | (1u << 30))
 
+#define UC_X86_REG_FPSW 31
 #define UC_X86_REG_RAX 35
 #define UC_X86_REG_RBX 37
 #define UC_X86_REG_RCX 38
@@ -25,9 +26,12 @@
 #define UC_X86_REG_CR0 50
 #define UC_X86_REG_CR3 53
 #define UC_X86_REG_CR4 54
+#define UC_X86_REG_FP0 82
+#define UC_X86_REG_XMM0 122
 #define UC_X86_REG_GDTR 243
 #define UC_X86_REG_LDTR 244
 #define UC_X86_REG_FPCW 246
+#define UC_X86_REG_FPTAG 247
 #define UC_X86_REG_MSR 248
 #define UC_X86_REG_MXCSR 249
 #define UC_X86_REG_FS_BASE 250
@@ -51,6 +55,7 @@
 #define ENV_EXCEPTION_IS_INT 5388
 #define ENV_EXCEPTION_NEXT_EIP 5392
 #define ENV_OLD_EXCEPTION 5496
+#define ENV_TSC_OFFSET 5512
 
 /* from CPUState */
 #define CPU_INTERRUPT_REQUEST 28

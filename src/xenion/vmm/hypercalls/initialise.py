@@ -31,15 +31,16 @@ def initialise(vcpu: Vcpu, by: Vcpu, context: VcpuGuestContext) -> int:
         raise GuestError(Errno.EINVAL)
     if context.flags & VGCF_i387_valid:
         raise GuestError(Errno.EOPNOTSUPP)
-    _check_addresses(context)
-    rc = lib.core_initialise_vcpu(state, by.state, _start(context))
+    check_addresses(context)
+    rc = lib.core_initialise_vcpu(state, by.state, start_of(context))
     if rc:
         raise GuestError(Errno(-rc))
-    _fill(vcpu, context)
+    fill(vcpu, context)
     return 0
 
 
-def _check_addresses(context: VcpuGuestContext) -> None:
+def check_addresses(context: VcpuGuestContext) -> None:
+    """GuestError(EINVAL)."""
     addresses = (
         context.user_regs.rip,
         context.event_callback_eip,
@@ -54,7 +55,8 @@ def _check_addresses(context: VcpuGuestContext) -> None:
         raise GuestError(Errno.EINVAL)
 
 
-def _start(context: VcpuGuestContext) -> Any:
+def start_of(context: VcpuGuestContext) -> Any:
+    """The core's `struct vcpu_start`."""
     regs = context.user_regs
     start = ffi.new("struct vcpu_start *")
     start.general = [getattr(regs, name) for name in GENERAL]
@@ -71,7 +73,8 @@ def _start(context: VcpuGuestContext) -> Any:
     return start
 
 
-def _fill(vcpu: Vcpu, context: VcpuGuestContext) -> None:
+def fill(vcpu: Vcpu, context: VcpuGuestContext) -> None:
+    """All that does not need the core."""
     state = vcpu.state
     for trap, info in zip(state.traps, context.trap_ctxt, strict=True):
         trap.address, trap.flags, trap.cs = info.address, info.flags, info.cs

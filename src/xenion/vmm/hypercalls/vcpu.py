@@ -41,13 +41,13 @@ from xenion.vmm.hypercalls.initialise import initialise
 from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu, address_okay
 
-SHORTEST_PERIOD_NS = 1_000_000
+SHORTEST_PERIOD_NS, LONGEST_PERIOD_NS = 1_000_000, 1 << 62
 VCPU_INFO_SIZE = 64
 
 
 def _periodic_timer(vcpu: Vcpu, by: Vcpu, address: int) -> int:
     period = by.read_struct(address, VcpuSetPeriodicTimer).period_ns
-    if period < SHORTEST_PERIOD_NS or period > 1 << 62:
+    if not SHORTEST_PERIOD_NS <= period <= LONGEST_PERIOD_NS:
         raise GuestError(Errno.EINVAL)
     vcpu.state.period = period
     vcpu.state.period_due = vcpu.domain.system_time() + period

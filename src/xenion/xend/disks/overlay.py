@@ -8,7 +8,7 @@ import asyncio
 import resource
 import stat
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from xenion.config.disk import Disk
@@ -70,6 +70,14 @@ def remove(state: Path) -> None:
         fresh.unlink(missing_ok=True)
     with suppress(OSError):
         (state / DISKS).rmdir()  # only if it is empty
+
+
+def keep(state: Path) -> None:
+    """All of them outlive the domain from now on: it is saved, and goes on with them. OSError."""
+    for note in (state / DISKS).glob("[!.]*.json"):
+        found = _written(note.with_suffix(".qcow2"))
+        if found is not None:
+            write_json(note, asdict(replace(found, lasting=True)))
 
 
 def _origin(disk: Disk, place: DiskPlace) -> Origin:

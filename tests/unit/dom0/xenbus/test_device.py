@@ -533,3 +533,262 @@ def test_after_its_end_nothing_is_held_and_everybody_is_told_once(
     assert bench.backend.calls == calls
     assert bench.store.store.domains[DOMID].process.watches == {}
     bench.close()
+
+
+# --- a guest that is held, saved and restored
+
+
+def hold(bench: Bench) -> list[str]:
+    """Gets a word when the device rests."""
+    said: list[str] = []
+    bench.device.hold(lambda: said.append("rests"))
+    return said
+
+
+def nodes_of(bench: Bench) -> dict[str, bytes]:
+    """All of the device's."""
+    found = {}
+    todo = [bench.front, bench.back]
+    while todo:
+        path = todo.pop()
+        node = bench.store.store.tree.get(path)
+        if node is not None:
+            found[path] = node.value
+            todo += [f"{path}/{name}" for name in bench.store.store.directory(bench.store.dom0, path)]
+    return found
+
+
+def let_go(bench: Bench) -> None:
+    bench.device.let_go()
+    bench.settle()
+
+
+def test_one_that_is_not_used_rests_at_once(bench: Bench) -> None:
+    before = nodes_of(bench)
+    assert hold(bench) == ["rests"]
+    let_go(bench)
+    assert (bench.backend.calls, nodes_of(bench)) == ([], before)
+    bench.connects()
+
+
+def test_one_that_is_used_is_disconnected_and_connected_again_and_nobody_sees_it(bench: Bench) -> None:
+    bench.connects()
+    before, states = nodes_of(bench), list(bench.states)
+    assert hold(bench) == ["rests"]
+    bench.settle()
+    assert (bench.backend.held, nodes_of(bench)) == (False, before)
+    let_go(bench)
+    assert bench.backend.calls == ["connect", "disconnect", "connect"]
+    assert (nodes_of(bench), bench.states) == (before, states)
+    bench.says(S.Closing)
+    bench.settle()
+    assert bench.state() == S.Closing
+
+
+@pytest.mark.parametrize("held_first", [True, False])
+def test_it_rests_when_what_is_in_flight_has_ended(bench: Bench, held_first: bool) -> None:
+    """Whoever has disconnected it: the hold, or a front end that closed it a moment before."""
+    bench.connects()
+    bench.backend.slow = True
+    if not held_first:
+        bench.says(S.Closing)
+        bench.settle()
+        assert bench.backend.leaving
+    said = hold(bench)
+    bench.settle()
+    assert said == []
+    bench.backend.let_go()
+    assert said == ["rests"]
+    assert bench.backend.calls == ["connect", "disconnect"]
+    bench.backend.slow = False
+    let_go(bench)
+    assert bench.state() == (S.Connected if held_first else S.Closing)
+    assert said == ["rests"]
+
+
+@pytest.mark.parametrize("front", [S.Initialised, S.Connected])
+def test_a_front_end_that_gets_ready_when_it_is_held_waits(bench: Bench, front: S) -> None:
+    """Its word may be on its way through the store."""
+    bench.says(front)
+    assert hold(bench) == ["rests"]
+    bench.settle()
+    assert (bench.backend.calls, bench.state()) == ([], S.InitWait)
+    let_go(bench)
+    assert (bench.backend.calls, bench.state()) == (["connect"], S.Connected)
+
+
+def test_held_while_the_front_ends_nodes_are_read(bench: Bench) -> None:
+    bench.says(S.Initialised, **{f"n{number}": "" for number in range(50)})
+    while bench.device.front_state != S.Initialised:
+        bench.step()
+    assert (hold(bench), bench.backend.calls) == (["rests"], [])
+    bench.settle()
+    assert (bench.backend.calls, bench.state()) == ([], S.InitWait)
+    let_go(bench)
+    assert (bench.backend.calls, bench.state()) == (["connect"], S.Connected)
+
+
+def test_a_front_end_that_goes_when_it_is_held_is_found_gone(bench: Bench) -> None:
+    bench.connects()
+    bench.says(S.Closed)
+    hold(bench)
+    bench.settle()
+    assert bench.state() == S.Connected
+    let_go(bench)
+    assert (bench.state(), bench.backend.held) == (S.Closed, False)
+
+
+def test_a_refusal_when_it_goes_on_is_told(bench: Bench) -> None:
+    bench.connects()
+    hold(bench)
+    bench.backend.refuses = "the ring is nowhere"
+    let_go(bench)
+    assert bench.state() == S.Closing
+    assert bench.logged == ["vbd 51712: the ring is nowhere"]
+
+
+def test_it_can_be_held_again(bench: Bench) -> None:
+    bench.connects()
+    for _ in range(3):
+        assert hold(bench) == ["rests"]
+        let_go(bench)
+        assert (bench.state(), bench.backend.held) == (S.Connected, True)
+
+
+def test_let_go_before_it_rests(bench: Bench) -> None:
+    """The hold was given up: nobody is told any more, and it is connected again all the same."""
+    bench.connects()
+    bench.backend.slow = True
+    said = hold(bench)
+    let_go(bench)
+    bench.backend.slow = False
+    bench.backend.let_go()
+    bench.settle()
+    assert said == []
+    assert bench.backend.held, f"its front end waits, and it is {bench.state()!r}"
+
+
+def test_a_guest_that_stops_while_it_is_held(bench: Bench) -> None:
+    bench.connects()
+    hold(bench)
+    bench.stop()
+    assert bench.ends == ["stopped"]
+    let_go(bench)
+    assert bench.backend.calls == ["connect", "disconnect"]
+
+
+def test_a_guest_that_stops_before_it_rests(bench: Bench) -> None:
+    bench.connects()
+    bench.backend.slow = True
+    hold(bench)
+    bench.stop()
+    assert bench.ends == []
+    bench.backend.let_go()
+    assert bench.ends == ["stopped"]
+    let_go(bench)
+    assert not bench.backend.held
+
+
+def test_one_that_is_detached_while_it_is_held_is_not_taken_from_its_guest(bench: Bench) -> None:
+    bench.connects()
+    hold(bench)
+    bench.detach()
+    bench.settle()
+    assert (bench.ends, bench.present) == ([], True)
+    let_go(bench)
+    assert (bench.ends, bench.state()) == ([], S.Closing)
+    bench.says(S.Closed)
+    bench.settle()
+    assert (bench.ends, bench.present) == (["detached"], False)
+
+
+def test_detached_by_force_before_it_rests(bench: Bench) -> None:
+    bench.connects()
+    bench.backend.slow = True
+    hold(bench)
+    bench.detach(force=True)
+    bench.backend.slow = False
+    bench.backend.let_go()
+    let_go(bench)
+    assert (bench.ends, bench.present) == (["detached"], False)
+
+
+def test_held_while_it_is_taken_away_by_force(bench: Bench) -> None:
+    """And its guest, which closes it, never comes to an end with that."""
+    bench.connects()
+    bench.backend.slow = True
+    bench.detach(force=True)
+    bench.says(S.Closing)
+    bench.settle()
+    hold(bench)
+    bench.backend.slow = False
+    bench.backend.let_go()
+    let_go(bench)
+    assert (bench.ends, bench.present) == (["detached"], False)
+
+
+def test_changes_while_it_is_held_are_not_seen_before_it_goes_on(bench: Bench) -> None:
+    bench.connects()
+    hold(bench)
+    before = nodes_of(bench)
+    bench.backend.changed({"sectors": "16"})
+    bench.settle()
+    assert nodes_of(bench) == before
+
+
+# --- resumed
+
+
+def resumes(bench: Bench) -> None:
+    """Another back end, around the nodes that are there."""
+    hold(bench)
+    bench.client.reset()
+    bench.backend = FakeBackend()
+    bench.device = Device(bench.client, DOMID, bench.backend, bench.logged.append)
+    bench.device.resume()
+    bench.settle()
+
+
+def test_a_restored_guest_finds_it_connected(bench: Bench) -> None:
+    bench.connects()
+    before, states = nodes_of(bench), list(bench.states)
+    resumes(bench)
+    assert bench.backend.calls == ["connect"]
+    assert bench.backend.front["ring-ref"] == "8"
+    assert (nodes_of(bench), bench.states) == (before, states)
+    bench.says(S.Closing)
+    bench.settle()
+    assert (bench.state(), bench.backend.held) == (S.Closing, False)
+
+
+def test_a_restored_guest_that_had_not_connected_it_does_so(bench: Bench) -> None:
+    resumes(bench)
+    assert (bench.backend.calls, bench.state()) == ([], S.InitWait)
+    bench.connects()
+
+
+@pytest.mark.parametrize("front", [S.Closing, S.Closed])
+def test_a_restored_guest_that_had_closed_it_may_open_it_anew(bench: Bench, front: S) -> None:
+    bench.connects()
+    for state in (S.Closing, front):
+        bench.says(state)
+        bench.settle()
+    resumes(bench)
+    assert not bench.backend.held
+    for state in (S.Closed, S.Initialising):
+        bench.says(state)
+        bench.settle()
+    assert bench.state() == S.InitWait
+    bench.connects()
+
+
+def test_a_restored_guests_device_can_be_detached(bench: Bench) -> None:
+    bench.connects()
+    resumes(bench)
+    bench.detach()
+    bench.settle()
+    assert (bench.state(), bench.ends) == (S.Closing, [])
+    bench.says(S.Closed)
+    bench.settle()
+    assert (bench.ends, bench.present) == (["detached"], False)
+    assert bench.store.store.domains[DOMID].process.watches == {}

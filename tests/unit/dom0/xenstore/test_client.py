@@ -266,3 +266,30 @@ def test_a_tree_that_shifts_all_the_time_is_read_to_an_end() -> None:
     client.close()
     peer.close()
     loop.close()
+
+
+# --- bytes and permissions as they are
+
+
+def test_a_value_may_be_bytes(bench: Client) -> None:
+    value = bytes(range(256))
+    bench.client.write(f"{HOME}/a", value, bench.answer)
+    bench.client.write(f"{HOME}/b", b"x" * 4096, bench.answer)
+    bench.client.read(f"{HOME}/a", bench.answer)
+    assert sorted(map(str, bench.said())) == sorted(map(str, [Errno.E2BIG, b"OK\0", value]))
+    assert bench.store.value(f"{HOME}/a") == value
+
+
+def test_permissions_are_told_as_they_are_set(bench: Client) -> None:
+    client = bench.client
+    client.write(f"{HOME}/a", "")
+    client.set_perms(f"{HOME}/a", (Perm(DOMID, 0), Perm(0, 1)))
+    client.perms(f"{HOME}/a", bench.answer)
+    client.perms(f"{HOME}/none", bench.answer)
+    told, missing = bench.said()
+    assert (told, missing) == (b"n5\0r0\0", Errno.ENOENT)
+    assert isinstance(told, bytes)
+    client.write(f"{HOME}/b", "")
+    client.set_perms(f"{HOME}/b", told.decode(), bench.answer)
+    assert bench.said() == [b"OK\0"]
+    assert bench.store.store.get_perms(bench.store.dom0, f"{HOME}/b") == (Perm(DOMID, 0), Perm(0, 1))

@@ -134,3 +134,32 @@ def test_as_many_are_known_as_the_store_may_have(script: list[str]) -> None:
             known.inward(request(T.RESET_WATCHES), request(T.RESET_WATCHES, payload=b"OK\0"))
             numbers.clear()
         assert len(known._known) == len(numbers)
+
+
+# --- a guest that is saved and restored
+
+
+def test_those_that_are_known_and_the_last_number() -> None:
+    known = GuestTransactions()
+    assert (known.known, known.last) == ([], 0)
+    first, second = started(known, 70), started(known, 3)
+    assert (known.known, known.last) == ([first, second], second)
+    known.inward(request(T.TRANSACTION_END, second, COMMIT), request(T.TRANSACTION_END, 3, b"OK\0"))
+    assert (known.known, known.last) == ([first], second)
+
+
+def test_those_of_a_restored_guest_are_broken_and_their_numbers_are_not_given_out_again() -> None:
+    known = GuestTransactions.broken([4, 7], 7)
+    assert (known.known, known.last) == ([4, 7], 7)
+    assert started(known, 1) == 8
+    for old in (4, 7):
+        assert known.answer(request(T.WRITE, old)) == request(T.WRITE, old, b"OK\0")
+        ended = known.answer(request(T.TRANSACTION_END, old, COMMIT))
+        assert ended == Message(T.ERROR, 9, old, b"EAGAIN\0")
+    assert known.known == [8]
+    assert known.answer(request(T.WRITE, 8)) is None
+
+
+@pytest.mark.parametrize("last", [0xFFFF_FFFE, 0xFFFF_FFFF, -1, 2**70])
+def test_whatever_the_last_number_is_said_to_be_the_next_one_is_a_number(last: int) -> None:
+    assert 0 < started(GuestTransactions.broken([], last), 1) < 0xFFFF_FFFF

@@ -1,0 +1,86 @@
+"""What a saved domain is beside its memory and its page tables: what its process keeps for it."""
+
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from xenion.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX
+from xenion.domain.saved.format import SavedFileError
+from xenion.vmm.saved import U32, DomainState
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Which domain it is. `config` as DomainConfig has it, with the sizes that the guest had; `saved_at` in seconds
+    since the epoch."""
+
+    config: dict[str, Any]
+    uuid: str
+    domid: Annotated[int, Meta(gt=0, lt=0x7FF0)]
+    name: str
+    saved_at: float
+    xenion: str
+
+
+class Node(msgspec.Struct, frozen=True, array_like=True):
+    """Of the store; `perms` as SET_PERMS takes them."""
+
+    path: str
+    value: bytes
+    perms: str
+
+
+class StoreState(msgspec.Struct, frozen=True):
+    """`requests` and `replies`: bytes of the guest's page that are on their way. `transactions`: the numbers that the
+    guest knows; they can only end with EAGAIN. `watches`: the payloads by which it has set them."""
+
+    nodes: list[Node]
+    requests: bytes
+    replies: bytes
+    transactions: list[int]
+    last_transaction: int
+    watches: list[Annotated[bytes, Meta(max_length=XENSTORE_PAYLOAD_MAX)]]
+    failed: bool
+
+
+class MachineState(msgspec.Struct, frozen=True):
+    """`target_mib`, `maxmem_mib`, `vcpus`: what the guest was asked to have, and may."""
+
+    domain: DomainState
+    store: StoreState
+    console_pfn: U32
+    console_port: U32
+    store_pfn: U32
+    store_port: U32
+    target_mib: U32
+    maxmem_mib: U32
+    vcpus: Annotated[int, Meta(ge=1, le=64)]
+
+
+class HostDisk(msgspec.Struct, frozen=True):
+    """A disk that the guest writes: what its image was when the guest was saved; None where that cannot be told."""
+
+    vdev: str
+    size: int | None
+    mtime_ns: int | None
+
+
+class HostState(msgspec.Struct, frozen=True):
+    """`lasting`: the domain's overlays outlive it, see xend's records."""
+
+    lasting: bool
+    disks: list[HostDisk]
+
+
+def encode(value: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def decode(data: bytes, kind: type[S]) -> S:
+    """SavedFileError."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise SavedFileError(f"it makes no sense ({error})") from error

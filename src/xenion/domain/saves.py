@@ -1,0 +1,222 @@
+"""Saving a domain into a file that xend has opened: the guest is held meanwhile, and goes on if there is no whole file.
+
+When the file is whole the guest stays held until xend has given it its name: then it ends, or goes on if it is to. An
+xend that is lost before that has no file that it knows of, so the guest goes on.
+"""
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xenion.dom0.loop import Loop, Timer
+from xenion.dom0.xenstore.trees import KeptNode, TreesError
+from xenion.domain.control import Refusal, Request
+from xenion.domain.devices import Devices
+from xenion.domain.machine import Machine
+from xenion.domain.saved.format import SaveError
+from xenion.domain.saved.state import Head, MachineState
+from xenion.domain.saved.write import save_domain
+from xenion.vmm.saved import UnsavableError
+
+HOLDER = "save"
+PROGRESS_SECONDS, LOOK_SECONDS = 0.1, 0.5
+PARKING_SECONDS, QUIET_SECONDS = 10.0, 60.0
+
+
+@dataclass(slots=True)
+class _Save:
+    """`stage`: parking, quiet (devices and store are coming to rest), writing, whole."""
+
+    request: Request
+    machine: Machine
+    head: Head
+    fd: int
+    stage: str = "parking"
+    patience: Timer | None = None
+    thread: threading.Thread | None = None
+
+
+class Saves:
+    """One at a time. All but `settle` is for Dom0's thread."""
+
+    def __init__(self, loop: Loop, devices: Devices) -> None:
+        self._loop = loop
+        self._devices = devices
+        self._save: _Save | None = None
+        self._cancelled = False
+
+    @property
+    def busy(self) -> bool:
+        """What the guest has is to stay as it is."""
+        return self._save is not None
+
+    def begin(self, request: Request, machine: Machine, head: Head) -> None:
+        """Answers the request when the file is whole; `finish` is to follow. Refusal."""
+        if self._save is not None:
+            raise Refusal("this domain is being saved already: wait for it or cancel it")
+        (fd,) = request.take_fds()
+        self._cancelled = False
+        save = self._save = _Save(request, machine, head, fd)
+        save.patience = self._loop.later(
+            PARKING_SECONDS, lambda: self._give_up(save, "the guest could not be stopped")
+        )
+        machine.hold(HOLDER)
+        self.look()
+
+    def cancel(self) -> None:
+        """The one under way, if any, comes to nothing soon, and its guest goes on."""
+        self._cancelled = True
+        if self._save is not None and self._save.stage == "whole":
+            self._let_go(self._save)
+
+    def finish(self, *, keep: bool) -> bool:
+        """The file has its name: a guest that is to be kept goes on. Whether there was such a save."""
+        save = self._save
+        if save is None or save.stage != "whole":
+            return False
+        if keep:
+            self._let_go(save)
+        return True
+
+    def look(self) -> None:
+        """The guest may have come to hold still."""
+        save = self._save
+        if save is None or save.stage != "parking":
+            return
+        if save.machine.domain.stopping:
+            self._fail(save, "the domain cannot be saved: its guest has stopped")
+            return
+        if not save.machine.domain.parked:
+            return
+        save.stage = "quiet"
+        self._be_patient(
+            save, QUIET_SECONDS, "its devices do not come to rest: a disk's server does not answer"
+        )
+        self._devices.hold(lambda why_not: self._devices_rest(save, why_not))
+
+    def _devices_rest(self, save: _Save, why_not: str) -> None:
+        if self._save is not save:
+            return
+        if why_not:
+            self._fail(save, f"the domain cannot be saved: {why_not}")
+            return
+        store = save.machine.store
+        store.pump.hold(lambda: store.read(lambda nodes: self._quiet(save, nodes)))
+
+    # --- what may go wrong
+
+    def _be_patient(self, save: _Save, seconds: float, otherwise: str) -> None:
+        if save.patience is not None:
+            save.patience.cancel()
+        save.patience = self._loop.later(seconds, lambda: self._give_up(save, otherwise))
+
+    def _give_up(self, save: _Save, why: str) -> None:
+        if self._save is save and save.thread is None:
+            self._fail(save, f"the domain cannot be saved: {why}")
+
+    def _fail(self, save: _Save, why: str) -> None:
+        if save.fd >= 0:
+            os.close(save.fd)
+            save.fd = -1
+        self._let_go(save)
+        save.request.refuse(why)
+
+    def _let_go(self, save: _Save) -> None:
+        """The guest goes on as if nothing had been."""
+        self._save = None
+        if save.patience is not None:
+            save.patience.cancel()
+        if save.stage != "parking":
+            save.machine.store.pump.go_on()
+            self._devices.let_go()
+        save.machine.let_go(HOLDER)
+
+    # --- the file
+
+    def _quiet(self, save: _Save, nodes: list[KeptNode] | TreesError) -> None:
+        """Nothing but us touches the guest's memory now."""
+        if self._save is not save:
+            return
+        if save.patience is not None:
+            save.patience.cancel()
+        try:
+            if isinstance(nodes, TreesError):
+                raise UnsavableError(str(nodes))
+            state = save.machine.state(nodes)
+        except UnsavableError as error:
+            self._fail(save, f"the domain cannot be saved: {error}")
+            return
+        save.stage = "writing"
+        save.thread = threading.Thread(target=self._write, args=(save, state), name="save", daemon=True)
+        try:
+            save.thread.start()
+        except RuntimeError:
+            save.thread = None
+            self._fail(save, "the domain cannot be saved: the host has no room for another thread")
+
+    def _write(self, save: _Save, state: MachineState) -> None:
+        """In a thread of its own."""
+        said = ""
+        try:
+            save_domain(save.machine.domain, save.head, state, save.fd, self._progress(save.request))
+        except SaveError as error:
+            said = str(error)
+        except Exception:  # noqa: BLE001  a bug of ours: the guest goes on all the same
+            traceback.print_exc()
+            said = "the save failed for a reason that only process.log in the domain's folder of logs tells"
+        finally:
+            os.close(save.fd)
+            save.fd = -1
+        self._loop.call(lambda: self._written(save, said))
+
+    def _written(self, save: _Save, said: str) -> None:
+        if said or self._cancelled or save.request.abandoned:
+            self._fail(save, said or "the save was cancelled")
+            return
+        save.stage = "whole"
+        save.request.done()
+        self._await_finish(save)
+
+    def _await_finish(self, save: _Save) -> None:
+        """Until xend has said how it ends, or is lost."""
+        if self._save is not save:
+            return
+        if save.request.abandoned:
+            self._let_go(save)
+        else:
+            save.patience = self._loop.later(LOOK_SECONDS, lambda: self._await_finish(save))
+
+    def _progress(self, request: Request) -> Callable[[int, int], bool]:
+        last = 0.0
+
+        def progress(done: int, total: int) -> bool:
+            nonlocal last
+            now = time.monotonic()
+            if now - last > PROGRESS_SECONDS:
+                last = now
+                self._loop.call(lambda: request.progress(done, total))
+            return not (self._cancelled or request.abandoned)
+
+        return progress
+
+    def settle(self) -> None:
+        """The main thread, when none can begin any more: returns when none touches a machine any more."""
+        self._cancelled = True
+        save = self._save
+        if save is not None and save.thread is not None:
+            save.thread.join()
+        self._loop.call_and_wait(self._forget)
+
+    def _forget(self) -> None:
+        """The guest has stopped: there is nothing that could go on."""
+        save, self._save = self._save, None
+        if save is None:
+            return
+        if save.patience is not None:
+            save.patience.cancel()
+        if save.stage in ("parking", "quiet"):
+            os.close(save.fd)
+            save.request.refuse("the domain cannot be saved: its guest has stopped")

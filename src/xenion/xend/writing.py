@@ -1,0 +1,50 @@
+"""What a domain's process writes into a file of xend's, while people look on: cores, and saved domains."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from xenion.api.errors import ApiError
+from xenion.xend.live import Live
+from xenion.xend.tasks import RunningTask
+
+STUCK_S = 60.0
+"""What does not get on for so long is given up."""
+
+
+async def written(
+    process_of: Live, task: RunningTask, step: str, request: str, fd: int, **fields: Any
+) -> dict[str, Any]:
+    """The answer of the domain's process to `request`, which "cancel-" and the request make it give up. ApiError."""
+    moved = asyncio.Event()
+
+    def progress(done: int, total: int) -> None:
+        task.step(step, done / total if total else None)
+        moved.set()
+
+    task.step(step, 0.0)
+    asked = process_of.ask(request, fds=[fd], progress=progress, timeout=None, **fields)
+    answer = asyncio.ensure_future(asked)
+    try:
+        while not answer.done():
+            moved.clear()
+            waiting = asyncio.ensure_future(moved.wait())
+            done, _ = await asyncio.wait([answer, waiting], timeout=STUCK_S, return_when="FIRST_COMPLETED")
+            waiting.cancel()
+            if not done:
+                await give_up(process_of, request, answer)
+                raise ApiError(
+                    "failed", f"the process of {process_of.name} does not answer: `xm destroy` ends it"
+                )
+        return answer.result()
+    except asyncio.CancelledError:
+        await give_up(process_of, request, answer)
+        raise
+
+
+async def give_up(live: Live, request: str, answer: "asyncio.Future[Any] | None" = None) -> None:
+    """The process may come to itself later: then it writes no more."""
+    if answer is not None:
+        answer.cancel()
+    with suppress(ApiError):
+        await live.ask(f"cancel-{request}")

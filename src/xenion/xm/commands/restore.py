@@ -1,0 +1,41 @@
+"""xm restore: let a saved domain go on."""
+
+from collections.abc import Sequence
+
+from xenion.xm.arguments import FILE, Parser, command, json_option, parse
+
+SUMMARY = "let a domain that xm save has written to a file go on"
+EPILOG = """It has the name, the UUID and the id that it had, and its disks have to be as it left them. The file
+stays."""
+
+
+def parser() -> Parser:
+    p = command("restore", SUMMARY, EPILOG)
+    p.add_argument("-p", "--paused", action="store_true", help="leave it paused")
+    p.add_argument(
+        "-f",
+        "--force",
+        action="store_true",
+        help="also if its disks have changed since: that may ruin them",
+    )
+    json_option(p)
+    p.add_argument("file", metavar=FILE, help="what xm save has written")
+    return p
+
+
+def run(argv: Sequence[str]) -> int:
+    import os
+
+    from xenion.xm.calls import connected
+    from xenion.xm.output import escaped, print_json
+    from xenion.xm.progress import accomplish
+
+    args = parse(parser(), argv)
+    path = os.path.abspath(args.file)  # noqa: PTH100 (links are xend's business)
+    with connected() as client:
+        result = accomplish(client, "restore", {"path": path, "paused": args.paused, "force": args.force})
+    if args.json:
+        print_json(result)
+    else:
+        print(f"{escaped(result['domain']['name'])} goes on from {escaped(path)}")
+    return 0

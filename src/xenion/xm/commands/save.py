@@ -1,0 +1,43 @@
+"""xm save: write a running domain to a file and end it."""
+
+from collections.abc import Sequence
+
+from xenion.xm.arguments import FILE, Parser, command, domain_argument, json_option, parse
+
+SUMMARY = "write a running domain to a file and end it; xm restore lets it go on"
+EPILOG = """The guest need not do anything for it, and sees nothing of it but that time has stood still. What is on
+its disks stays there: the file fits them as they are now."""
+
+
+def parser() -> Parser:
+    p = command("save", SUMMARY, EPILOG)
+    p.add_argument(
+        "-c",
+        "--checkpoint",
+        action="store_true",
+        help="let the domain go on afterwards; it may write to no disk",
+    )
+    json_option(p)
+    domain_argument(p)
+    p.add_argument("file", metavar=FILE, help="the file to write; one of that name is replaced")
+    return p
+
+
+def run(argv: Sequence[str]) -> int:
+    import os
+
+    from xenion.xm.calls import connected
+    from xenion.xm.output import complain, escaped, print_json
+    from xenion.xm.progress import accomplish
+
+    args = parse(parser(), argv)
+    body = {"path": os.path.abspath(args.file), "keep": args.checkpoint}  # noqa: PTH100 (links are xend's business)
+    with connected() as client:
+        result = accomplish(client, "save", body, domain=args.domain)
+    if args.json:
+        print_json(result)
+        return 0
+    for remark in result.get("remarks", []):
+        complain(remark)
+    print(f"The domain is in {escaped(result['path'])}")
+    return 0

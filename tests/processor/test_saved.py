@@ -1,0 +1,133 @@
+"""A vCPU that is saved in the middle of its work goes on in another domain: its registers, its time, its timers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import msgspec
+import pytest
+
+from tests.processor.kit.bench import BREAKPOINT, Bench
+from xenion.processor.choose import open_processor
+from xenion.vmm.domain import Domain
+from xenion.vmm.saved import DomainState, capture, memory_runs, prepare, resume
+
+MakeBench = Callable[..., AbstractContextManager[Bench]]
+
+
+@pytest.fixture(autouse=True)
+def saves(processor: str) -> None:
+    if not open_processor(processor).features.can_save:
+        pytest.skip(f"domains on the {processor} processor cannot be saved yet")
+
+
+def hold(domain: Domain) -> None:
+    domain.pause()
+    while not domain.parked:
+        time.sleep(0.001)
+
+
+def saved(domain: Domain) -> tuple[bytes, dict[int, bytes]]:
+    """Its state as it goes into a file, and its pages."""
+    state = capture(domain)
+    runs = memory_runs(domain, state)
+    pages = {mfn: bytes(domain.memory.page(mfn)) for first, n in runs for mfn in range(first, first + n)}
+    return msgspec.json.encode(state), pages
+
+
+def restored(data: bytes, pages: dict[int, bytes], notify_fd: int) -> Domain:
+    state = msgspec.json.decode(data, type=DomainState)
+    domain = Domain(
+        open_processor(state.processor), domid=1, nr_pages=0, most_pages=state.most_pages, handle=bytes(16),
+        notify_fd=notify_fd, console_output=lambda data: None, nr_vcpus=len(state.vcpus),
+    )  # fmt: skip
+    try:
+        prepare(domain, state)
+        for mfn, page in pages.items():
+            domain.memory.page(mfn)[:] = page
+        resume(domain, state)
+    except BaseException:
+        domain.close()
+        raise
+    return domain
+
+
+def run_with_moves(bench: Bench, moves: int) -> None:
+    """To its end; it is moved to another domain so many times, each a while after the last."""
+    bench.boot()
+    for _ in range(moves):
+        thread = threading.Thread(target=bench.domain.run)
+        thread.start()
+        time.sleep(0.02)  # anywhere in its work
+        hold(bench.domain)
+        state = saved(bench.domain)
+        bench.domain.stop()
+        thread.join()
+        go_on(bench, state)
+    watchdog = threading.Timer(20, bench.domain.stop)
+    watchdog.start()
+    bench.domain.run()
+    watchdog.cancel()
+
+
+def go_on(bench: Bench, state: tuple[bytes, dict[int, bytes]]) -> None:
+    """In a new domain."""
+    old, new = bench.domain, restored(*state, bench.notify_fd)
+    new.handlers = old.handlers
+    bench.domain = bench.guest.domain = new
+    old.close()
+
+
+WORK = """
+    .section .user
+    start: fninit
+        fld1
+        fldpi
+        mov $0x3fff0000, %eax
+        mov %eax, UDATA
+        movl $0x1fa0, UDATA + 8
+        ldmxcsr UDATA + 8
+        mov $0x1234, %eax
+        movq %rax, %xmm15
+        pxor %xmm0, %xmm0
+        pcmpeqd %xmm1, %xmm1
+        mov $ROUNDS, %r13
+        xor %ebx, %ebx
+        mov $0x77, %r8d
+        std
+    again: paddq %xmm1, %xmm0
+        add %r13, %rbx
+        rol $3, %rbx
+        incq UDATA + 16
+        dec %r13
+        jnz again
+        fstpt UDATA + 32
+        fstpl UDATA + 48
+        stmxcsr UDATA + 56
+        movq %xmm15, %r14
+        movq %xmm0, %r15
+        pushf
+        pop %r12
+        int3
+"""
+
+
+ROUNDS = 40_000_000
+
+
+@pytest.mark.parametrize("moves", [0, 1, 4])
+def test_registers(bench: MakeBench, moves: int) -> None:
+    with bench(WORK.replace("ROUNDS", str(ROUNDS)), user=True) as made:
+        run_with_moves(made, moves)
+        end, udata = made.guest.traps[-1], made.guest.read("UDATA", 64)
+    assert end.vector == BREAKPOINT
+    assert end["r12"] & 0x400, "the direction flag"
+    assert (end["r15"], end["r14"], end["r8"]) == (-ROUNDS & (1 << 64) - 1, 0x1234, 0x77)
+    assert end["rbx"] == 5270498306819245674, "what it is without moves"
+    assert int.from_bytes(udata[16:24], "little") == ROUNDS
+    assert udata[32:42] == bytes.fromhex("35c26821a2da0fc90040"), "pi"
+    assert udata[48:56] == bytes.fromhex("000000000000f03f"), "one"
+    assert int.from_bytes(udata[56:60], "little") & ~0x3F == 0x1F80

@@ -1,0 +1,322 @@
+"""xm save and xm restore: guests that know nothing of it go on where they were, and nothing is lost when it fails."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.disk_guest import DebianGuest, Image
+
+if TYPE_CHECKING:
+    from tests.system.conftest import GuestMaker, Kernel
+    from tests.system.xm import Xm
+
+TICKS = """
+dmesg -n 1
+mkdir /tmp/work; mount -t tmpfs work /tmp/work
+head -c 3000000 /dev/urandom > /tmp/work/data; md5sum < /tmp/work/data > /tmp/work/sum
+work() { while :; do md5sum < /tmp/work/data | cmp - /tmp/work/sum || echo wrong; done; }
+work & work &
+n=0
+while :; do n=$((n+1)); echo "tick $n $(cut -d. -f1 /proc/uptime)"; sleep 0.1; done
+"""
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it has not come about"
+        time.sleep(0.05)
+
+
+def log(xm: "Xm", name: str) -> str:
+    return (xm.domain_folder(name) / "console.log").read_text(errors="replace").replace("\r", "")
+
+
+def ticks(xm: "Xm", name: str) -> list[tuple[int, int]]:
+    """Numbers and the guest's uptime, of the lines that are whole."""
+    lines = (line.split() for line in log(xm, name).split("\n")[:-1] if line.startswith("tick "))
+    return [(int(number), int(uptime)) for _, number, uptime in lines]
+
+
+def wait_for_more(xm: "Xm", name: str, count: int = 5) -> None:
+    so_far = len(ticks(xm, name))
+    wait_for(lambda: len(ticks(xm, name)) >= so_far + count)
+
+
+def names(xm: "Xm") -> list[str]:
+    return [domain["name"] for domain in xm.json("list") if domain["domid"] != 0]
+
+
+@pytest.mark.parametrize("vcpus", [1, 3])
+def test_a_busy_guest_goes_on(xm: "Xm", guest: "GuestMaker", vcpus: int) -> None:
+    """Several times; it has counted on without a gap, computes rightly, and hears what xenstore tells it."""
+    assert xm.run("create", "-q", guest(TICKS, name="busy", vcpus=vcpus, memory=160)).status == 0
+    file = xm.folder / "busy.sav"
+    wait_for_more(xm, "busy")
+    for _ in range(3):
+        done = xm.run("save", "busy", file)
+        assert (done.status, done.console) == (0, f"The domain is in {file}\n"), done.stderr
+        assert names(xm) == []
+        before = len(ticks(xm, "busy"))
+        done = xm.run("restore", file)
+        assert (done.status, done.console) == (0, f"busy goes on from {file}\n"), done.stderr
+        wait_for_more(xm, "busy")
+        assert len(ticks(xm, "busy")) > before
+    numbers = [number for number, _ in ticks(xm, "busy")]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert "wrong" not in log(xm, "busy")
+    assert [vcpu["state"] != "offline" for vcpu in xm.json("vcpu-list", "busy")] == [True] * vcpus
+    assert xm.run("sysrq", "busy", "h").status == 0, "its watch on control/sysrq is set again"
+    wait_for(lambda: "sysrq: HELP" in log(xm, "busy"))
+    assert xm.run("destroy", "busy").status == 0
+
+
+def test_time_stands_still_meanwhile(xm: "Xm", guest: "GuestMaker") -> None:
+    assert xm.run("create", "-q", guest(TICKS, name="busy")).status == 0
+    wait_for_more(xm, "busy")
+    file = xm.folder / "file"
+    assert xm.run("save", "busy", file).status == 0
+    _, uptime = ticks(xm, "busy")[-1]
+    count = len(ticks(xm, "busy"))
+    away = time.monotonic()
+    wait_for(lambda: time.monotonic() > away + 4)
+    assert xm.run("restore", file).status == 0
+    wait_for_more(xm, "busy")
+    assert ticks(xm, "busy")[count][1] <= uptime + 1
+    assert xm.run("destroy", "busy").status == 0
+
+
+def test_paused_it_stays_as_it_is(xm: "Xm", guest: "GuestMaker") -> None:
+    assert xm.run("create", "-q", guest(TICKS, name="busy")).status == 0
+    wait_for_more(xm, "busy")
+    assert xm.run("save", "busy", xm.folder / "file").status == 0
+    said = log(xm, "busy")
+    assert xm.run("restore", "-p", xm.folder / "file").status == 0
+    assert xm.run("domstate", "busy").console == "paused\n"
+    assert log(xm, "busy") == said
+    assert xm.run("unpause", "busy").status == 0
+    wait_for_more(xm, "busy")
+    assert xm.run("destroy", "busy").status == 0
+
+
+def test_a_checkpoint_leaves_it_running(xm: "Xm", guest: "GuestMaker") -> None:
+    assert xm.run("create", "-q", guest(TICKS, name="busy")).status == 0
+    wait_for_more(xm, "busy")
+    file = xm.folder / "file"
+    assert xm.run("save", "-c", "busy", file).status == 0
+    wait_for_more(xm, "busy")
+    assert "already" in xm.run("restore", file).sentence()
+    assert xm.run("destroy", "busy").status == 0
+    later = ticks(xm, "busy")[-1][0]
+    assert xm.run("restore", file).status == 0
+    count = len(ticks(xm, "busy"))
+    wait_for(lambda: len(ticks(xm, "busy")) > count)
+    assert ticks(xm, "busy")[count][0] <= later, "it goes on from the checkpoint"
+    assert xm.run("destroy", "busy").status == 0
+
+
+def test_ballooned_memory_and_cpus_stay(xm: "Xm", guest: "GuestMaker") -> None:
+    config = guest(TICKS, name="busy", memory=128, maxmem=256, vcpus=2, maxvcpus=4)
+    assert xm.run("create", "-q", config).status == 0
+    wait_for_more(xm, "busy")
+    assert xm.run("mem-set", "busy", "192").status == 0
+    assert xm.run("vcpu-set", "busy", "1").status == 0
+
+    def sizes() -> tuple[int, int]:
+        (found,) = (domain for domain in xm.json("list") if domain["name"] == "busy")
+        online = sum(vcpu["state"] != "offline" for vcpu in xm.json("vcpu-list", "busy"))
+        return found["memory_mib"], online
+
+    wait_for(lambda: sizes() == (192, 1))
+    assert xm.run("save", "busy", xm.folder / "file").status == 0
+    assert xm.run("restore", xm.folder / "file").status == 0
+    assert sizes() == (192, 1)
+    wait_for_more(xm, "busy")
+    assert xm.run("mem-set", "busy", "256").status == 0
+    wait_for(lambda: sizes() == (256, 1))
+    assert xm.run("destroy", "busy").status == 0
+
+
+# --- what goes wrong
+
+
+@pytest.fixture
+def saved(xm: "Xm", tiny_kernel: "Kernel") -> Path:
+    """A file; its domain is gone."""
+    assert (
+        xm.run(
+            "create", "-q", xm.config("tiny", kernel=tiny_kernel("spin", "x\n"), name="tiny", memory=16)
+        ).status
+        == 0
+    )
+    file = xm.folder / "tiny.sav"
+    assert xm.run("save", "tiny", file).status == 0
+    return file
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda data: data[:-300], "it is cut off"),
+        (lambda data: data[: len(data) // 2], "it is cut off"),
+        (lambda data: data[:3], "it is not a saved domain"),
+        (lambda data: b"", "it is not a saved domain"),
+        (lambda data: b"\x7fELF" + data[4:], "it is not a saved domain"),
+        (lambda data: data[:8] + b"\x09" + data[9:], "it is of version 9"),
+        (lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:], "it is damaged"),
+        (lambda data: data[: len(data) // 2] + b"XX" + data[len(data) // 2 + 2 :], "damaged"),
+    ],
+    ids=["end", "half", "start", "empty", "other", "newer", "head", "memory"],
+)
+def test_a_spoilt_file_is_refused(xm: "Xm", saved: Path, spoil: Callable[[bytes], bytes], why: str) -> None:
+    saved.write_bytes(spoil(saved.read_bytes()))
+    done = xm.run("restore", saved)
+    assert done.status != 0
+    assert why in done.sentence()
+    assert names(xm) == []
+    assert not any(folder for folder in (xm.run_folder / "xenion" / "domains").iterdir() if folder.is_dir())
+
+
+def test_a_file_that_is_none(xm: "Xm") -> None:
+    for target, why in (
+        (xm.folder / "missing", "No such file"),
+        (xm.folder, "directory"),
+        (Path("/dev/null"), "saved domain"),
+    ):
+        assert why in xm.run("restore", target).sentence()
+
+
+def test_its_id_has_to_be_free(xm: "Xm", saved: Path, tiny_kernel: "Kernel") -> None:
+    """Another xend, whose domains have the same ids."""
+    xm.stop_xend()
+    wait_for(lambda: xm.xend() is None)
+    (xm.run_folder / "xenion" / "next-domid.json").unlink()
+    other = xm.config("other", kernel=tiny_kernel("spin", "x\n"), name="other", memory=16)
+    assert xm.run("create", "-q", other).status == 0
+    assert "by the id 1, which another one has now" in xm.run("restore", saved).sentence()
+    assert xm.run("destroy", "other").status == 0
+    assert xm.run("restore", saved).status == 0
+    assert xm.run("destroy", "tiny").status == 0
+
+
+def test_no_room_for_the_file(xm: "Xm", tiny_kernel: "Kernel") -> None:
+    assert (
+        xm.run(
+            "create", "-q", xm.config("tiny", kernel=tiny_kernel("spin", "x\n"), name="tiny", memory=16)
+        ).status
+        == 0
+    )
+    assert "no ordinary file" in xm.run("save", "tiny", "/dev/full").sentence()
+    assert "No such file" in xm.run("save", "tiny", xm.folder / "missing" / "file").sentence()
+    assert names(xm) == ["tiny"]
+    assert xm.run("domstate", "tiny").console == "running\n"
+    assert xm.run("destroy", "tiny").status == 0
+
+
+def test_an_xend_that_dies_leaves_it_running(xm: "Xm", guest: "GuestMaker") -> None:
+    """Wherever the save is by then."""
+    assert xm.run("create", "-q", guest(TICKS, name="busy", memory=160)).status == 0
+    wait_for_more(xm, "busy")
+    for number in range(6):
+        save = xm.start("save", "busy", xm.folder / "file")
+        with save:
+            deadline = time.monotonic() + 0.03 * number
+            wait_for(lambda until=deadline: time.monotonic() >= until)  # type: ignore[misc]
+            pid = xm.xend()
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            save.communicate(timeout=60)
+        if names(xm):
+            wait_for_more(xm, "busy")
+        else:
+            assert xm.run("restore", xm.folder / "file").status == 0
+        assert names(xm) == ["busy"]
+    numbers = [number for number, _ in ticks(xm, "busy")]
+    assert numbers == list(range(1, len(numbers) + 1)), "it never ran twice from one place, nor lost a moment"
+    assert list(xm.folder.glob("file.*.part")) == []
+    assert xm.run("destroy", "busy").status == 0
+
+
+# --- disks and networks
+
+
+@pytest.fixture
+def native(xm: "Xm", debian_guest: Image) -> Iterator[DebianGuest]:
+    made = DebianGuest(xm, debian_guest, "mobile")
+    yield made
+    made.end()
+
+
+WRITES = """
+cd /var/tmp && head -c 8000000 /dev/urandom > seed && md5sum < seed > sum
+cat > /var/tmp/writes <<'END'
+n=0
+while [ ! -e /var/tmp/stop ]; do
+  n=$((n+1)); cp seed copy$((n % 4)) && sync && echo 3 > /proc/sys/vm/drop_caches
+  md5sum < copy$((n % 4)) | cmp - sum || echo wrong >> trouble
+  echo $n > count
+done
+END
+systemd-run -q --unit writes --working-directory=/var/tmp sh /var/tmp/writes
+"""
+
+
+def reached(guest: DebianGuest) -> bool:
+    """By ssh; the other end of its network is new and has to find it first."""
+    try:
+        return guest.attempt("true")[0] == 0
+    except AssertionError:
+        return False
+
+
+def test_disks_and_networks_go_on(native: DebianGuest) -> None:
+    """In the middle of writing to an overlay; the guest is reached again at once."""
+    xm, file = native.xm, native.xm.folder / "mobile.sav"
+    native.boot(vcpus=2)
+    native.run(WRITES)
+    count = 0
+    for _ in range(3):
+        wait_for(lambda: int(native.run("cat /var/tmp/count 2>/dev/null || echo 0")) > count)  # noqa: B023
+        count = int(native.run("cat /var/tmp/count"))
+        native.hang_up_ssh()
+        done = xm.run("save", native.name, file)
+        assert done.status == 0, done.stderr
+        done = xm.run("restore", file)
+        assert done.status == 0, done.stderr
+        wait_for(lambda: reached(native))
+    wait_for(lambda: int(native.run("cat /var/tmp/count")) > count + 1)
+    native.run("touch /var/tmp/stop; while systemctl -q is-active writes; do sleep 0.1; done")
+    assert native.attempt("cat /var/tmp/trouble")[0] != 0
+    assert (
+        native.run(
+            "dmesg | grep -iE 'I/O error|EXT4-fs error|rcu.*stall|lockup|hung task|unstable' || echo none"
+        )
+        == "none"
+    )
+    assert "via 10.0.2.2" in native.run("ip route show default")
+    native.hang_up()
+    assert xm.run("shutdown", "--wait", native.name, timeout_s=120).status == 0
+    wait_for(lambda: names(xm) == [])
+
+
+def test_a_disk_that_has_changed_is_refused(xm: "Xm", native: DebianGuest) -> None:
+    image, file = xm.folder / "data.img", xm.folder / "mobile.sav"
+    image.write_bytes(bytes(4 << 20))
+    native.boot_bare(disks=[f"format=raw, vdev=xvdb, access=rw, target={image}"])
+    assert "would go on and write to" in xm.run("save", "-c", native.name, file).sentence()
+    native.run("echo before > /dev/xvdb; sync")
+    native.hang_up()
+    assert xm.run("save", native.name, file).status == 0
+    before = image.read_bytes()
+    assert before.startswith(b"before")
+    kept = image.stat()
+    image.write_bytes(b"after" + before[5:])
+    assert "the disk xvdb has changed since" in xm.run("restore", file).sentence()
+    image.write_bytes(before)
+    os.utime(image, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert xm.run("restore", file).status == 0

@@ -1,0 +1,609 @@
+"""Saves of a guest that lives: it is held until all is over, and goes on after whatever went wrong."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tests.descriptors import descriptors
+from xenion.dom0.loop import Loop
+from xenion.dom0.xenstore.trees import KeptNode, TreesError
+from xenion.domain import saves
+from xenion.domain.control import Refusal, Request
+from xenion.domain.devices import Devices
+from xenion.domain.machine import Machine
+from xenion.domain.saved.format import SaveError
+from xenion.domain.saved.state import Head
+from xenion.domain.saves import Saves
+from xenion.vmm.saved import UnsavableError
+
+HEAD = Head(config={}, uuid="u", domid=7, name="web", saved_at=0.0, xenion="1")
+NODES = [KeptNode("/local/domain/7", b"", "n7\0")]
+OK: dict[str, Any] = {}
+
+
+class Guest:
+    """A machine, its devices and its part of the store: each comes to rest at once, or when the test says so."""
+
+    def __init__(self) -> None:
+        self.domain = SimpleNamespace(parked=False, stopping=False)
+        self.store = self.pump = self
+        self.holders: set[str] = set()
+        self.log: list[str] = []
+        self.stuck = ""
+        """What does not come to rest: devices, store or tree."""
+        self._late: Callable[[], None] = lambda: None
+        self.why_not = ""
+        self.nodes: list[KeptNode] | TreesError = NODES
+        self.state_error = ""
+
+    def hold(self, who: str) -> None:
+        self.holders.add(who)
+
+    def let_go(self, who: str) -> None:
+        self.holders.discard(who)
+
+    def rests(self, what: str, then: Callable[[], None]) -> None:
+        self.log.append(what)
+        if self.stuck == what:
+            self._late = then
+        else:
+            then()
+
+    def comes_to_rest(self) -> None:
+        """What was stuck, once."""
+        late, self._late = self._late, lambda: None
+        late()
+
+    def read(self, then: Callable[[list[KeptNode] | TreesError], None]) -> None:
+        self.rests("tree", lambda: then(self.nodes))
+
+    def state(self, nodes: list[KeptNode]) -> str:
+        self.log.append("state")
+        if self.state_error:
+            raise UnsavableError(self.state_error)
+        assert nodes == NODES
+        return "the state"
+
+
+class Pump:
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    def hold(self, then: Callable[[], None]) -> None:
+        self._guest.rests("store", then)
+
+    def go_on(self) -> None:
+        self._guest.log.append("store goes on")
+
+
+class Back:
+    """All devices."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    def hold(self, then: Callable[[str], None]) -> None:
+        self._guest.rests("devices", lambda: then(self._guest.why_not))
+
+    def let_go(self) -> None:
+        self._guest.log.append("devices go on")
+
+
+class Asked:
+    """A request that keeps its answers; `progress` is none."""
+
+    def __init__(self, fds: int = 1) -> None:
+        self.answers: list[Any] = []
+        self.told: list[tuple[int, int]] = []
+        self.abandoned = False
+        self.fds = [os.memfd_create("saved") for _ in range(fds)]
+        self.fd = -1
+        """Once it was taken."""
+
+    def take_fds(self) -> list[int]:
+        if len(self.fds) != 1:
+            raise Refusal("no descriptor")
+        fds, self.fds = self.fds, []
+        (self.fd,) = fds
+        return fds
+
+    def done(self, **values: Any) -> None:
+        self.answers.append(values)
+
+    def refuse(self, why: str) -> None:
+        self.answers.append(why)
+
+    def progress(self, done: int, total: int) -> None:
+        self.told.append((done, total))
+
+
+class Bench:
+    """Saves on a loop that runs, and a file that is written as the test lets it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.loop = Loop()
+        self.loop.start(lambda: None)
+        self.guest = Guest()
+        self.guest.pump = cast("Guest", Pump(self.guest))
+        self.saves = Saves(self.loop, cast("Devices", Back(self.guest)))
+        self.entered, self.go_on = threading.Event(), threading.Event()
+        self.end: Callable[[], None] = lambda: None
+        self.closed: list[int] = []
+        """Descriptors that Saves has closed, each time."""
+        monkeypatch.setattr(saves, "save_domain", self._save)
+        monkeypatch.setattr(saves, "os", SimpleNamespace(close=self._close))
+
+    def _close(self, fd: int) -> None:
+        self.closed.append(fd)
+        os.close(fd)
+
+    def _save(
+        self, domain: object, head: Head, state: object, fd: int, progress: Callable[[int, int], bool]
+    ) -> None:
+        assert (domain, head, state) == (self.guest.domain, HEAD, "the state")
+        os.write(fd, b"saved")
+        self.entered.set()
+        assert self.go_on.wait(60)
+        if not progress(1, 2):
+            raise SaveError("the save was cancelled")
+        self.end()
+
+    def on_dom0(self, action: Callable[[], None]) -> None:
+        """What it refuses is refused here."""
+        errors: list[Exception] = []
+
+        def run() -> None:
+            try:
+                action()
+            except Refusal as error:
+                errors.append(error)
+
+        assert self.loop.call_and_wait(run)
+        if errors:
+            raise errors[0]
+
+    def turn(self) -> None:
+        self.on_dom0(lambda: None)
+
+    def begin(self, fds: int = 1) -> Asked:
+        asked = Asked(fds)
+        request, machine = cast("Request", asked), cast("Machine", self.guest)
+        try:
+            self.on_dom0(lambda: self.saves.begin(request, machine, HEAD))
+        finally:
+            for fd in asked.fds:
+                os.close(fd)
+        return asked
+
+    def park(self) -> None:
+        self.guest.domain.parked = True
+        self.on_dom0(self.saves.look)
+
+    def answered(self, asked: Asked) -> Any:
+        """The one answer, when it has come."""
+        while not asked.answers:
+            self.turn()
+        self.turn()
+        (answer,) = asked.answers
+        return answer
+
+    def whole(self) -> Asked:
+        """A save whose file is whole, and that xend has not finished."""
+        asked = self.begin()
+        self.park()
+        self.go_on.set()
+        assert self.answered(asked) == OK
+        return asked
+
+    def finish(self, *, keep: bool) -> bool:
+        found: list[bool] = []
+        self.on_dom0(lambda: found.append(self.saves.finish(keep=keep)))
+        return found[0]
+
+    def wind_down(self) -> None:
+        self.go_on.set()
+        if self.loop.running:
+            self.on_dom0(self.saves.cancel)
+            self.on_dom0(self.guest.comes_to_rest)
+            self.park()
+        self.saves.settle()
+
+    @property
+    def held(self) -> bool:
+        return self.guest.holders == {"save"}
+
+    def goes_on(self) -> bool:
+        """The guest, and each of those that had come to rest for it."""
+        log = self.guest.log
+        rested = "devices" in log
+        went_on = log.count("store goes on"), log.count("devices go on")
+        return not self.guest.holders and went_on == ((1, 1) if rested else (0, 0)) and len(self.closed) == 1
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    before = descriptors()
+    made = Bench(monkeypatch)
+    yield made
+    made.wind_down()
+    made.loop.stop()
+    made.loop.close()
+    assert set(descriptors()) <= set(before), "a descriptor was left open"
+
+
+# --- the plain way
+
+
+def test_one_after_the_other_comes_to_rest_before_the_file_is_written(bench: Bench) -> None:
+    asked = bench.begin()
+    assert (bench.held, bench.guest.log) == (True, [])
+    bench.on_dom0(bench.saves.look)
+    assert bench.guest.log == []
+    bench.park()
+    assert bench.entered.wait(60)
+    assert bench.guest.log == ["devices", "store", "tree", "state"]
+    assert (bench.held, asked.answers) == (True, [])
+    bench.go_on.set()
+    assert bench.answered(asked) == OK
+    assert asked.told == [(1, 2)]
+    assert len(bench.closed) == 1
+
+
+def test_a_guest_that_is_parked_already_is_not_waited_for(bench: Bench) -> None:
+    bench.guest.domain.parked = True
+    bench.begin()
+    assert bench.entered.wait(60)
+
+
+def test_it_is_held_from_then_on_until_xend_has_finished(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saves, "LOOK_SECONDS", 0.001)
+    asked = bench.whole()
+    for _ in range(20):
+        bench.turn()
+        bench.on_dom0(bench.saves.look)
+    assert (bench.held, asked.answers) == (True, [OK])
+    assert bench.guest.log == ["devices", "store", "tree", "state"]
+
+
+def test_finished_and_kept(bench: Bench) -> None:
+    asked = bench.whole()
+    assert bench.finish(keep=True)
+    assert bench.goes_on()
+    assert not bench.finish(keep=True)
+    assert not bench.finish(keep=False)
+    assert asked.answers == [OK]
+
+
+def test_finished_and_over(bench: Bench) -> None:
+    bench.whole()
+    assert bench.finish(keep=False)
+    assert (bench.held, bench.guest.log[-1]) == (True, "state")
+
+
+@pytest.mark.parametrize("stuck", ["parking", "devices", "store", "tree", "writing"])
+def test_what_is_not_whole_is_not_finished(bench: Bench, stuck: str) -> None:
+    bench.guest.stuck = stuck
+    bench.begin()
+    if stuck != "parking":
+        bench.park()
+    assert not bench.finish(keep=False)
+    assert not bench.finish(keep=True)
+    assert bench.held
+
+
+@pytest.mark.parametrize("stage", ["parking", "quiet", "writing", "whole"])
+def test_one_at_a_time(bench: Bench, stage: str) -> None:
+    if stage == "whole":
+        bench.whole()
+    else:
+        bench.guest.stuck = "tree" if stage == "quiet" else ""
+        bench.begin()
+        if stage != "parking":
+            bench.park()
+    with pytest.raises(Refusal, match="is being saved already"):
+        bench.begin()
+    assert bench.held
+
+
+def test_a_request_without_a_file_holds_nobody(bench: Bench) -> None:
+    with pytest.raises(Refusal, match="no descriptor"):
+        bench.begin(fds=0)
+    assert not bench.guest.holders
+    bench.whole()
+
+
+def test_another_one_after_it(bench: Bench) -> None:
+    bench.whole()
+    bench.finish(keep=True)
+    bench.guest.log.clear()
+    bench.whole()
+    assert bench.held
+    assert len(bench.closed) == 2
+
+
+# --- it comes to nothing
+
+
+def test_a_guest_that_cannot_be_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saves, "PARKING_SECONDS", 0)
+    asked = bench.begin()
+    assert "could not be stopped" in bench.answered(asked)
+    assert bench.goes_on()
+    bench.park()
+    assert (bench.guest.log, len(asked.answers)) == ([], 1)
+
+
+@pytest.mark.parametrize("stuck", ["devices", "store", "tree"])
+def test_what_does_not_come_to_rest(bench: Bench, monkeypatch: pytest.MonkeyPatch, stuck: str) -> None:
+    """And comes to rest later: that is of no use any more."""
+    monkeypatch.setattr(saves, "QUIET_SECONDS", 0)
+    bench.guest.stuck = stuck
+    asked = bench.begin()
+    bench.park()
+    assert "do not come to rest" in bench.answered(asked)
+    assert bench.goes_on()
+    log = list(bench.guest.log)
+    bench.on_dom0(bench.guest.comes_to_rest)
+    bench.turn()
+    assert "state" not in bench.guest.log
+    assert bench.guest.log[: len(log)] == log
+    assert (bench.guest.holders, len(asked.answers), len(bench.closed)) == (set(), 1, 1)
+    assert not bench.entered.is_set()
+
+
+def test_a_rest_that_comes_too_late_is_no_rest_of_the_next_save(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.guest.stuck = "devices"
+    with monkeypatch.context() as hasty:
+        hasty.setattr(saves, "QUIET_SECONDS", 0)
+        first = bench.begin()
+        bench.park()
+        bench.answered(first)
+    late, bench.guest._late = bench.guest._late, lambda: None
+    second = bench.begin()
+    bench.on_dom0(late)
+    assert not bench.entered.is_set()
+    bench.on_dom0(bench.guest.comes_to_rest)
+    bench.go_on.set()
+    assert bench.answered(second) == OK
+
+
+def test_a_device_that_fails(bench: Bench) -> None:
+    bench.guest.why_not = "vbd 51712: Input/output error"
+    asked = bench.begin()
+    bench.park()
+    assert bench.answered(asked) == "the domain cannot be saved: vbd 51712: Input/output error"
+    assert bench.goes_on()
+
+
+def test_trees_that_cannot_be_read(bench: Bench) -> None:
+    bench.guest.nodes = TreesError("the domain has too many nodes in the store")
+    asked = bench.begin()
+    bench.park()
+    assert bench.answered(asked) == "the domain cannot be saved: the domain has too many nodes in the store"
+    assert bench.goes_on()
+
+
+def test_a_guest_that_cannot_be_saved(bench: Bench) -> None:
+    bench.guest.state_error = "it maps its own pages"
+    asked = bench.begin()
+    bench.park()
+    assert bench.answered(asked) == "the domain cannot be saved: it maps its own pages"
+    assert bench.goes_on()
+
+
+def test_a_file_that_cannot_be_written(bench: Bench) -> None:
+    def full() -> None:
+        raise SaveError("there is no room")
+
+    bench.end = full
+    asked = bench.begin()
+    bench.park()
+    bench.go_on.set()
+    assert bench.answered(asked) == "there is no room"
+    assert bench.goes_on()
+
+
+def test_a_bug_of_ours(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    bench.end = lambda: [][0]
+    asked = bench.begin()
+    bench.park()
+    bench.go_on.set()
+    assert "process.log" in bench.answered(asked)
+    assert bench.goes_on()
+    assert "IndexError" in capfd.readouterr().err
+
+
+def test_a_host_without_room_for_a_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as host:
+        host.setattr(threading.Thread, "start", full)
+        asked = bench.begin()
+        bench.park()
+    assert "no room for another thread" in bench.answered(asked)
+    assert bench.goes_on()
+
+
+@pytest.mark.parametrize("why_not", ["vbd 1: it is broken", ""])
+def test_another_one_may_follow(bench: Bench, why_not: str) -> None:
+    bench.guest.why_not = why_not
+    bench.guest.state_error = "" if why_not else "not now"
+    asked = bench.begin()
+    bench.park()
+    assert "the domain cannot be saved" in bench.answered(asked)
+    bench.guest.why_not = bench.guest.state_error = ""
+    bench.whole()
+
+
+# --- nobody wants it any more
+
+
+@pytest.mark.parametrize("stuck", ["parking", "devices", "store", "tree"])
+def test_cancelled_before_it_is_written(bench: Bench, stuck: str) -> None:
+    bench.guest.stuck = stuck
+    bench.go_on.set()
+    asked = bench.begin()
+    if stuck != "parking":
+        bench.park()
+    bench.on_dom0(bench.saves.cancel)
+    if not asked.answers:  # it may wait for what is under way
+        if stuck == "parking":
+            bench.park()
+        else:
+            bench.on_dom0(bench.guest.comes_to_rest)
+    assert "cancelled" in bench.answered(asked)
+    assert bench.goes_on()
+
+
+def test_cancelled_while_it_is_written(bench: Bench) -> None:
+    asked = bench.begin()
+    bench.park()
+    assert bench.entered.wait(60)
+    bench.on_dom0(bench.saves.cancel)
+    assert bench.held, "its memory is being read"
+    bench.go_on.set()
+    assert bench.answered(asked) == "the save was cancelled"
+    assert bench.goes_on()
+
+
+def test_cancelled_after_the_last_look_at_that(bench: Bench) -> None:
+    bench.end = lambda: bench.on_dom0(bench.saves.cancel)
+    asked = bench.begin()
+    bench.park()
+    bench.go_on.set()
+    assert bench.answered(asked) == "the save was cancelled"
+    assert bench.goes_on()
+
+
+def test_cancelled_when_the_file_is_whole(bench: Bench) -> None:
+    """It is answered already."""
+    asked = bench.whole()
+    bench.on_dom0(bench.saves.cancel)
+    assert bench.goes_on()
+    bench.on_dom0(bench.saves.cancel)
+    assert not bench.finish(keep=False)
+    assert asked.answers == [OK]
+    assert bench.goes_on()
+
+
+def test_to_cancel_nothing_is_no_harm(bench: Bench) -> None:
+    bench.on_dom0(bench.saves.cancel)
+    bench.whole()
+
+
+def test_xend_is_lost_before_the_file_is_whole(bench: Bench) -> None:
+    asked = bench.begin()
+    bench.park()
+    assert bench.entered.wait(60)
+    asked.abandoned = True
+    bench.go_on.set()
+    bench.answered(asked)
+    assert bench.goes_on()
+
+
+def test_xend_is_lost_after_the_last_look_at_that(bench: Bench) -> None:
+    asked = bench.begin()
+    bench.end = lambda: setattr(asked, "abandoned", True)
+    bench.park()
+    bench.go_on.set()
+    assert bench.answered(asked) == "the save was cancelled"
+    assert bench.goes_on()
+
+
+def test_xend_is_lost_when_the_file_is_whole(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saves, "LOOK_SECONDS", 0.001)
+    asked = bench.whole()
+    assert bench.held
+    asked.abandoned = True
+    while bench.guest.holders:
+        bench.turn()
+    assert bench.goes_on()
+    assert not bench.finish(keep=False)
+    assert asked.answers == [OK]
+    bench.guest.log.clear()
+    bench.whole()
+
+
+def test_xend_is_lost_after_it_has_finished(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes on is not let go of once more."""
+    monkeypatch.setattr(saves, "LOOK_SECONDS", 0.001)
+    asked = bench.whole()
+    bench.finish(keep=True)
+    asked.abandoned = True
+    for _ in range(20):
+        bench.turn()
+    assert bench.goes_on()
+
+
+# --- the machine is about to go
+
+
+def test_settling_ends_what_is_being_written(bench: Bench) -> None:
+    asked = bench.begin()
+    bench.park()
+    assert bench.entered.wait(60)
+    bench.go_on.set()
+    bench.saves.settle()
+    assert len(asked.answers) == 1
+    assert bench.guest.holders == set() or asked.answers == [OK]
+    assert not [thread for thread in threading.enumerate() if thread.name == "save"]
+
+
+def test_settling_when_there_is_nothing(bench: Bench) -> None:
+    bench.saves.settle()
+
+
+def test_settling_when_dom0s_thread_is_dead(bench: Bench) -> None:
+    bench.begin()
+    bench.park()
+    assert bench.entered.wait(60)
+    bench.loop.stop()
+    while bench.loop.running:
+        bench.loop.call_and_wait(lambda: None)
+    bench.go_on.set()
+    bench.saves.settle()
+    assert len(bench.closed) == 1
+    assert not [thread for thread in threading.enumerate() if thread.name == "save"]
+
+
+def settled(bench: Bench, stuck: str) -> Asked:
+    """As a guest that ends while it is being saved has it: its machine is closed afterwards."""
+    bench.guest.stuck = stuck
+    bench.go_on.set()
+    asked = bench.begin()
+    if stuck != "parking":
+        bench.park()
+    bench.saves.settle()
+    return asked
+
+
+@pytest.mark.parametrize("stuck", ["parking", "devices", "store", "tree"])
+def test_after_settling_no_machine_is_touched(bench: Bench, stuck: str) -> None:
+    asked = settled(bench, stuck)
+    if stuck == "parking":
+        bench.park()
+    else:
+        bench.on_dom0(bench.guest.comes_to_rest)
+    bench.turn()
+    assert "state" not in bench.guest.log
+    assert not bench.entered.is_set()
+    if not bench.closed:
+        os.close(asked.fd)
+
+
+@pytest.mark.parametrize("stuck", ["parking", "devices", "store", "tree"])
+def test_what_is_settled_is_answered_and_closed(bench: Bench, stuck: str) -> None:
+    asked = settled(bench, stuck)
+    bench.turn()
+    if not bench.closed:
+        os.close(asked.fd)
+    assert (len(asked.answers), len(bench.closed)) == (1, 1)
