@@ -22,7 +22,7 @@ head -c 3000000 /dev/urandom > /tmp/work/data; md5sum < /tmp/work/data > /tmp/wo
 work() { while :; do md5sum < /tmp/work/data | cmp - /tmp/work/sum || echo wrong; done; }
 work & work &
 n=0
-while :; do n=$((n+1)); echo "tick $n $(cut -d. -f1 /proc/uptime)"; sleep 0.1; done
+while :; do n=$((n+1)); echo "tick $n $(cut -d. -f1 /proc/uptime) $(date +%s)"; sleep 0.1; done
 """
 
 
@@ -40,7 +40,7 @@ def log(xm: "Xm", name: str) -> str:
 def ticks(xm: "Xm", name: str) -> list[tuple[int, int]]:
     """Numbers and the guest's uptime, of the lines that are whole."""
     lines = (line.split() for line in log(xm, name).split("\n")[:-1] if line.startswith("tick "))
-    return [(int(number), int(uptime)) for _, number, uptime in lines]
+    return [(int(number), int(uptime)) for _, number, uptime, _ in lines]
 
 
 def wait_for_more(xm: "Xm", name: str, count: int = 5) -> None:
@@ -52,15 +52,16 @@ def names(xm: "Xm") -> list[str]:
     return [domain["name"] for domain in xm.json("list") if domain["domid"] != 0]
 
 
+@pytest.mark.parametrize("how", [(), ("-s",)], ids=["suspended", "as it stands"])
 @pytest.mark.parametrize("vcpus", [1, 3])
-def test_a_busy_guest_goes_on(xm: "Xm", guest: "GuestMaker", vcpus: int) -> None:
+def test_a_busy_guest_goes_on(xm: "Xm", guest: "GuestMaker", vcpus: int, how: tuple[str, ...]) -> None:
     """Several times; it has counted on without a gap, computes rightly, and hears what xenstore tells it."""
     assert xm.run("create", "-q", guest(TICKS, name="busy", vcpus=vcpus, memory=160)).status == 0
     file = xm.folder / "busy.sav"
     wait_for_more(xm, "busy")
     for _ in range(3):
-        done = xm.run("save", "busy", file)
-        assert (done.status, done.console) == (0, f"The domain is in {file}\n"), done.stderr
+        done = xm.run("save", *how, "busy", file)
+        assert (done.status, done.console, done.stderr) == (0, f"The domain is in {file}\n", "")
         assert names(xm) == []
         before = len(ticks(xm, "busy"))
         done = xm.run("restore", file)
@@ -76,18 +77,35 @@ def test_a_busy_guest_goes_on(xm: "Xm", guest: "GuestMaker", vcpus: int) -> None
     assert xm.run("destroy", "busy").status == 0
 
 
-def test_time_stands_still_meanwhile(xm: "Xm", guest: "GuestMaker") -> None:
-    assert xm.run("create", "-q", guest(TICKS, name="busy")).status == 0
+def saved_for_a_while(xm: "Xm", *how: str) -> tuple[int, int]:
+    """Seconds by which the guest's clock and its uptime went on while it was away for four."""
     wait_for_more(xm, "busy")
     file = xm.folder / "file"
-    assert xm.run("save", "busy", file).status == 0
-    _, uptime = ticks(xm, "busy")[-1]
-    count = len(ticks(xm, "busy"))
+    assert xm.run("save", *how, "busy", file).status == 0
+    count = len(clocks(xm))
     away = time.monotonic()
     wait_for(lambda: time.monotonic() > away + 4)
     assert xm.run("restore", file).status == 0
-    wait_for_more(xm, "busy")
-    assert ticks(xm, "busy")[count][1] <= uptime + 1
+    wait_for(lambda: len(clocks(xm)) > count + 5)
+    before, after = clocks(xm)[count - 1], clocks(xm)[count + 5]
+    return after[0] - before[0], after[1] - before[1]
+
+
+def clocks(xm: "Xm") -> list[tuple[int, int]]:
+    lines = (line.split() for line in log(xm, "busy").split("\n")[:-1] if line.startswith("tick "))
+    return [(int(now), int(uptime)) for _, _, uptime, now in lines]
+
+
+def test_its_clock_is_right_afterwards(xm: "Xm", guest: "GuestMaker") -> None:
+    """If it suspends itself; as it stands, time has stood still."""
+    assert xm.run("create", "-q", guest(TICKS, name="busy")).status == 0
+    clock, uptime = saved_for_a_while(xm)
+    assert clock >= 4
+    assert uptime >= 4
+    assert abs(clocks(xm)[-1][0] - time.time()) < 3
+    clock, uptime = saved_for_a_while(xm, "-s")
+    assert clock <= 2
+    assert uptime <= 2
     assert xm.run("destroy", "busy").status == 0
 
 

@@ -366,6 +366,8 @@ class SaveRequest(TypedDict):
     """Absolute."""
     keep: NotRequired[bool]
     """The domain goes on afterwards."""
+    as_it_stands: NotRequired[bool]
+    """The guest is not asked to suspend itself first."""
 
 
 class RestoreRequest(TypedDict):

@@ -201,6 +201,7 @@ class Machine:
         """SavedFileError."""
         state, events = saved.state, self.domain.events
         saved.fill(self.domain)
+        self.domain.may_suspend = True  # it may have been asked before it was saved
         self._store_port.number, self._console_port.number = state.store_port, state.console_port
         try:
             events.rebind_dom0(state.store_port, self.store.pump.on_event)
@@ -302,6 +303,11 @@ class Machine:
         self._holders.discard(who)
         if not self._holders:
             self.domain.unpause()
+
+    @property
+    def held(self) -> bool:
+        """By anybody."""
+        return bool(self._holders)
 
     def held_by(self, who: str) -> bool:
         return who in self._holders

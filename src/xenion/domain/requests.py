@@ -286,8 +286,8 @@ class Requests:
         request.done()
 
     def _save(self, request: Request) -> None:
-        """`by`: xend's version; `disks`, `vifs`: what it has of them now. Answered when the file is whole, while the
-        guest is held."""
+        """`ask` the guest to suspend itself; `by`: xend's version; `disks`, `vifs`: what it has of them now. Answered
+        when the file is whole, while the guest is held."""
         process, machine = self._process, self._machine()
         now = {"name": process.config.name, **{kind: request.list_of(kind) for kind in ("disks", "vifs")}}
         head = Head(
@@ -298,7 +298,7 @@ class Requests:
             saved_at=time.time(),
             xenion=request.text("by"),
         )
-        process.saves.begin(request, machine, head)
+        process.saves.begin(request, machine, head, ask=request.fields.get("ask") is True)
 
     def _finish_save(self, request: Request) -> None:
         """The file has its name: the domain ends, or goes on with `keep`."""

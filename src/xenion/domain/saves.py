@@ -1,5 +1,8 @@
 """Saving a domain into a file that xend has opened: the guest is held meanwhile, and goes on if there is no whole file.
 
+A guest that knows how is asked to suspend itself first, so that it sets its clocks when it goes on; another one, or one
+that does not do so in time, is saved as it stands. Either way all of it is in the file.
+
 When the file is whole the guest stays held until xend has given it its name: then it ends, or goes on if it is to. An
 xend that is lost before that has no file that it knows of, so the guest goes on.
 """
@@ -9,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xenion.dom0.loop import Loop, Timer
 from xenion.dom0.xenstore.trees import KeptNode, TreesError
@@ -23,18 +26,25 @@ from xenion.vmm.saved import UnsavableError
 
 HOLDER = "save"
 PROGRESS_SECONDS, LOOK_SECONDS = 0.1, 0.5
-PARKING_SECONDS, QUIET_SECONDS = 10.0, 60.0
+SUSPENDING_SECONDS, PARKING_SECONDS, QUIET_SECONDS = 10.0, 10.0, 60.0
+STOPPED = "the domain cannot be saved: its guest has stopped"
+AS_IT_STANDS = (
+    f"the guest has not suspended itself in {SUSPENDING_SECONDS:g} seconds: it is saved as it stands, and its clocks "
+    "will be late by the time that it is away"
+)
 
 
 @dataclass(slots=True)
 class _Save:
-    """`stage`: parking, quiet (devices and store are coming to rest), writing, whole."""
+    """`stage`: asking (the guest to suspend itself), parking, quiet (devices and store are coming to rest), writing,
+    whole."""
 
     request: Request
     machine: Machine
     head: Head
     fd: int
-    stage: str = "parking"
+    stage: str = "asking"
+    remarks: list[str] = field(default_factory=list)
     patience: Timer | None = None
     thread: threading.Thread | None = None
 
@@ -53,24 +63,49 @@ class Saves:
         """What the guest has is to stay as it is."""
         return self._save is not None
 
-    def begin(self, request: Request, machine: Machine, head: Head) -> None:
-        """Answers the request when the file is whole; `finish` is to follow. Refusal."""
+    def begin(self, request: Request, machine: Machine, head: Head, *, ask: bool) -> None:
+        """Answers the request when the file is whole; `finish` is to follow. `ask` the guest to suspend itself first.
+        Refusal."""
         if self._save is not None:
             raise Refusal("this domain is being saved already: wait for it or cancel it")
         (fd,) = request.take_fds()
         self._cancelled = False
         save = self._save = _Save(request, machine, head, fd)
-        save.patience = self._loop.later(
-            PARKING_SECONDS, lambda: self._give_up(save, "the guest could not be stopped")
-        )
-        machine.hold(HOLDER)
+        if ask and not machine.held:
+            save.patience = self._loop.later(SUSPENDING_SECONDS, lambda: self._not_heard(save))
+            machine.store.read_node("control/feature-suspend", lambda value: self._ask(save, value == b"1"))
+        else:
+            self._park(save)
+
+    def _ask(self, save: _Save, can: bool) -> None:
+        if self._save is not save or save.stage != "asking":
+            return
+        if can:
+            save.machine.domain.may_suspend = True
+            save.machine.store.write_node("control/shutdown", "suspend")
+        else:
+            self._park(save)
+
+    def _not_heard(self, save: _Save) -> None:
+        if self._save is save and save.stage == "asking":
+            save.remarks.append(AS_IT_STANDS)
+            save.machine.store.write_node("control/shutdown", "")
+            self._park(save)
+
+    def _park(self, save: _Save) -> None:
+        save.stage = "parking"
+        self._be_patient(save, PARKING_SECONDS, "the guest could not be stopped")
+        save.machine.hold(HOLDER)
         self.look()
 
     def cancel(self) -> None:
         """The one under way, if any, comes to nothing soon, and its guest goes on."""
         self._cancelled = True
-        if self._save is not None and self._save.stage == "whole":
-            self._let_go(self._save)
+        save = self._save
+        if save is not None and save.stage == "whole":
+            self._let_go(save)
+        elif save is not None and save.stage == "asking":
+            self._fail(save, "the save was cancelled")
 
     def finish(self, *, keep: bool) -> bool:
         """The file has its name: a guest that is to be kept goes on. Whether there was such a save."""
@@ -84,12 +119,16 @@ class Saves:
     def look(self) -> None:
         """The guest may have come to hold still."""
         save = self._save
-        if save is None or save.stage != "parking":
+        if save is not None and save.stage == "asking" and save.machine.domain.suspended:
+            save.machine.domain.suspended = False
+            self._park(save)
+            return
+        if save is None or save.stage not in ("asking", "parking"):
             return
         if save.machine.domain.stopping:
-            self._fail(save, "the domain cannot be saved: its guest has stopped")
+            self._fail(save, STOPPED)
             return
-        if not save.machine.domain.parked:
+        if save.stage == "asking" or not save.machine.domain.parked:
             return
         save.stage = "quiet"
         self._be_patient(
@@ -129,7 +168,7 @@ class Saves:
         self._save = None
         if save.patience is not None:
             save.patience.cancel()
-        if save.stage != "parking":
+        if save.stage not in ("asking", "parking"):
             save.machine.store.pump.go_on()
             self._devices.let_go()
         save.machine.let_go(HOLDER)
@@ -173,11 +212,14 @@ class Saves:
         self._loop.call(lambda: self._written(save, said))
 
     def _written(self, save: _Save, said: str) -> None:
+        if self._save is not save:
+            save.request.refuse(STOPPED)
+            return
         if said or self._cancelled or save.request.abandoned:
             self._fail(save, said or "the save was cancelled")
             return
         save.stage = "whole"
-        save.request.done()
+        save.request.done(remarks=save.remarks)
         self._await_finish(save)
 
     def _await_finish(self, save: _Save) -> None:
@@ -206,9 +248,10 @@ class Saves:
         """The main thread, when none can begin any more: returns when none touches a machine any more."""
         self._cancelled = True
         save = self._save
+        self._loop.call_and_wait(self._forget)
         if save is not None and save.thread is not None:
             save.thread.join()
-        self._loop.call_and_wait(self._forget)
+            self._loop.call_and_wait(lambda: None)  # it has been answered
 
     def _forget(self) -> None:
         """The guest has stopped: there is nothing that could go on."""
@@ -217,6 +260,6 @@ class Saves:
             return
         if save.patience is not None:
             save.patience.cancel()
-        if save.stage in ("parking", "quiet"):
+        if save.stage in ("asking", "parking", "quiet"):
             os.close(save.fd)
-            save.request.refuse("the domain cannot be saved: its guest has stopped")
+            save.request.refuse(STOPPED)

@@ -88,6 +88,10 @@ class Domain:
         self.stop_reason: int | None = None
         self.shutdown_code: int | None = None
         self.failure: str | None = None
+        self.may_suspend = False
+        """SHUTDOWN_suspend is no end: Dom0 has asked for it, now or before."""
+        self.suspended = False
+        """The guest has suspended itself, and is paused since; Dom0's to take back."""
         self.handlers = HANDLERS
         self._frames = ffi.new("struct frame[]", self.memory.nr_frames)
         self._frame_sets = [frame_set(self.memory.nr_frames) for _ in range(2)]
@@ -175,6 +179,12 @@ class Domain:
         """
         if not self._closed:
             lib.core_pause(self.state)
+
+    def suspend(self) -> None:
+        """The guest's own wish, on its vCPU's thread: it goes no further; Dom0 is woken."""
+        self.suspended = True
+        self.pause()
+        self.wake_dom0()
 
     def unpause(self) -> None:
         """Any thread: the guest goes on, if it has begun."""

@@ -5,6 +5,7 @@ from that is not believed but found out anew, by the core's own checks. So a sta
 that crashes, or is refused, and nothing worse.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import sizeof
@@ -315,6 +316,7 @@ def _restore_clock(domain: Domain, clock: Clock) -> None:
     domain.processor.tsc_changed()
     state.tsc_base, state.time_base = clock.tsc_base, clock.time_base
     state.tsc_mul, state.tsc_shift = clock.tsc_mul, clock.tsc_shift
+    lib.core_publish_wallclock(state, time.time_ns() - clock.system_time)
     mul, shift = scaling(tsc)
     _require(clock.tsc_mul, "its clock")
     if abs(1 - (mul * 2.0**shift) / (clock.tsc_mul * 2.0**clock.tsc_shift)) > CLOCKS_DIFFER:

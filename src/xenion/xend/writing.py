@@ -6,8 +6,10 @@ from typing import Any
 
 from xenion.api.errors import ApiError
 from xenion.xend.live import Live
+from xenion.xend.logstate import clean
 from xenion.xend.tasks import RunningTask
 
+REMARKS = 20
 STUCK_S = 60.0
 """What does not get on for so long is given up."""
 
@@ -48,3 +50,9 @@ async def give_up(live: Live, request: str, answer: "asyncio.Future[Any] | None"
         answer.cancel()
     with suppress(ApiError):
         await live.ask(f"cancel-{request}")
+
+
+def remarks_of(answer: dict[str, Any]) -> list[str]:
+    """The process may be its guest's: some sentences, or nothing."""
+    said = answer.get("remarks")
+    return [clean(str(remark)) for remark in said[:REMARKS]] if isinstance(said, list) else []

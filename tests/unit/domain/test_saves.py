@@ -22,14 +22,14 @@ from xenion.vmm.saved import UnsavableError
 
 HEAD = Head(config={}, uuid="u", domid=7, name="web", saved_at=0.0, xenion="1")
 NODES = [KeptNode("/local/domain/7", b"", "n7\0")]
-OK: dict[str, Any] = {}
+OK: dict[str, Any] = {"remarks": []}
 
 
 class Guest:
     """A machine, its devices and its part of the store: each comes to rest at once, or when the test says so."""
 
     def __init__(self) -> None:
-        self.domain = SimpleNamespace(parked=False, stopping=False)
+        self.domain = SimpleNamespace(parked=False, stopping=False, suspended=False, may_suspend=False)
         self.store = self.pump = self
         self.holders: set[str] = set()
         self.log: list[str] = []
@@ -39,6 +39,19 @@ class Guest:
         self.why_not = ""
         self.nodes: list[KeptNode] | TreesError = NODES
         self.state_error = ""
+        self.feature = b"1"
+        self.asked: list[tuple[str, str]] = []
+
+    @property
+    def held(self) -> bool:
+        return bool(self.holders)
+
+    def read_node(self, path: str, then: Callable[[bytes], None]) -> None:
+        assert path == "control/feature-suspend"
+        then(self.feature)
+
+    def write_node(self, path: str, value: str) -> None:
+        self.asked.append((path, value))
 
     def hold(self, who: str) -> None:
         self.holders.add(who)
@@ -169,11 +182,11 @@ class Bench:
     def turn(self) -> None:
         self.on_dom0(lambda: None)
 
-    def begin(self, fds: int = 1) -> Asked:
+    def begin(self, fds: int = 1, *, ask: bool = False) -> Asked:
         asked = Asked(fds)
         request, machine = cast("Request", asked), cast("Machine", self.guest)
         try:
-            self.on_dom0(lambda: self.saves.begin(request, machine, HEAD))
+            self.on_dom0(lambda: self.saves.begin(request, machine, HEAD, ask=ask))
         finally:
             for fd in asked.fds:
                 os.close(fd)
@@ -251,6 +264,65 @@ def test_one_after_the_other_comes_to_rest_before_the_file_is_written(bench: Ben
     assert bench.answered(asked) == OK
     assert asked.told == [(1, 2)]
     assert len(bench.closed) == 1
+
+
+# --- a guest that suspends itself
+
+ASK, NEVER_MIND = ("control/shutdown", "suspend"), ("control/shutdown", "")
+
+
+def test_a_guest_that_can_is_asked_to_suspend_itself(bench: Bench) -> None:
+    asked = bench.begin(ask=True)
+    assert (bench.held, bench.guest.asked, bench.guest.domain.may_suspend) == (False, [ASK], True)
+    bench.on_dom0(bench.saves.look)
+    assert not bench.held
+    bench.guest.domain.suspended = bench.guest.domain.parked = True
+    bench.on_dom0(bench.saves.look)
+    assert (bench.held, bench.guest.domain.suspended) == (True, False)
+    bench.go_on.set()
+    assert bench.answered(asked) == OK
+
+
+@pytest.mark.parametrize("feature", [b"", b"0"])
+def test_one_that_cannot_is_saved_as_it_stands(bench: Bench, feature: bytes) -> None:
+    bench.guest.feature = feature
+    bench.begin(ask=True)
+    assert (bench.held, bench.guest.asked, bench.guest.domain.may_suspend) == (True, [], False)
+
+
+def test_one_that_is_held_is_not_asked(bench: Bench) -> None:
+    bench.guest.holders.add("xend")
+    bench.begin(ask=True)
+    assert bench.guest.asked == []
+    bench.guest.holders.discard("xend")
+    assert bench.held
+
+
+def test_one_that_does_not_in_time_is_saved_as_it_stands(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saves, "SUSPENDING_SECONDS", 0.0)
+    bench.guest.domain.parked = True
+    bench.go_on.set()
+    asked = bench.begin(ask=True)
+    (remark,) = bench.answered(asked)["remarks"]
+    assert "has not suspended itself" in remark
+    assert bench.guest.asked == [ASK, NEVER_MIND]
+
+
+def test_cancelled_while_it_is_asked(bench: Bench) -> None:
+    asked = bench.begin(ask=True)
+    bench.on_dom0(bench.saves.cancel)
+    assert bench.answered(asked) == "the save was cancelled"
+    assert bench.guest.log == []
+    assert not bench.held
+
+
+def test_one_that_stops_instead(bench: Bench) -> None:
+    asked = bench.begin(ask=True)
+    bench.guest.domain.stopping = True
+    bench.on_dom0(bench.saves.look)
+    assert bench.answered(asked) == "the domain cannot be saved: its guest has stopped"
 
 
 def test_a_guest_that_is_parked_already_is_not_waited_for(bench: Bench) -> None:
@@ -553,8 +625,7 @@ def test_settling_ends_what_is_being_written(bench: Bench) -> None:
     assert bench.entered.wait(60)
     bench.go_on.set()
     bench.saves.settle()
-    assert len(asked.answers) == 1
-    assert bench.guest.holders == set() or asked.answers == [OK]
+    assert asked.answers == [saves.STOPPED]
     assert not [thread for thread in threading.enumerate() if thread.name == "save"]
 
 

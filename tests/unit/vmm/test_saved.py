@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -41,6 +42,7 @@ SPARE = PAGES + 8
  MORE_WORDS_PFN, GDT_PFN, TEXT_PFN) = range(FIRST_FREE + 4, FIRST_FREE + 16)  # fmt: skip
 INFO_AT, CONTROL_AT = 0x140, PAGE_SIZE - 72
 RIP, RSP, SECOND = 0xFFFFFFFF80001000, 0xFFFFFFFF80009000, 10**9
+WALL_CLOCK_AT, WALL_CLOCK_SIZE = 3072, 16
 TIME_AT, TIME_SIZE = 32, 32
 """Of a vcpu_info: what is published anew."""
 
@@ -289,6 +291,8 @@ def own_pages(domain: Domain) -> list[bytes]:
     for vcpu in domain.vcpus:
         at = vcpu.state.info + TIME_AT
         memory[at : at + TIME_SIZE] = bytes(TIME_SIZE)
+    at = domain.state.shared_info + WALL_CLOCK_AT
+    memory[at : at + WALL_CLOCK_SIZE] = bytes(WALL_CLOCK_SIZE)
     for first, count in memory_runs(domain, capture(domain)):
         pages.append(bytes(memory[first * PAGE_SIZE : (first + count) * PAGE_SIZE]))
     return pages
@@ -471,6 +475,18 @@ def test_the_time_goes_on_where_it_was() -> None:
             assert 0 <= domain.tsc() - state.clock.tsc < 1 << 40
             assert domain.system_time() >= state.clock.system_time
             assert domain.state.tsc_base == state.clock.tsc_base
+
+
+def test_the_time_of_day_is_the_hosts() -> None:
+    """However long the guest was away: it is told when its own time began."""
+    with begun() as kernel:
+        clock = msgspec.structs.replace(capture(kernel.domain).clock, system_time=5 * 10**9)
+        with moved(kernel, changed(kernel, clock=clock)) as domain:
+            at = domain.state.shared_info + WALL_CLOCK_AT
+            version, low, ns, high = struct.unpack_from("<4I", domain.memory.bytes, at)
+            began = (high << 32 | low) + ns / 1e9
+            assert version % 2 == 0
+            assert 5 <= time.time() - began < 60
 
 
 def test_a_tsc_of_another_frequency_is_shown_anew() -> None:

@@ -17,6 +17,7 @@ from xenion.abi.sched import (
     SchedShutdown,
     SchedWatchdog,
     SHUTDOWN_poweroff,
+    SHUTDOWN_suspend,
 )
 from xenion.abi.vcpu import (
     VCPUOP_down,
@@ -41,6 +42,7 @@ from xenion.vmm.hypercalls.initialise import initialise
 from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.vcpu import Vcpu, address_okay
 
+SUSPEND_CANCELLED = 1
 SHORTEST_PERIOD_NS, LONGEST_PERIOD_NS = 1_000_000, 1 << 62
 VCPU_INFO_SIZE = 64
 
@@ -163,7 +165,7 @@ def vcpu_op(vcpu: Vcpu, args: list[int]) -> int:
 def sched_op(vcpu: Vcpu, args: list[int]) -> int:
     command = args[0] & 0xFFFFFFFF
     if command == SCHEDOP_shutdown:
-        vcpu.domain.shutdown(vcpu.read_struct(args[1], SchedShutdown).reason)
+        return _shutdown(vcpu, vcpu.read_struct(args[1], SchedShutdown).reason)
         return 0
     if command == SCHEDOP_shutdown_code:
         reason = vcpu.read_struct(args[1], SchedShutdown).reason
@@ -184,6 +186,16 @@ def sched_op(vcpu: Vcpu, args: list[int]) -> int:
     raise GuestError(Errno.ENOSYS)
 
 
+def _shutdown(vcpu: Vcpu, reason: int) -> int:
+    """To a guest that was asked to suspend itself the result says, when it goes on, that all is as it was."""
+    domain = vcpu.domain
+    if reason == SHUTDOWN_suspend and domain.may_suspend:
+        domain.suspend()
+        return SUSPEND_CANCELLED
+    domain.shutdown(reason)
+    return 0
+
+
 def sched_op_compat(vcpu: Vcpu, args: list[int]) -> int:
     """The old interface: yield, block and shutdown with the reason as argument."""
     command = args[0] & 0xFFFFFFFF
@@ -193,6 +205,5 @@ def sched_op_compat(vcpu: Vcpu, args: list[int]) -> int:
     if command == SCHEDOP_block:
         return int(lib.core_block(vcpu.state))
     if command == SCHEDOP_shutdown:
-        vcpu.domain.shutdown(args[1] & 0xFF)
-        return 0
+        return _shutdown(vcpu, args[1] & 0xFF)
     raise GuestError(Errno.ENOSYS)

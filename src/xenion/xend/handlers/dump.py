@@ -8,14 +8,11 @@ from typing import Any
 from xenion.api.errors import ApiError
 from xenion.xend.call import Call, Handler
 from xenion.xend.live import Live
-from xenion.xend.logstate import clean
 from xenion.xend.part import Part, file_path
 from xenion.xend.services import Services
 from xenion.xend.storage import private_folder
 from xenion.xend.tasks import RunningTask
-from xenion.xend.writing import written
-
-REMARKS = 20
+from xenion.xend.writing import remarks_of, written
 
 
 class Dump:
@@ -40,7 +37,7 @@ class Dump:
                 part.close()
             if call.body.get("crash"):
                 await live.stop()
-            return {"path": str(path), "size": size, "remarks": _remarks(answer.get("remarks"))}
+            return {"path": str(path), "size": size, "remarks": remarks_of(answer)}
 
         try:
             return self._services.tasks.start("dump", live.name, work)
@@ -58,8 +55,3 @@ class Dump:
         except OSError as error:
             raise ApiError("refused", f"{error.filename}: {error.strerror}") from error
         return folder / f"{stamp}-{live.name}.{live.domid}.core"
-
-
-def _remarks(said: Any) -> list[str]:
-    """The process may be its guest's: some sentences, or nothing."""
-    return [clean(str(remark)) for remark in said[:REMARKS]] if isinstance(said, list) else []

@@ -17,7 +17,7 @@ from xenion.xend.part import Part, file_path
 from xenion.xend.savedfile import OpenSaved
 from xenion.xend.services import Services
 from xenion.xend.tasks import RunningTask
-from xenion.xend.writing import give_up, written
+from xenion.xend.writing import give_up, remarks_of, written
 
 ENDING_S = 30.0
 
@@ -34,12 +34,13 @@ class Saving:
     async def _save(self, call: Call) -> RunningTask:
         live = self._services.registry.need_live(call.parameters["domain"])
         path, keep = file_path(call.body["path"]), bool(call.body.get("keep"))
+        ask = not call.body.get("as_it_stands")
         _check_savable(live, keep=keep)
         part = Part(live, path)
 
         async def work(task: RunningTask) -> dict[str, Any]:
             try:
-                size, remarks = await _saved(live, task, part, keep=keep)
+                size, remarks = await _saved(live, task, part, keep=keep, ask=ask)
             finally:
                 part.close()
             return {"path": str(path), "size": size, "remarks": remarks}
@@ -98,11 +99,14 @@ def _check_savable(live: Live, *, keep: bool) -> None:
         )
 
 
-async def _saved(live: Live, task: RunningTask, part: Part, *, keep: bool) -> tuple[int, list[str]]:
+async def _saved(
+    live: Live, task: RunningTask, part: Part, *, keep: bool, ask: bool
+) -> tuple[int, list[str]]:
     """The file's size and what there is to say about it. ApiError: the domain goes on."""
     has = live.record.config.to_mapping()
     devices = {kind: has.get(kind, []) for kind in ("disks", "vifs")}
-    await written(live, task, "saving the domain", "save", part.fd, by=version_of("xenion"), **devices)
+    by = version_of("xenion")
+    answer = await written(live, task, "saving the domain", "save", part.fd, by=by, ask=ask, **devices)
     try:
         host, remarks = savedfile.host_state(live)
         await asyncio.to_thread(savedfile.append_host, part.fd, host)
@@ -120,7 +124,7 @@ async def _saved(live: Live, task: RunningTask, part: Part, *, keep: bool) -> tu
         raise
     if not keep:
         await _ended(live, part.fd)
-    return os.fstat(part.fd).st_size, remarks
+    return os.fstat(part.fd).st_size, [*remarks_of(answer), *remarks]
 
 
 async def _ended(live: Live, fd: int) -> None:

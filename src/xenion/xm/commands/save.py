@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from xenion.xm.arguments import FILE, Parser, command, domain_argument, json_option, parse
 
 SUMMARY = "write a running domain to a file and end it; xm restore lets it go on"
-EPILOG = """The guest need not do anything for it, and sees nothing of it but that time has stood still. What is on
-its disks stays there: the file fits them as they are now."""
+EPILOG = """A guest that knows how is asked to suspend itself first, so that it sets its clocks when it goes on; another
+one is saved as it stands, and sees nothing of it but that time has stood still. What is on its disks stays there:
+the file fits them as they are now."""
 
 
 def parser() -> Parser:
@@ -16,6 +17,9 @@ def parser() -> Parser:
         "--checkpoint",
         action="store_true",
         help="let the domain go on afterwards; it may write to no disk",
+    )
+    p.add_argument(
+        "-s", "--as-it-stands", action="store_true", help="do not ask the guest to suspend itself first"
     )
     json_option(p)
     domain_argument(p)
@@ -31,7 +35,8 @@ def run(argv: Sequence[str]) -> int:
     from xenion.xm.progress import accomplish
 
     args = parse(parser(), argv)
-    body = {"path": os.path.abspath(args.file), "keep": args.checkpoint}  # noqa: PTH100 (links are xend's business)
+    path = os.path.abspath(args.file)  # noqa: PTH100 (links are xend's business)
+    body = {"path": path, "keep": args.checkpoint, "as_it_stands": args.as_it_stands}
     with connected() as client:
         result = accomplish(client, "save", body, domain=args.domain)
     if args.json:

@@ -22,13 +22,13 @@ def test_saved(xm: Xm, xend: FakeXend) -> None:
     assert (ran.status, ran.out, ran.err) == (0, "The domain is in /saves/web\n", "")
     (asked,) = xend.asked
     assert asked.parameters == {"domain": "web"}
-    assert asked.body == {"path": "/saves/web", "keep": False}
+    assert asked.body == {"path": "/saves/web", "keep": False, "as_it_stands": False}
 
 
 def test_where_we_are(xm: Xm, xend: FakeXend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert json.loads(xm("save", "-c", "--json", "web", "here").out) == RESULT
-    assert xend.asked[0].body == {"path": str(tmp_path / "here"), "keep": True}
+    assert xend.asked[0].body == {"path": str(tmp_path / "here"), "keep": True, "as_it_stands": False}
 
 
 def test_remarks_are_told(xm: Xm, xend: FakeXend) -> None:
