@@ -1,0 +1,86 @@
+"""`python -m benches.saving [RUNS]`: how long `xm save` and `xm restore` take, and how large the file is.
+
+Everything is done by the real xm against a xend of its own, whose folders are in build/saving. The guests are idle; so
+many MiB of their memory are full of random bytes. Exit status: as that of benches.many.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from benches.assets import FETCH_ERRORS, Assets
+from benches.own_xend import OwnXend, XendError
+
+FOLDER = Path("build/saving")
+RUNS = 5
+GUESTS = ((512, 0), (512, 256), (2048, 1024))
+"""MiB of memory, and of that filled."""
+UP = b"FILLED-UP"
+NAME = "filled"
+
+
+class Saving(OwnXend):
+    def __init__(self, runs: int, assets: Assets) -> None:
+        super().__init__(FOLDER)
+        self._runs = runs
+        self._config = self.config(assets, NAME, {"name": NAME})
+
+    def measure(self, memory_mib: int, filled_mib: int) -> tuple[float, float, float, int]:
+        """Medians of seconds: to save with the guest's help, as it stands, to restore; the file's bytes. XendError."""
+        extra = f"extra=console=hvc0 quiet FILL_MIB={filled_mib}"
+        self.xm("create", "-q", self._config, f"memory={memory_mib}", extra)
+        self.wait_up([NAME], UP)
+        file = self.folder / "file"
+        asked: list[float] = []
+        saves: list[float] = []
+        restores: list[float] = []
+        for _ in range(self._runs):
+            asked.append(self._timed("save", NAME, file))
+            restores.append(self._timed("restore", file))
+            saves.append(self._timed("save", "-s", NAME, file))
+            restores.append(self._timed("restore", file))
+        self.xm("destroy", NAME)
+        return median(asked), median(saves), median(restores), file.stat().st_size
+
+    def _timed(self, *words: str | Path) -> float:
+        began = time.monotonic()
+        self.xm(*words)
+        return time.monotonic() - began
+
+
+def run(saving: Saving) -> None:
+    """XendError."""
+    print("| guest | save, s | save -s, s | restore, s | file, MiB |\n|---|---|---|---|---|")
+    for memory, filled in GUESTS:
+        asked, save, restore, size = saving.measure(memory, filled)
+        what = f"{memory} MiB, {filled} of them filled"
+        print(f"| {what} | {asked:.2f} | {save:.2f} | {restore:.2f} | {size / (1 << 20):.1f} |", flush=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    p = argparse.ArgumentParser(prog="python -m benches.saving", description=__doc__.splitlines()[0])
+    p.add_argument("runs", type=int, nargs="?", default=RUNS, help="how often each is done")
+    p.add_argument("--files", type=Path, help="a folder with vmlinuz-cloud and busybox")
+    args = p.parse_args(argv)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    (FOLDER / "run").mkdir(parents=True, mode=0o700)
+    try:
+        saving = Saving(args.runs, Assets(FOLDER, args.files))
+        try:
+            run(saving)
+        finally:
+            saving.clean()
+    except (XendError, *FETCH_ERRORS) as error:
+        print(f"benches.saving: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
