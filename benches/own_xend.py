@@ -1,12 +1,15 @@
 """A xend of a benchmark's own, in a folder of build/, driven by the real xm."""
 
 import os
+import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from benches.assets import Assets
+from benches.assets import FETCH_ERRORS, Assets
 from benches.peers import xm
 from xenion.images import initramfs
 
@@ -15,6 +18,25 @@ LIMIT_S = 120.0
 
 class XendError(Exception):
     """Something did not go well; the message says what."""
+
+
+def within(prog: str, folder: Path, work: "Callable[[], OwnXend]", then: "Callable[[Any], None]") -> int:
+    """Makes `work` in an empty `folder`, does `then` with it and cleans up. Exit status 1: something did not go
+    well, which is said then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "run").mkdir(parents=True, mode=0o700)
+    try:
+        made = work()
+        try:
+            then(made)
+        finally:
+            made.clean()
+    except (XendError, *FETCH_ERRORS) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 class OwnXend:

@@ -5,15 +5,14 @@ many MiB of their memory are full of random bytes. Exit status: as that of bench
 """
 
 import argparse
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from benches.assets import FETCH_ERRORS, Assets
-from benches.own_xend import OwnXend, XendError
+from benches.assets import Assets
+from benches.own_xend import OwnXend, within
 
 FOLDER = Path("build/saving")
 RUNS = 5
@@ -66,20 +65,7 @@ def main(argv: Sequence[str]) -> int:
     p.add_argument("runs", type=int, nargs="?", default=RUNS, help="how often each is done")
     p.add_argument("--files", type=Path, help="a folder with vmlinuz-cloud and busybox")
     args = p.parse_args(argv)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    (FOLDER / "run").mkdir(parents=True, mode=0o700)
-    try:
-        saving = Saving(args.runs, Assets(FOLDER, args.files))
-        try:
-            run(saving)
-        finally:
-            saving.clean()
-    except (XendError, *FETCH_ERRORS) as error:
-        print(f"benches.saving: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return within("benches.saving", FOLDER, lambda: Saving(args.runs, Assets(FOLDER, args.files)), run)
 
 
 if __name__ == "__main__":

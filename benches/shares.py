@@ -6,14 +6,13 @@ whatever this user may use: run it as another user, too. Exit status: as that of
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benches.assets import FETCH_ERRORS, Assets
-from benches.own_xend import OwnXend, XendError
+from benches.assets import Assets
+from benches.own_xend import OwnXend, within
 
 FOLDER = Path("build/shares")
 SECONDS, SETTLE_S = 10.0, 2.0
@@ -74,20 +73,7 @@ def main(argv: Sequence[str]) -> int:
     p.add_argument("seconds", type=float, nargs="?", default=SECONDS, help="how long each is measured")
     p.add_argument("--files", type=Path, help="a folder with vmlinuz-cloud and busybox")
     args = p.parse_args(argv)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    (FOLDER / "run").mkdir(parents=True, mode=0o700)
-    try:
-        shares = Shares(args.seconds, Assets(FOLDER, args.files))
-        try:
-            run(shares)
-        finally:
-            shares.clean()
-    except (XendError, *FETCH_ERRORS) as error:
-        print(f"benches.shares: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return within("benches.shares", FOLDER, lambda: Shares(args.seconds, Assets(FOLDER, args.files)), run)
 
 
 if __name__ == "__main__":
