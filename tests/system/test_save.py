@@ -1,5 +1,6 @@
 """xm save and xm restore: guests that know nothing of it go on where they were, and nothing is lost when it fails."""
 
+import json
 import os
 import signal
 import time
@@ -116,6 +117,11 @@ def test_paused_it_stays_as_it_is(xm: "Xm", guest: "GuestMaker") -> None:
     said = log(xm, "busy")
     assert xm.run("restore", "-p", xm.folder / "file").status == 0
     assert xm.run("domstate", "busy").console == "paused\n"
+    told = (json.loads(line) for line in xm.run("log", "--json").lines)
+    log_of = [entry for entry in told if entry.get("domain") == "busy"]
+    assert [entry["detail"] for entry in log_of if entry["action"] == "ended"] == ["saved: destroy"]
+    assert not [entry for entry in log_of if entry["result"] in ("failed", "refused")]
+    assert [entry["result"] for entry in log_of if entry["action"] == "restore"][-1:] == ["done"]
     assert log(xm, "busy") == said
     assert xm.run("unpause", "busy").status == 0
     wait_for_more(xm, "busy")

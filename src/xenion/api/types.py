@@ -276,7 +276,7 @@ class Outcome(TypedDict):
     uuid: str
     over: bool
     reason: str
-    """poweroff, reboot, suspend, crash, watchdog, destroyed, died (its process ended without a word); empty: runs."""
+    """poweroff, reboot, suspend, crash, watchdog, destroyed, saved, died (its process, without a word); empty: runs."""
     action: str
     report: str
     core: str

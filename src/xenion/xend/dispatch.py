@@ -56,7 +56,9 @@ def _ending(error: ApiError) -> Ending:
 async def _end(log: EventLog, number: int, task: RunningTask) -> None:
     """Before the task's end is told."""
     domain = task.result.get("domain")
-    subject = {key: domain[key] for key in ("domid", "uuid")} if isinstance(domain, Mapping) else {}
+    subject: dict[str, Any] = {}
+    if isinstance(domain, Mapping):
+        subject = {"domain": domain["name"], "domid": domain["domid"], "uuid": domain["uuid"]}
     if task.failure is None:
         log.end(number, "done", **subject)
     elif task.ending == "cancelled":

@@ -17,7 +17,7 @@ READ_BYTES = 1 << 17
 """At a time, so that no domain keeps the others waiting."""
 TEXT_CHARACTERS = 8000
 _BIGGEST = 1 << 53
-_REASONS = frozenset({"poweroff", "reboot", "suspend", "crash", "watchdog", "destroyed"})
+_REASONS = frozenset({"poweroff", "reboot", "suspend", "crash", "watchdog", "destroyed", "saved"})
 _ACTIONS = frozenset(action.value for action in Action)
 
 

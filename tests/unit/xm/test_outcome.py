@@ -27,6 +27,7 @@ KEPT = {"action": "preserve"}
         (outcome("suspend"), "the domain suspended itself, and nothing can resume it yet"),
         (outcome("crash", **KEPT), 'the domain crashed; it is preserved until "xm destroy web"'),
         (outcome("destroyed"), "the domain was destroyed"),
+        (outcome("saved"), "the domain was saved: `xm restore` lets it go on"),
         (outcome("oddly"), "the domain ended (oddly)"),
         (
             outcome("died"),
@@ -49,7 +50,7 @@ def test_what_the_process_has_said_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "status"), [("poweroff", 0), ("reboot", 0), ("crash", 1), ("destroyed", 1)]
+    ("reason", "status"), [("poweroff", 0), ("reboot", 0), ("crash", 1), ("destroyed", 1), ("saved", 0)]
 )
 def test_statuses(reason: str, status: int) -> None:
     assert tell(outcome(reason), domain()) == status
