@@ -159,13 +159,19 @@ class EventChannels:
             raise GuestError(Errno.EINVAL)
         entry = self._ports[port]
         if state == PortState.VIRQ:
-            self._vcpus[entry.vcpu].virq_port[entry.number] = 0
+            self._unbind_virq(port, entry.number)
         if state == PortState.INTERDOMAIN and not entry.dom0_end:
             self._set(entry.number, PortState.UNBOUND, self._state.domid)
         self._set(port, PortState.FREE, 0)
         lib.core_clear_pending(self._state, port)
         self.handlers.pop(port, None)
         self._permanent.discard(port)
+
+    def _unbind_virq(self, port: int, virq: int) -> None:
+        """Of the vCPU that has bound it, wherever its events go by now."""
+        for vcpu in range(self._nr_vcpus):
+            if self._vcpus[vcpu].virq_port[virq] == port:
+                self._vcpus[vcpu].virq_port[virq] = 0
 
     @_locked
     def restore(self, port: int, state: PortState, vcpu: int, number: int, *, dom0_end: bool) -> None:

@@ -29,9 +29,9 @@ class RunningTask:
         self.domain = domain
         self.state = "running"
         self.ending = ""
+        """What the state is about to become."""
         self.committed = False
         """What it does cannot be undone any more: it is not cancelled."""
-        """What the state is about to become."""
         self.failure: ApiError | None = None
         self.result: dict[str, Any] = {}
         self.ended: list[Callable[[RunningTask], Awaitable[None]]] = []

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.vmm.kernel import built
 from xenion.abi.errno import Errno
 from xenion.abi.event_channel import (
     EVTCHN_2L_NR_CHANNELS,
@@ -19,6 +20,7 @@ from xenion.abi.event_channel import (
     EVTCHN_FIFO_NR_CHANNELS,
     EVTCHN_FIFO_PENDING,
 )
+from xenion.abi.xen import VIRQ_CONSOLE
 from xenion.core import lib
 from xenion.processor.software import SoftwareProcessor
 from xenion.vmm.domain import Domain
@@ -586,3 +588,12 @@ def test_words_that_change_while_events_are_linked(guest: Guest) -> None:
     guest.reset()
     guest.send(1)
     assert guest.take_all() == [1]
+
+
+def test_a_virq_whose_events_have_gone_elsewhere_is_free_once_it_is_closed() -> None:
+    with built(nr_vcpus=2) as kernel:
+        events = kernel.domain.events
+        port = events.bind_virq(VIRQ_CONSOLE, 0)
+        events.bind_vcpu(port, 1, ())
+        events.close(port)
+        assert events.bind_virq(VIRQ_CONSOLE, 0) == port
