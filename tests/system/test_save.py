@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 TICKS = """
 dmesg -n 1
-mkdir /tmp/work; mount -t tmpfs work /tmp/work
-head -c 3000000 /dev/urandom > /tmp/work/data; md5sum < /tmp/work/data > /tmp/work/sum
-work() { while :; do md5sum < /tmp/work/data | cmp - /tmp/work/sum || echo wrong; done; }
+mkdir /kept; mount -t tmpfs work /kept
+head -c 3000000 /dev/urandom > /kept/data; md5sum < /kept/data > /kept/sum
+work() { while :; do md5sum < /kept/data | cmp - /kept/sum || echo wrong; done; }
 work & work &
 n=0
 while :; do n=$((n+1)); echo "tick $n $(cut -d. -f1 /proc/uptime) $(date +%s)"; sleep 0.1; done

@@ -18,7 +18,7 @@ def _name_of(name: str) -> str | None:
 
 
 @cache
-def library() -> Any:
+def binding() -> Any:
     """pyseccomp, without the programs (ldconfig, gcc) that it would have look for its libraries. NotRestrictedError."""
     finder = ctypes.util.find_library
     ctypes.util.find_library = _name_of
@@ -46,6 +46,6 @@ def refused() -> Iterator[None]:
 
 def add(rules: Any, action: int, name: str, *arguments: Any) -> None:
     """A call that this libseccomp does not know cannot be made by anything that it filters."""
-    seccomp = library()
+    seccomp = binding()
     if seccomp.resolve_syscall(seccomp.system_arch(), name) >= 0:
         rules.add_rule(action, name, *arguments)

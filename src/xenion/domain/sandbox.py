@@ -64,48 +64,48 @@ def arm(ioctls: Sequence[int] = ()) -> None:
     """From here on only what is in KEPT, and these requests of ioctl; NotRestrictedError when the host cannot do it.
     Threads that exist are included.
     """
-    library = seccomp.library()
+    binding = seccomp.binding()
     with seccomp.refused():
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        rules = library.SyscallFilter(defaction=library.KILL_PROCESS)
-        rules.set_attr(library.Attr.CTL_TSYNC, 1)
+        rules = binding.SyscallFilter(defaction=binding.KILL_PROCESS)
+        rules.set_attr(binding.Attr.CTL_TSYNC, 1)
         for names in KEPT.values():
             for name in names:
-                seccomp.add(rules, library.ALLOW, name)
+                seccomp.add(rules, binding.ALLOW, name)
         for name in REFUSED_QUIETLY:
-            seccomp.add(rules, library.ERRNO(errno.EPERM), name)
-        _add_restricted(library, rules)
-        _add_ioctls(library, rules, ioctls)
+            seccomp.add(rules, binding.ERRNO(errno.EPERM), name)
+        _add_restricted(binding, rules)
+        _add_ioctls(binding, rules, ioctls)
         rules.load()
 
 
-def _add_restricted(library: Any, rules: Any) -> None:
+def _add_restricted(binding: Any, rules: Any) -> None:
     """Calls that are kept for this process alone: threads of its own, its own memory, its own end."""
-    own = library.Arg(0, library.EQ, os.getpid())
-    thread = library.Arg(0, library.MASKED_EQ, CLONE_THREAD, CLONE_THREAD)
-    seccomp.add(rules, library.ALLOW, "process_vm_readv", own)
-    seccomp.add(rules, library.ALLOW, "tgkill", own)
-    seccomp.add(rules, library.ALLOW, "clone", thread)
+    own = binding.Arg(0, binding.EQ, os.getpid())
+    thread = binding.Arg(0, binding.MASKED_EQ, CLONE_THREAD, CLONE_THREAD)
+    seccomp.add(rules, binding.ALLOW, "process_vm_readv", own)
+    seccomp.add(rules, binding.ALLOW, "tgkill", own)
+    seccomp.add(rules, binding.ALLOW, "clone", thread)
     # Its flags cannot be seen: clone is tried then.
-    seccomp.add(rules, library.ERRNO(errno.ENOSYS), "clone3")
+    seccomp.add(rules, binding.ERRNO(errno.ENOSYS), "clone3")
     # fstat(3) is newfstatat(FD, "", AT_EMPTY_PATH) in today's C libraries.
-    by_descriptor = library.Arg(3, library.MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)
-    seccomp.add(rules, library.ALLOW, "newfstatat", by_descriptor)
+    by_descriptor = binding.Arg(3, binding.MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)
+    seccomp.add(rules, binding.ALLOW, "newfstatat", by_descriptor)
     seccomp.add(
         rules,
-        library.ERRNO(errno.EPERM),
+        binding.ERRNO(errno.EPERM),
         "newfstatat",
-        library.Arg(3, library.MASKED_EQ, AT_EMPTY_PATH, 0),
+        binding.Arg(3, binding.MASKED_EQ, AT_EMPTY_PATH, 0),
     )
-    seccomp.add(rules, library.ALLOW, "prctl", library.Arg(0, library.EQ, PR_SET_NAME))
-    seccomp.add(rules, library.ERRNO(errno.EPERM), "prctl", library.Arg(0, library.NE, PR_SET_NAME))
+    seccomp.add(rules, binding.ALLOW, "prctl", binding.Arg(0, binding.EQ, PR_SET_NAME))
+    seccomp.add(rules, binding.ERRNO(errno.EPERM), "prctl", binding.Arg(0, binding.NE, PR_SET_NAME))
 
 
-def _add_ioctls(library: Any, rules: Any, wanted: Sequence[int]) -> None:
+def _add_ioctls(binding: Any, rules: Any, wanted: Sequence[int]) -> None:
     """Whoever wants none of its own gets EPERM for all but one; a filter cannot say so of all but several."""
     for request in (FIONBIO, *wanted):
-        seccomp.add(rules, library.ALLOW, "ioctl", library.Arg(1, library.EQ, request))
-    quietly = [library.Arg(1, library.EQ, request) for request in TERMINAL_IOCTLS]
-    for argument in quietly if wanted else [library.Arg(1, library.NE, FIONBIO)]:
-        seccomp.add(rules, library.ERRNO(errno.EPERM), "ioctl", argument)
+        seccomp.add(rules, binding.ALLOW, "ioctl", binding.Arg(1, binding.EQ, request))
+    quietly = [binding.Arg(1, binding.EQ, request) for request in TERMINAL_IOCTLS]
+    for argument in quietly if wanted else [binding.Arg(1, binding.NE, FIONBIO)]:
+        seccomp.add(rules, binding.ERRNO(errno.EPERM), "ioctl", argument)

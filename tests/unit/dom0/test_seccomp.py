@@ -23,14 +23,14 @@ def test_it_starts_no_other_program() -> None:
         import sys
         sys.addaudithook(lambda event, args: print(event) if event in ("subprocess.Popen", "os.posix_spawn") else None)
         from xenion.dom0 import seccomp
-        print(seccomp.library().__name__)
+        print(seccomp.binding().__name__)
     """)
     assert told.splitlines() == ["pyseccomp"]
 
 
 def test_others_find_libraries_as_before() -> None:
     before = ctypes.util.find_library
-    seccomp.library()
+    seccomp.binding()
     assert ctypes.util.find_library is before
 
 
@@ -40,7 +40,7 @@ def test_a_host_without_it() -> None:
         sys.modules["pyseccomp"] = None
         from xenion.dom0 import seccomp
         try:
-            seccomp.library()
+            seccomp.binding()
         except seccomp.NotRestrictedError as error:
             print(error)
     """)
@@ -54,7 +54,7 @@ def test_a_kernel_that_refuses() -> None:
 
 
 def test_calls_of_other_kernels_are_left_out() -> None:
-    library = seccomp.library()
-    rules = library.SyscallFilter(defaction=library.ALLOW)
-    seccomp.add(rules, library.ERRNO(1), "no_such_call")
-    seccomp.add(rules, library.ERRNO(1), "mount")
+    binding = seccomp.binding()
+    rules = binding.SyscallFilter(defaction=binding.ALLOW)
+    seccomp.add(rules, binding.ERRNO(1), "no_such_call")
+    seccomp.add(rules, binding.ERRNO(1), "mount")

@@ -30,10 +30,10 @@ KEPT = {
 
 def arm() -> None:
     """From here on only what is in KEPT; NotRestrictedError when the host cannot do it."""
-    library = seccomp.library()
+    binding = seccomp.binding()
     with seccomp.refused():
-        rules = library.SyscallFilter(defaction=library.ERRNO(errno.EPERM))
+        rules = binding.SyscallFilter(defaction=binding.ERRNO(errno.EPERM))
         for names in KEPT.values():
             for name in names:
-                seccomp.add(rules, library.ALLOW, name)
+                seccomp.add(rules, binding.ALLOW, name)
         rules.load()
