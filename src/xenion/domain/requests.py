@@ -301,12 +301,11 @@ class Requests:
         process.saves.begin(request, machine, head, ask=request.fields.get("ask") is True)
 
     def _finish_save(self, request: Request) -> None:
-        """The file has its name: the domain ends, or goes on with `keep`."""
+        """The file has its name: the domain ends, or goes on with `keep`. Not `saved`: it has gone on before."""
         keep = request.fields.get("keep") is True
-        if not self._process.saves.finish(keep=keep):
-            raise Refusal("the domain is not saved: it has gone on")
-        request.done()
-        if not keep:
+        saved = self._process.saves.finish(keep=keep)
+        request.done(saved=saved)
+        if saved and not keep:
             self._process.destroy("saved")
 
     def _cancel_save(self, request: Request) -> None:

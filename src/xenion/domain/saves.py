@@ -108,12 +108,15 @@ class Saves:
             self._fail(save, "the save was cancelled")
 
     def finish(self, *, keep: bool) -> bool:
-        """The file has its name: a guest that is to be kept goes on. Whether there was such a save."""
+        """The file has its name: a guest that is to be kept goes on, another one never does again, whatever becomes of
+        xend. Whether there was such a save."""
         save = self._save
         if save is None or save.stage != "whole":
             return False
         if keep:
             self._let_go(save)
+        else:
+            self._drop(save)
         return True
 
     def look(self) -> None:
@@ -163,11 +166,14 @@ class Saves:
         self._let_go(save)
         save.request.refuse(why)
 
-    def _let_go(self, save: _Save) -> None:
-        """The guest goes on as if nothing had been."""
+    def _drop(self, save: _Save) -> None:
         self._save = None
         if save.patience is not None:
             save.patience.cancel()
+
+    def _let_go(self, save: _Save) -> None:
+        """The guest goes on as if nothing had been."""
+        self._drop(save)
         if save.stage not in ("asking", "parking"):
             save.machine.store.pump.go_on()
             self._devices.let_go()
@@ -255,11 +261,10 @@ class Saves:
 
     def _forget(self) -> None:
         """The guest has stopped: there is nothing that could go on."""
-        save, self._save = self._save, None
+        save = self._save
         if save is None:
             return
-        if save.patience is not None:
-            save.patience.cancel()
+        self._drop(save)
         if save.stage in ("asking", "parking", "quiet"):
             os.close(save.fd)
             save.request.refuse(STOPPED)

@@ -253,6 +253,8 @@ def _require(okay: object, what: str) -> None:
 def prepare(domain: Domain, state: DomainState) -> None:
     """Before the memory is filled: a new domain of no pages becomes the owner of its frames. SavedStateError."""
     features = domain.processor.features
+    if not features.can_save:
+        raise SavedStateError(f"domains on the {features.name} processor cannot be restored yet")
     if state.processor != features.name:
         raise SavedStateError(
             f"it ran on the {state.processor} processor, and this is the {features.name} one"

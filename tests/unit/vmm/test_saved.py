@@ -563,6 +563,16 @@ def test_a_guest_that_maps_its_own_grants(kernel: Kernel) -> None:
 # --- what is refused
 
 
+def test_a_processor_that_cannot_restore(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the state says that it ran on."""
+    state = capture(kernel.domain)
+    with empty_domain() as domain:
+        features = replace(domain.processor.features, can_save=False)
+        monkeypatch.setattr(domain.processor, "features", features, raising=False)
+        with pytest.raises(SavedStateError, match="on the software processor cannot be restored yet"):
+            prepare(domain, state)
+
+
 def test_another_processor(kernel: Kernel) -> None:
     refused(
         kernel, changed(kernel, processor="hardware"), "on the hardware processor, and this is the software"

@@ -110,21 +110,30 @@ async def _saved(
     try:
         host, remarks = savedfile.host_state(live)
         await asyncio.to_thread(savedfile.append_host, part.fd, host)
-        part.finish()
-        task.committed = True
         if not keep:
             await asyncio.to_thread(overlay.keep, live.logs)
-        await live.ask("finish-save", keep=keep)
+        part.finish()
     except BaseException as error:
-        if task.committed:
-            part.withdraw()
         await give_up(live, "save")
         if isinstance(error, SaveError | OSError):
             raise ApiError("failed", f"{live.name} cannot be saved: {error}; it goes on") from error
         raise
+    task.committed = True
+    await _finish(live, part, keep=keep)
     if not keep:
         await _ended(live, part.fd)
     return os.fstat(part.fd).st_size, [*remarks_of(answer), *remarks]
+
+
+async def _finish(live: Live, part: Part, *, keep: bool) -> None:
+    """ApiError. Only where it is sure that the guest has gone on is the file given up: it may be all that is left."""
+    try:
+        finished = await live.ask("finish-save", keep=keep)
+    except ApiError as error:
+        raise ApiError(error.code, f"the file is whole and stays, but {error.message}") from error
+    if finished.get("saved") is not True:
+        part.withdraw()
+        raise ApiError("wrong-state", f"{live.name} is not saved: it has gone on")
 
 
 async def _ended(live: Live, fd: int) -> None:

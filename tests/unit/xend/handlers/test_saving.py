@@ -54,7 +54,9 @@ class Saving(standin.Standin):
         return {{}}
 
     def on_finish_save(self, request, fds):
-        return "the domain is not saved: it has gone on" if "lost" in self.mode else {{}}
+        if "dies" in self.mode:
+            os._exit(1)
+        return {{"saved": "lost" not in self.mode}}
 
     def answer(self, link, request, fds):
         super().answer(link, request, fds)
@@ -353,6 +355,19 @@ def test_of_one_that_has_gone_on_there_is_no_file(world: World) -> None:
             await creates(world, "lost")
             await world.refusal(world.task("save", {"path": str(world.at / "here")}, domain="web"))
             assert not (world.at / "here").exists()
+
+    run(work)
+
+
+def test_of_one_that_dies_over_the_answer_the_file_stays(world: World) -> None:
+    """It may have ended as it was asked to: the file is all that is left of it then."""
+
+    async def work() -> None:
+        async with world:
+            await creates(world, "dies")
+            error = await world.refusal(world.task("save", {"path": str(world.at / "here")}, domain="web"))
+            assert error.message.startswith("the file is whole and stays, but web has just ended")
+            open_saved(world.at / "here").close()
 
     run(work)
 
