@@ -15,7 +15,7 @@ from tests.unit.domain.saved.test_format import section as framed
 from tests.unit.domain.saved.test_pages import section as page_section
 from tests.unit.domain.saved.test_state import HEAD as WHO
 from tests.unit.domain.saved.test_write import save, saved, sections
-from tests.unit.vmm.test_saved import (
+from tests.unit.vmm.saved_kit import (
     DATA_PFN,
     all_of_it,
     begun,

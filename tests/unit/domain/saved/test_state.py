@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.vmm.test_saved import all_of_it, begun, mutate
+from tests.unit.vmm.saved_kit import all_of_it, begun, mutate
 from xenion.domain.saved.format import SavedFileError
 from xenion.domain.saved.state import (
     Head,

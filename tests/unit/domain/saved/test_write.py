@@ -13,7 +13,7 @@ from tests.unit.domain.saved.test_state import HEAD as WHO
 from tests.unit.domain.saved.test_state import STORE
 from tests.unit.vmm.kernel import PAGES as NR_PAGES
 from tests.unit.vmm.kernel import Kernel
-from tests.unit.vmm.test_saved import DATA_PFN, TEXT_PFN, all_of_it, begun, fill_memory
+from tests.unit.vmm.saved_kit import DATA_PFN, TEXT_PFN, all_of_it, begun, fill_memory
 from xenion.domain.saved import write
 from xenion.domain.saved.format import DONE, HEAD, PAGES, STATE, Reader, SavedFileError, SaveError, Section
 from xenion.domain.saved.state import Head, MachineState, decode
