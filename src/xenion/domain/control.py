@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ PACKET_BYTES = 1 << 16
 DESCRIPTORS = 8
 CONNECTIONS = 8
 QUEUED_PACKETS = 1000
+PROGRESS_SECONDS = 0.1
 
 
 class Refusal(Exception):
@@ -89,6 +91,20 @@ class Request:
 
     def progress(self, done: int, total: int) -> None:
         self._connection.send({"id": self._number, "progress": [done, total]})
+
+    def teller(self, loop: Loop, cancelled: Callable[[], bool]) -> Callable[[int, int], bool]:
+        """For another thread's long work: `progress` now and then, and whether to go on."""
+        last = 0.0
+
+        def tell(done: int, total: int) -> bool:
+            nonlocal last
+            now = time.monotonic()
+            if now - last > PROGRESS_SECONDS:
+                last = now
+                loop.call(lambda: self.progress(done, total))
+            return not (cancelled() or self.abandoned)
+
+        return tell
 
     @property
     def abandoned(self) -> bool:

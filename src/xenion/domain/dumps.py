@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from xenion.domain.control import Refusal, Request
 from xenion.domain.dumpcore import DumpError, dump_core
 from xenion.domain.machine import Machine
 
-PROGRESS_SECONDS = 0.1
 PARKING_SECONDS = 10.0
 HOLDER = "dump"
 
@@ -96,7 +94,9 @@ class Dumps:
         """What tells how it went, on Dom0's thread."""
         request = dump.request
         try:
-            written = dump_core(dump.machine.domain, dump.fd, self._progress(request))
+            written = dump_core(
+                dump.machine.domain, dump.fd, request.teller(self._loop, lambda: self._cancelled)
+            )
         except DumpError as error:
             said = str(error)
         except Exception:  # noqa: BLE001  a bug of ours: the guest goes on all the same
@@ -106,16 +106,3 @@ class Dumps:
             remarks = list(written.remarks)
             return lambda: request.done(remarks=remarks)
         return lambda: request.refuse(said)
-
-    def _progress(self, request: Request) -> Callable[[int, int], bool]:
-        last = 0.0
-
-        def progress(done: int, total: int) -> bool:
-            nonlocal last
-            now = time.monotonic()
-            if now - last > PROGRESS_SECONDS:
-                last = now
-                self._loop.call(lambda: request.progress(done, total))
-            return not (self._cancelled or request.abandoned)
-
-        return progress

@@ -9,9 +9,7 @@ xend that is lost before that has no file that it knows of, so the guest goes on
 
 import os
 import threading
-import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from xenion.dom0.loop import Loop, Timer
@@ -25,7 +23,7 @@ from xenion.domain.saved.write import save_domain
 from xenion.vmm.saved import UnsavableError
 
 HOLDER = "save"
-PROGRESS_SECONDS, LOOK_SECONDS = 0.1, 0.5
+LOOK_SECONDS = 0.5
 SUSPENDING_SECONDS, PARKING_SECONDS, QUIET_SECONDS = 10.0, 10.0, 60.0
 STOPPED = "the domain cannot be saved: its guest has stopped"
 AS_IT_STANDS = (
@@ -206,7 +204,13 @@ class Saves:
         """In a thread of its own."""
         said = ""
         try:
-            save_domain(save.machine.domain, save.head, state, save.fd, self._progress(save.request))
+            save_domain(
+                save.machine.domain,
+                save.head,
+                state,
+                save.fd,
+                save.request.teller(self._loop, lambda: self._cancelled),
+            )
         except SaveError as error:
             said = str(error)
         except Exception:  # noqa: BLE001  a bug of ours: the guest goes on all the same
@@ -236,19 +240,6 @@ class Saves:
             self._let_go(save)
         else:
             save.patience = self._loop.later(LOOK_SECONDS, lambda: self._await_finish(save))
-
-    def _progress(self, request: Request) -> Callable[[int, int], bool]:
-        last = 0.0
-
-        def progress(done: int, total: int) -> bool:
-            nonlocal last
-            now = time.monotonic()
-            if now - last > PROGRESS_SECONDS:
-                last = now
-                self._loop.call(lambda: request.progress(done, total))
-            return not (self._cancelled or request.abandoned)
-
-        return progress
 
     def settle(self) -> None:
         """The main thread, when none can begin any more: returns when none touches a machine any more."""

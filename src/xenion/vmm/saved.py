@@ -298,10 +298,10 @@ def resume(domain: Domain, state: DomainState) -> None:
         _restore_places(domain, state)
         _restore_ports(domain, state.ports)
         _require(all(level <= LEVELS for _, level in state.special), "its page tables")
-        _pin(domain, [(frame, level) for frame, level in state.special if level])
+        _pin(domain, [(frame, level) for frame, level in state.special if level != lib.FRAME_LEAVING])
         _restore_vcpus(domain, state.vcpus)
         for frame, level in state.special:
-            if not level:
+            if level == lib.FRAME_LEAVING:
                 _core(lib.core_release_frame(domain.state, frame), "its frames")
         domain.watchdogs.set_deadlines(state.watchdogs)
 

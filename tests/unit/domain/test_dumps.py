@@ -40,6 +40,8 @@ class Asked:
         self.abandoned = False
         self.fd = os.memfd_create("core")
 
+    teller = Request.teller
+
     def take_fds(self) -> list[int]:
         return [self.fd]
 

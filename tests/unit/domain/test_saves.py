@@ -117,6 +117,8 @@ class Asked:
         self.fd = -1
         """Once it was taken."""
 
+    teller = Request.teller
+
     def take_fds(self) -> list[int]:
         if len(self.fds) != 1:
             raise Refusal("no descriptor")

@@ -7,7 +7,7 @@
 static int is_leaving(const struct frame *f) { return (f->count & FRAME_COUNT) && !(f->count & FRAME_ALLOCATED); }
 
 /* Up to ROOM entries about the frames that are pinned, or given back but still mapped, from *FROM on, which moves: the frame's
- * number, and in the topmost three bits its level as a page table or FRAME_LEAVING. A frame may be both. Returns how many. */
+ * number, and in the topmost three bits its level as a page table, or FRAME_LEAVING. A frame may be both. Returns how many. */
 uint64_t core_special_frames(struct domain *d, uint64_t *from, uint64_t *found, uint64_t room)
 {
     u64 count = 0, mfn = *from > d->first_frame ? *from : d->first_frame;
@@ -33,16 +33,14 @@ uint64_t core_holding_tables(struct domain *d, uint64_t *from, uint64_t *found, 
     return count;
 }
 
-static int is_used(struct domain *d, u64 mfn) { return (d->frames[mfn].count & (FRAME_COUNT | FRAME_ALLOCATED)) != 0; }
-
 /* The first frame of the next run of the domain's own, from FROM on, and *COUNT of them; 0: there is no other. */
 uint64_t core_used_run(struct domain *d, uint64_t from, uint64_t *count)
 {
     u64 first = from > d->first_frame ? from : d->first_frame;
-    while (first < d->nr_frames && !is_used(d, first))
+    while (first < d->nr_frames && !core_owns_frame(d, first))
         first++;
     u64 end = first;
-    while (end < d->nr_frames && is_used(d, end))
+    while (end < d->nr_frames && core_owns_frame(d, end))
         end++;
     *count = end - first;
     return end > first ? first : 0;
@@ -52,7 +50,7 @@ uint64_t core_used_run(struct domain *d, uint64_t from, uint64_t *count)
 void core_adopt_run(struct domain *d, uint64_t first, uint64_t count)
 {
     for (u64 mfn = first; mfn >= d->first_frame && mfn < d->nr_frames && mfn - first < count; mfn++)
-        if (!is_used(d, mfn)) {
+        if (!core_owns_frame(d, mfn)) {
             d->frames[mfn] = (struct frame){.count = FRAME_ALLOCATED | 1};
             d->pages++;
         }

@@ -1,7 +1,5 @@
 """The domain's pages: which they are, in what order they are in the core file, and how they get there."""
 
-import errno
-import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 from xenion.abi.dumpcore import XC_CORE_INVALID_PFN
 from xenion.core import lib
 from xenion.domain.dump.output import DumpError, Output
+from xenion.domain.memory_file import touched
 from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
 
@@ -86,18 +85,10 @@ def _pieces(mfns: "array[int]") -> Iterator[tuple[int, int]]:
 
 
 def _touched(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The parts that the host has memory for. Reading the others would make it find some."""
-    while start < stop:
-        try:
-            start = os.lseek(fd, start, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing from here to the end
-                return
-            raise UnreadableError(error) from error
-        if start < stop:
-            end = min(os.lseek(fd, start, os.SEEK_HOLE), stop)
-            yield start, end
-            start = end
+    try:
+        yield from touched(fd, start, stop)
+    except OSError as error:
+        raise UnreadableError(error) from error
 
 
 def _not_zero(data: bytes) -> Iterator[tuple[int, int]]:

@@ -44,7 +44,9 @@ class Section(NamedTuple):
 
 
 def digest(kind: bytes, data: bytes) -> bytes:
-    return hashlib.sha256(SECTION.pack(kind, len(data)) + data).digest()
+    made = hashlib.sha256(SECTION.pack(kind, len(data)))
+    made.update(data)
+    return made.digest()
 
 
 class Writer:
@@ -70,10 +72,11 @@ class Writer:
                 raise _not_written(error) from error
 
     def _write(self, *parts: bytes) -> None:
-        rest = memoryview(b"".join(parts))
         try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
             raise _not_written(error) from error
 

@@ -1,7 +1,5 @@
 """The pages of a domain's memory on their way into a file and back."""
 
-import errno
-import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +7,7 @@ from operator import itemgetter
 
 import zstandard
 
+from xenion.domain.memory_file import touched
 from xenion.domain.saved.format import COUNT, PIECE_PAGES, SavedFileError, SaveError
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
 
@@ -37,29 +36,19 @@ def pieces(
 def _filled(memory: MachineMemory, runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
     """Pages with something in them. The hypervisor's are all there: those of a new domain are not zero."""
     for first, count in runs:
-        ours = first < memory.first_mfn
-        for low, high in _touched(memory.fd, first * PAGE_SIZE, (first + count) * PAGE_SIZE, whole=ours):
+        ours, start, stop = first < memory.first_mfn, first * PAGE_SIZE, (first + count) * PAGE_SIZE
+        for low, high in [(start, stop)] if ours else _touched(memory.fd, start, stop):
             for at in range(low, high, PAGE_SIZE):
                 page = bytes(memory.bytes[at : at + PAGE_SIZE])
                 if ours or page != ZERO:
                     yield at // PAGE_SIZE, page
 
 
-def _touched(fd: int, start: int, stop: int, *, whole: bool) -> Iterator[tuple[int, int]]:
-    """The parts that the host has memory for. Reading the others would make it find some."""
-    if whole:
-        yield start, stop
-        return
+def _touched(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
     try:
-        while start < stop:
-            start = os.lseek(fd, start, os.SEEK_DATA)
-            if start < stop:
-                end = min(os.lseek(fd, start, os.SEEK_HOLE), stop)
-                yield start, end
-                start = end
+        yield from touched(fd, start, stop)
     except OSError as error:
-        if error.errno != errno.ENXIO:  # nothing from here to the end
-            raise SaveError(f"the domain's memory cannot be read ({error.strerror})") from error
+        raise SaveError(f"the domain's memory cannot be read ({error.strerror})") from error
 
 
 def unpack(data: bytes, memory: MachineMemory, allowed: Sequence[tuple[int, int]]) -> int:
