@@ -61,7 +61,7 @@ def run_with_moves(bench: Bench, moves: int) -> None:
     for _ in range(moves):
         thread = threading.Thread(target=bench.domain.run)
         thread.start()
-        time.sleep(0.02)  # anywhere in its work
+        getting_on(bench)
         hold(bench.domain)
         state = saved(bench.domain)
         bench.domain.stop()
@@ -71,6 +71,14 @@ def run_with_moves(bench: Bench, moves: int) -> None:
     watchdog.start()
     bench.domain.run()
     watchdog.cancel()
+
+
+def getting_on(bench: Bench) -> None:
+    """Anywhere in its work, but further than it was."""
+    at = bench.guest.label("UDATA") + 16
+    before = bench.guest.u64(at)
+    while bench.guest.u64(at) == before:
+        pass
 
 
 def go_on(bench: Bench, state: tuple[bytes, dict[int, bytes]]) -> None:

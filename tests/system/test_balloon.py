@@ -1,10 +1,10 @@
 """Memory that comes and goes: the stock balloon driver does it, and the host has what the guest gives back."""
 
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.system.xm import wait_for
 
 if TYPE_CHECKING:
     from tests.system.conftest import GuestMaker
@@ -22,13 +22,6 @@ while :; do
 done
 """
 """Most of its memory has been used once."""
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it has not come about"
-        time.sleep(0.05)
 
 
 def total(xm: "Xm", name: str) -> int:

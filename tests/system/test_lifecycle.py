@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from tests.system.xm import wait_for
 from xenion.api.console import attach
 
 if TYPE_CHECKING:
@@ -30,13 +31,6 @@ while read -r word < /dev/console; do
 done
 """
 """A guest that powers off and reboots when it is asked to, and crashes when it is told to."""
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it has not come about"
-        time.sleep(0.05)
 
 
 class Domain:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from elftools.elf.elffile import ELFFile
 
+from tests.system.xm import wait_for
+
 if TYPE_CHECKING:
     from tests.system.conftest import GuestMaker
     from tests.system.xm import Xm
@@ -43,24 +45,13 @@ echo complaints=$(dmesg | grep -ciE 'rcu.*stall|lockup|hung|backward|unstable|BU
 PAUSE_S = 3.0
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it has not come about"
-        time.sleep(0.05)
-
-
-def log(xm: "Xm", name: str) -> str:
-    return (xm.domain_folder(name) / "console.log").read_text(errors="replace").replace("\r", "")
-
-
 def states(xm: "Xm", name: str) -> list[str]:
     return [vcpu["state"] for vcpu in xm.json("vcpu-list", name)]
 
 
 def online(xm: "Xm", name: str) -> int:
     """As the guest said last."""
-    found = re.findall(r"^online (\d+)$", log(xm, name), re.MULTILINE)
+    found = re.findall(r"^online (\d+)$", xm.console_log(name), re.MULTILINE)
     return int(found[-1]) if found else 0
 
 
@@ -123,7 +114,7 @@ def test_a_pause_is_held_against_none(xm: "Xm", guest: "GuestMaker", program: Ca
 
 def test_a_core_has_a_thread_for_each(xm: "Xm", guest: "GuestMaker") -> None:
     assert xm.run("create", "-q", guest("echo up; while :; do :; done", name="many", vcpus=3)).status == 0
-    wait_for(lambda: "up\n" in log(xm, "many"))
+    wait_for(lambda: "up\n" in xm.console_log("many"))
     core = xm.folder / "core"
     assert xm.run("dump-core", "many", core).status == 0
     with core.open("rb") as file:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,14 @@ def command() -> list[str]:
     if installed.exists():
         return [str(installed)]
     return [sys.executable, "-c", "from xenion.xm.main import run; run()"]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = TIMEOUT_S) -> None:
+    """Until it holds."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it has not come about"
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +250,10 @@ class Xm:
 
     def domain_folder(self, name: str) -> Path:
         return self.state / "xenion" / "domains" / name
+
+    def console_log(self, name: str) -> str:
+        """What a domain's console has said."""
+        return (self.domain_folder(name) / "console.log").read_text(errors="replace").replace("\r", "")
 
     def api(self) -> Client:
         """A client of the same xend, which must run."""

@@ -29,7 +29,7 @@ from xenion.dom0.xenstore.trees import KeptNode
 from xenion.domain.devices import Devices
 from xenion.domain.saved.format import SavedFileError
 from xenion.domain.saved.read import SavedDomain
-from xenion.domain.saved.state import MachineState, Node, StoreState
+from xenion.domain.saved.state import MachineState
 from xenion.domain.sizes import Sizes
 from xenion.domain.store import DomainStore
 from xenion.processor import Processor, ProcessorError
@@ -238,18 +238,11 @@ class Machine:
 
     def state(self, nodes: Sequence[KeptNode]) -> MachineState:
         """Of a guest that is held, with its devices and the store; `nodes` is its part of the store. UnsavableError."""
-        boot, sizes, talk = self.boot_state, self.sizes, self.store.pump.state()
+        boot, sizes = self.boot_state, self.sizes
         return MachineState(
             domain=capture(self.domain),
-            store=StoreState(
-                nodes=[Node(node.path, node.value, node.perms) for node in nodes],
-                requests=talk.requests,
-                replies=talk.replies,
-                transactions=list(talk.transactions),
-                last_transaction=talk.last_transaction,
-                watches=list(talk.watches),
-                failed=talk.failed,
-            ),
+            nodes=list(nodes),
+            talk=self.store.pump.state(),
             console_pfn=boot.console_pfn,
             console_port=self._console_port.number,
             store_pfn=boot.xenstore_pfn,
@@ -388,7 +381,7 @@ class Machine:
         self._hub.connect(self._backend)
         self.store.serve(self._store_page, self._store_port, lib.core_fence)
         if self._saved is not None:
-            self.store.go_on(self._saved.state.store)
+            self.store.pump.restore(self._saved.state.talk)
             self._saved = None
 
     def _detach(self) -> None:
@@ -419,7 +412,7 @@ class Machine:
         if self._saved is None:
             self.store.prepare(self._nodes, lambda: self._devices.boot(guest))
         else:
-            self.store.restore(self._saved.state.store)
+            self.store.restore(self._saved.state.nodes)
         self._loop.call_and_wait(self._attach)
         if self.restored:
             self._loop.call_and_wait(lambda: self._devices.resume(guest))

@@ -6,7 +6,7 @@ trees: its home, its VM's path and its back ends' paths; the store lets it touch
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from xenion.dom0.loop import Loop
@@ -15,9 +15,8 @@ from xenion.dom0.xenstore.client import Answer, StoreClient
 from xenion.dom0.xenstore.domain_tree import DomainNodes, populate, vm_path
 from xenion.dom0.xenstore.errors import StoreError
 from xenion.dom0.xenstore.paths import domain_path
-from xenion.dom0.xenstore.pump import PumpState, StorePump
+from xenion.dom0.xenstore.pump import StorePump
 from xenion.dom0.xenstore.trees import KeptNode, TreesError, read_trees, write_trees
-from xenion.domain.saved.state import StoreState
 
 LOOK_SECONDS = 0.5
 
@@ -65,9 +64,8 @@ class DomainStore:
             if not self._loop.running:
                 return
 
-    def restore(self, state: StoreState) -> None:
+    def restore(self, nodes: Sequence[KeptNode]) -> None:
         """Another thread: returns when the store holds the trees of a domain that was saved."""
-        nodes = [KeptNode(node.path, node.value, node.perms) for node in state.nodes]
 
         def ask(done: Callable[[], None]) -> None:
             self.client.reset()
@@ -79,19 +77,6 @@ class DomainStore:
     def read(self, then: Callable[[list[KeptNode] | TreesError], None]) -> None:
         """The domain's trees, for one that is saved."""
         read_trees(self.client, self.roots, then)
-
-    def go_on(self, state: StoreState) -> None:
-        """After `serve`: the guest was saved in the middle of its talk."""
-        self.pump.restore(
-            PumpState(
-                state.requests,
-                state.replies,
-                state.transactions,
-                state.last_transaction,
-                state.watches,
-                state.failed,
-            )
-        )
 
     def serve(self, page: SharedPage, port: Notifier, fence: Fence) -> None:
         """The ring of a guest that boots."""

@@ -8,6 +8,7 @@ from ctypes import LittleEndianStructure
 from typing import TypeVar
 
 from xenion.core import ffi, lib
+from xenion.processor import GENERAL, Registers
 from xenion.processor.software import SoftwareProcessor
 from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE
@@ -21,6 +22,16 @@ L4, L3, L2, L1 = range(4)
 FIRST_FREE = 4
 """Page frame numbers; all but the tables are mapped writable."""
 LOWER = 1 << 64
+REGISTERS = Registers(
+    general={name: 0x100 + number for number, name in enumerate(GENERAL)},
+    rip=0xFFFFFFFF81000010,
+    rflags=0x246,
+    cr2=0,
+    cr3=0,
+    selectors={"cs": 0xE033, "ss": 0xE02B, "ds": 1, "es": 2, "fs": 3, "gs": 4},
+    bases={"cs": 0, "ss": 0, "ds": 0, "es": 0, "fs": 0x5000, "gs": 0x6000},
+)
+"""Of a vCPU, each another number."""
 
 
 class Kernel:

@@ -5,21 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.domain.dump.guest import small_kernel
-from tests.unit.vmm.kernel import L4, Kernel
+from tests.unit.vmm.kernel import L4, REGISTERS, Kernel
 from xenion.abi.arch_x86_64 import VcpuGuestContext
 from xenion.domain.dump.registers import prstatus
-from xenion.processor import GENERAL, Registers
+from xenion.processor import GENERAL
 from xenion.vmm.context import guest_context
-
-REGISTERS = Registers(
-    general={name: 0x100 + number for number, name in enumerate(GENERAL)},
-    rip=0xFFFFFFFF81000010,
-    rflags=0x246,
-    cr2=0,
-    cr3=0,
-    selectors={"cs": 0xE033, "ss": 0xE02B, "ds": 1, "es": 2, "fs": 3, "gs": 4},
-    bases={"cs": 0, "ss": 0, "ds": 0, "es": 0, "fs": 0x5000, "gs": 0x6000},
-)
 
 
 def context(kernel: Kernel, *, kernel_mode: bool) -> VcpuGuestContext:

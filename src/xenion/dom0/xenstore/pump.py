@@ -8,6 +8,9 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from xenion.abi.errno import Errno
 from xenion.abi.io.xs_wire import (
@@ -15,6 +18,7 @@ from xenion.abi.io.xs_wire import (
     XENSTORE_ERROR_NONE,
     XENSTORE_ERROR_PROTO,
     XENSTORE_ERROR_RINGIDX,
+    XENSTORE_PAYLOAD_MAX,
     XENSTORE_RECONNECT,
     XENSTORE_RING_SIZE,
     XenstoreDomainInterface,
@@ -98,7 +102,7 @@ class PumpState:
     replies: bytes
     transactions: Sequence[int]
     last_transaction: int
-    watches: Sequence[bytes]
+    watches: Sequence[Annotated[bytes, Meta(max_length=XENSTORE_PAYLOAD_MAX)]]
     failed: bool
 
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from xenion.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX
+from xenion.dom0.xenstore.pump import PumpState
+from xenion.dom0.xenstore.trees import KeptNode
 from xenion.domain.saved.format import SavedFileError
 from xenion.vmm.saved import U32, DomainState
 
@@ -24,32 +25,13 @@ class Head(msgspec.Struct, frozen=True):
     xenion: str
 
 
-class Node(msgspec.Struct, frozen=True, array_like=True):
-    """Of the store; `perms` as SET_PERMS takes them."""
-
-    path: str
-    value: bytes
-    perms: str
-
-
-class StoreState(msgspec.Struct, frozen=True):
-    """`requests` and `replies`: bytes of the guest's page that are on their way. `transactions`: the numbers that the
-    guest knows; they can only end with EAGAIN. `watches`: the payloads by which it has set them."""
-
-    nodes: list[Node]
-    requests: bytes
-    replies: bytes
-    transactions: list[int]
-    last_transaction: int
-    watches: list[Annotated[bytes, Meta(max_length=XENSTORE_PAYLOAD_MAX)]]
-    failed: bool
-
-
 class MachineState(msgspec.Struct, frozen=True):
-    """`target_mib`, `maxmem_mib`, `vcpus`: what the guest was asked to have, and may."""
+    """`nodes`: its part of the store, `talk`: what it says to the store. `target_mib`, `maxmem_mib`, `vcpus`: what the
+    guest was asked to have, and may."""
 
     domain: DomainState
-    store: StoreState
+    nodes: list[KeptNode]
+    talk: PumpState
     console_pfn: U32
     console_port: U32
     store_pfn: U32

@@ -1,9 +1,7 @@
 """Requests of the back ends: in order, answered once, whatever becomes of the store meanwhile."""
 
 import socket
-from collections.abc import Iterator
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,14 +14,6 @@ from xenion.dom0.xenstore.perms import Perm
 from xenion.dom0.xenstore.wire import Message, MessageParser, encode
 
 HOME = f"/local/domain/{DOMID}"
-
-
-@pytest.fixture
-def bench() -> Iterator[Client]:
-    made = Client()
-    made.store.connect()
-    yield made
-    made.close()
 
 
 def test_requests_are_answered_in_order(bench: Client) -> None:

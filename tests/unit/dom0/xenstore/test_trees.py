@@ -1,7 +1,5 @@
 """Trees of the store, read and written back, while a guest or the end of the store comes in between."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.unit.dom0.xenstore.replaceable import DOMID, Client
@@ -12,14 +10,6 @@ from xenion.dom0.xenstore.trees import KeptNode, TreesError, read_trees, write_t
 HOME, VM = f"/local/domain/{DOMID}", "/vm/00000000-1111-2222-3333-444444444444"
 GUESTS = f"n{DOMID}\0"
 DOM0S = f"n0\0r{DOMID}\0"
-
-
-@pytest.fixture
-def bench() -> Iterator[Client]:
-    made = Client()
-    made.store.connect()
-    yield made
-    made.close()
 
 
 def put(bench: Client, path: str, value: bytes = b"", perms: tuple[Perm, ...] = (Perm(DOMID, 0),)) -> None:

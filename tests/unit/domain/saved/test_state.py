@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.vmm.saved_kit import all_of_it, begun, mutate
+from xenion.dom0.xenstore.pump import PumpState
+from xenion.dom0.xenstore.trees import KeptNode
 from xenion.domain.saved.format import SavedFileError
 from xenion.domain.saved.state import (
     Head,
     HostDisk,
     HostState,
     MachineState,
-    Node,
-    StoreState,
     decode,
     encode,
 )
@@ -24,8 +24,8 @@ from xenion.vmm.saved import capture
 
 HEAD = Head({"memory": 64, "disk": [{"vdev": "xvda"}]}, "0" * 32, 7, "gäst", 1e9, "0.1.0")
 HOST = HostState(True, [HostDisk("xvda", 1 << 40, 1 << 62), HostDisk("xvdb", None, None)])
-STORE = StoreState(
-    nodes=[Node("/local/domain/7/name", b"\0\xff", "n0,r7")],
+NODES = [KeptNode("/local/domain/7/name", b"\0\xff", "n0,r7")]
+TALK = PumpState(
     requests=bytes(range(256)),
     replies=b"",
     transactions=[1, (1 << 32) - 1],
@@ -40,7 +40,7 @@ def machine() -> MachineState:
         all_of_it(kernel)
         domain = capture(kernel.domain)
     return MachineState(
-        domain=domain, store=STORE, console_pfn=5, console_port=1, store_pfn=6, store_port=2, target_mib=64,
+        domain=domain, nodes=NODES, talk=TALK, console_pfn=5, console_port=1, store_pfn=6, store_port=2, target_mib=64,
         maxmem_mib=128, vcpus=2,
     )  # fmt: skip
 
@@ -134,7 +134,7 @@ def test_domids(domid: int) -> None:
         {"target_mib": 1 << 32},
         {"maxmem_mib": 0.5},
         {"domain": {}},
-        {"store": []},
+        {"talk": []},
     ],
     ids=str,
 )

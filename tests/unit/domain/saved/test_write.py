@@ -10,7 +10,7 @@ import pytest
 from tests.unit.domain.saved.test_format import holding, through_a_pipe
 from tests.unit.domain.saved.test_pages import frames_in
 from tests.unit.domain.saved.test_state import HEAD as WHO
-from tests.unit.domain.saved.test_state import STORE
+from tests.unit.domain.saved.test_state import NODES, TALK
 from tests.unit.vmm.kernel import PAGES as NR_PAGES
 from tests.unit.vmm.kernel import Kernel
 from tests.unit.vmm.saved_kit import DATA_PFN, TEXT_PFN, all_of_it, begun, fill_memory
@@ -27,7 +27,7 @@ SHOWN = GRANT_FRAMES + GRANT_STATUS_FRAMES + 2
 
 def machine(kernel: Kernel) -> MachineState:
     return MachineState(
-        domain=capture(kernel.domain), store=STORE, console_pfn=5, console_port=1, store_pfn=6, store_port=2,
+        domain=capture(kernel.domain), nodes=NODES, talk=TALK, console_pfn=5, console_port=1, store_pfn=6, store_port=2,
         target_mib=64, maxmem_mib=128, vcpus=1,
     )  # fmt: skip
 
