@@ -1,6 +1,7 @@
 """What a domain's process writes into a file of xend's, while people look on: cores, and saved domains."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +16,7 @@ STUCK_S = 60.0
 
 
 async def written(
-    process_of: Live, task: RunningTask, step: str, request: str, fd: int, **fields: Any
+    live: Live, task: RunningTask, step: str, request: str, fd: int, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The answer of the domain's process to `request`, which "cancel-" and the request make it give up. ApiError."""
     moved = asyncio.Event()
@@ -25,7 +26,7 @@ async def written(
         moved.set()
 
     task.step(step, 0.0)
-    asked = process_of.ask(request, fds=[fd], progress=progress, timeout=None, **fields)
+    asked = live.ask(request, fds=[fd], progress=progress, timeout=None, **fields)
     answer = asyncio.ensure_future(asked)
     try:
         while not answer.done():
@@ -34,13 +35,11 @@ async def written(
             done, _ = await asyncio.wait([answer, waiting], timeout=STUCK_S, return_when="FIRST_COMPLETED")
             waiting.cancel()
             if not done:
-                await give_up(process_of, request, answer)
-                raise ApiError(
-                    "failed", f"the process of {process_of.name} does not answer: `xm destroy` ends it"
-                )
+                await give_up(live, request, answer)
+                raise ApiError("failed", f"the process of {live.name} does not answer: `xm destroy` ends it")
         return answer.result()
     except asyncio.CancelledError:
-        await give_up(process_of, request, answer)
+        await give_up(live, request, answer)
         raise
 
 

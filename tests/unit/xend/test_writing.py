@@ -44,7 +44,7 @@ class Process:
 
     def write(self) -> "asyncio.Task[dict[str, Any]]":
         work = written(
-            cast("Live", self), cast("RunningTask", self), "saving it", "save", 7, by="1", live=True
+            cast("Live", self), cast("RunningTask", self), "saving it", "save", 7, {"by": "1", "live": True}
         )
         return asyncio.get_running_loop().create_task(work)
 

@@ -30,7 +30,7 @@ class Dump:
         async def work(task: RunningTask) -> dict[str, Any]:
             try:
                 answer = await written(
-                    live, task, "writing the core", "dump", part.fd, live=bool(call.body.get("live"))
+                    live, task, "writing the core", "dump", part.fd, {"live": bool(call.body.get("live"))}
                 )
                 size = part.finish()
             finally:

@@ -105,8 +105,8 @@ async def _saved(
     """The file's size and what there is to say about it. ApiError: the domain goes on."""
     has = live.record.config.to_mapping()
     devices = {kind: has.get(kind, []) for kind in ("disks", "vifs")}
-    by = version_of("xenion")
-    answer = await written(live, task, "saving the domain", "save", part.fd, by=by, ask=ask, **devices)
+    fields = {"by": version_of("xenion"), "ask": ask, **devices}
+    answer = await written(live, task, "saving the domain", "save", part.fd, fields)
     try:
         host, remarks = savedfile.host_state(live)
         await asyncio.to_thread(savedfile.append_host, part.fd, host)
