@@ -218,8 +218,8 @@ def shown_pages(domain: Domain) -> dict[int, bytes]:
 
 
 def memory_runs(domain: Domain, state: DomainState) -> list[tuple[int, int]]:
-    """All frames, in runs (first, count), that a saved domain's memory is: its own, and the hypervisor's that it sees
-    or has filled."""
+    """All frames, in runs (first, count) in order, that a saved domain's memory is: its own, and the hypervisor's that
+    it sees or has filled."""
     memory = domain.memory
     shown = [
         (memory.m2p_mfn, memory.m2p_pages),
@@ -227,7 +227,7 @@ def memory_runs(domain: Domain, state: DomainState) -> list[tuple[int, int]]:
         (memory.spare_info_mfn, 1),
         (memory.grant_mfn, GRANT_FRAMES + GRANT_STATUS_FRAMES),
     ]
-    return [*shown, *state.owned]
+    return sorted([*shown, *state.owned])
 
 
 # --- putting back

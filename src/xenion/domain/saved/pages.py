@@ -52,7 +52,8 @@ def _touched(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
 
 
 def unpack(data: bytes, memory: MachineMemory, allowed: Sequence[tuple[int, int]]) -> int:
-    """Puts a section's pages into their frames, which must be among the runs `allowed`; how many. SavedFileError."""
+    """Puts a section's pages into their frames, which must be among the runs `allowed`, in order of frames; how many.
+    SavedFileError."""
     try:
         if zstandard.frame_content_size(data) > PIECE_BYTES:
             raise SavedFileError("it is damaged")
@@ -64,10 +65,9 @@ def unpack(data: bytes, memory: MachineMemory, allowed: Sequence[tuple[int, int]
     if not 0 < count <= PIECE_PAGES or len(whole) != start + count * PAGE_SIZE:
         raise SavedFileError("it is damaged")
     frames = memoryview(whole)[COUNT.size : start].cast("Q")
-    runs = sorted([(0, 0), *allowed])
     for number, mfn in enumerate(frames):
-        first, length = runs[bisect_right(runs, mfn, key=itemgetter(0)) - 1]
-        if not first <= mfn < first + length:
+        below = bisect_right(allowed, mfn, key=itemgetter(0))
+        if not below or mfn >= sum(allowed[below - 1]):
             raise SavedFileError("it is damaged: it has pages that are none of the domain's")
         at = start + number * PAGE_SIZE
         memory.bytes[mfn * PAGE_SIZE : (mfn + 1) * PAGE_SIZE] = memoryview(whole)[at : at + PAGE_SIZE]

@@ -14,8 +14,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Which domain it is. `config` as DomainConfig has it, with the sizes that the guest had; `saved_at` in seconds
-    since the epoch."""
+    """Which domain it is. `config` as DomainConfig has it, with the name, disks and interfaces of the moment;
+    `saved_at` in seconds since the epoch."""
 
     config: dict[str, Any]
     uuid: str
