@@ -1,6 +1,5 @@
 """Dumps of a guest that lives: who holds it, who waits, who may go."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -9,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from tests.descriptors import descriptors
-from xenion.dom0.loop import Loop
+from tests.unit.domain.holding_kit import Asked, Dom0Thread, HeldGuest
 from xenion.domain import dumps
 from xenion.domain.control import Refusal, Request
 from xenion.domain.dumpcore import DumpError
@@ -17,52 +16,20 @@ from xenion.domain.dumps import Dumps
 from xenion.domain.machine import Machine
 
 
-class Guest:
-    """A machine that holds still when the test says so."""
-
-    def __init__(self) -> None:
-        self.domain = SimpleNamespace(parked=False)
-        self.holders: set[str] = set()
-
-    def hold(self, who: str) -> None:
-        self.holders.add(who)
-
-    def let_go(self, who: str) -> None:
-        self.holders.discard(who)
-
-
-class Asked:
-    """A request that keeps its answer."""
-
-    def __init__(self, **fields: Any) -> None:
-        self.fields = fields
-        self.answers: list[Any] = []
-        self.abandoned = False
-        self.fd = os.memfd_create("core")
-
-    teller = Request.teller
-
-    def take_fds(self) -> list[int]:
-        return [self.fd]
-
-    def done(self, **values: Any) -> None:
-        self.answers.append(values)
-
-    def refuse(self, why: str) -> None:
-        self.answers.append(why)
+class DumpAsked(Asked):
+    """What is told of the progress is among the answers, in order."""
 
     def progress(self, done: int, total: int) -> None:
         self.answers.append((done, total))
 
 
-class Bench:
+class Bench(Dom0Thread):
     """Dumps on a loop that runs, and a dump that goes on as the test lets it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.loop = Loop()
-        self.loop.start(lambda: None)
+        super().__init__()
         self.dumps = Dumps(self.loop)
-        self.guest = Guest()
+        self.guest = HeldGuest()
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.end: Callable[[], Any] = lambda: SimpleNamespace(remarks=("a remark",))
         monkeypatch.setattr(dumps, "dump_core", self._dump)
@@ -74,28 +41,13 @@ class Bench:
             raise DumpError("cancelled")
         return self.end()
 
-    def on_dom0(self, action: Callable[[], None]) -> None:
-        """What it raises is raised here."""
-        errors: list[Exception] = []
-
-        def run() -> None:
-            try:
-                action()
-            except Refusal as error:
-                errors.append(error)
-
-        assert self.loop.call_and_wait(run)
-        if errors:
-            raise errors[0]
-
-    def begin(self, **fields: Any) -> Asked:
-        asked = Asked(**fields)
+    def begin(self, **fields: Any) -> DumpAsked:
+        asked = DumpAsked("core", **fields)
         request, machine = cast("Request", asked), cast("Machine", self.guest)
         try:
             self.on_dom0(lambda: self.dumps.begin(request, machine))
-        except Refusal:
-            os.close(asked.fd)
-            raise
+        finally:
+            asked.close()
         return asked
 
     def park(self) -> None:
@@ -110,8 +62,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     yield made
     made.go_on.set()
     made.dumps.settle()
-    made.loop.stop()
-    made.loop.close()
+    made.close()
     assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.descriptors import descriptors
-from xenion.dom0.loop import Loop
+from tests.unit.domain.holding_kit import Asked, Dom0Thread, HeldGuest
 from xenion.dom0.xenstore.trees import KeptNode, TreesError
 from xenion.domain import saves
 from xenion.domain.control import Refusal, Request
@@ -25,13 +25,13 @@ NODES = [KeptNode("/local/domain/7", b"", "n7\0")]
 OK: dict[str, Any] = {"remarks": []}
 
 
-class Guest:
+class Guest(HeldGuest):
     """A machine, its devices and its part of the store: each comes to rest at once, or when the test says so."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.domain = SimpleNamespace(parked=False, stopping=False, suspended=False, may_suspend=False)
         self.store = self.pump = self
-        self.holders: set[str] = set()
         self.log: list[str] = []
         self.stuck = ""
         """What does not come to rest: devices, store or tree."""
@@ -52,12 +52,6 @@ class Guest:
 
     def write_node(self, path: str, value: str) -> None:
         self.asked.append((path, value))
-
-    def hold(self, who: str) -> None:
-        self.holders.add(who)
-
-    def let_go(self, who: str) -> None:
-        self.holders.discard(who)
 
     def rests(self, what: str, then: Callable[[], None]) -> None:
         self.log.append(what)
@@ -106,42 +100,11 @@ class Back:
         self._guest.log.append("devices go on")
 
 
-class Asked:
-    """A request that keeps its answers; `progress` is none."""
-
-    def __init__(self, fds: int = 1) -> None:
-        self.answers: list[Any] = []
-        self.told: list[tuple[int, int]] = []
-        self.abandoned = False
-        self.fds = [os.memfd_create("saved") for _ in range(fds)]
-        self.fd = -1
-        """Once it was taken."""
-
-    teller = Request.teller
-
-    def take_fds(self) -> list[int]:
-        if len(self.fds) != 1:
-            raise Refusal("no descriptor")
-        fds, self.fds = self.fds, []
-        (self.fd,) = fds
-        return fds
-
-    def done(self, **values: Any) -> None:
-        self.answers.append(values)
-
-    def refuse(self, why: str) -> None:
-        self.answers.append(why)
-
-    def progress(self, done: int, total: int) -> None:
-        self.told.append((done, total))
-
-
-class Bench:
+class Bench(Dom0Thread):
     """Saves on a loop that runs, and a file that is written as the test lets it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.loop = Loop()
-        self.loop.start(lambda: None)
+        super().__init__()
         self.guest = Guest()
         self.guest.pump = cast("Guest", Pump(self.guest))
         self.saves = Saves(self.loop, cast("Devices", Back(self.guest)))
@@ -167,31 +130,16 @@ class Bench:
             raise SaveError("the save was cancelled")
         self.end()
 
-    def on_dom0(self, action: Callable[[], None]) -> None:
-        """What it refuses is refused here."""
-        errors: list[Exception] = []
-
-        def run() -> None:
-            try:
-                action()
-            except Refusal as error:
-                errors.append(error)
-
-        assert self.loop.call_and_wait(run)
-        if errors:
-            raise errors[0]
-
     def turn(self) -> None:
         self.on_dom0(lambda: None)
 
     def begin(self, fds: int = 1, *, ask: bool = False) -> Asked:
-        asked = Asked(fds)
+        asked = Asked("saved", fds)
         request, machine = cast("Request", asked), cast("Machine", self.guest)
         try:
             self.on_dom0(lambda: self.saves.begin(request, machine, HEAD, ask=ask))
         finally:
-            for fd in asked.fds:
-                os.close(fd)
+            asked.close()
         return asked
 
     def park(self) -> None:
@@ -245,8 +193,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench(monkeypatch)
     yield made
     made.wind_down()
-    made.loop.stop()
-    made.loop.close()
+    made.close()
     assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 
