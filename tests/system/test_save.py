@@ -44,6 +44,12 @@ def names(xm: "Xm") -> list[str]:
     return [domain["name"] for domain in xm.json("list") if domain["domid"] != 0]
 
 
+def spinning(xm: "Xm", tiny_kernel: "Kernel", name: str) -> None:
+    """A domain that does nothing else."""
+    config = xm.config(name, kernel=tiny_kernel("spin", "x\n"), name=name, memory=16)
+    assert xm.run("create", "-q", config).status == 0
+
+
 @pytest.mark.parametrize("how", [(), ("-s",)], ids=["suspended", "as it stands"])
 @pytest.mark.parametrize("vcpus", [1, 3])
 def test_a_busy_guest_goes_on(xm: "Xm", guest: "GuestMaker", vcpus: int, how: tuple[str, ...]) -> None:
@@ -163,12 +169,7 @@ def test_ballooned_memory_and_cpus_stay(xm: "Xm", guest: "GuestMaker") -> None:
 @pytest.fixture
 def saved(xm: "Xm", tiny_kernel: "Kernel") -> Path:
     """A file; its domain is gone."""
-    assert (
-        xm.run(
-            "create", "-q", xm.config("tiny", kernel=tiny_kernel("spin", "x\n"), name="tiny", memory=16)
-        ).status
-        == 0
-    )
+    spinning(xm, tiny_kernel, "tiny")
     file = xm.folder / "tiny.sav"
     assert xm.run("save", "tiny", file).status == 0
     return file
@@ -211,8 +212,7 @@ def test_its_id_has_to_be_free(xm: "Xm", saved: Path, tiny_kernel: "Kernel") -> 
     xm.stop_xend()
     wait_for(lambda: xm.xend() is None)
     (xm.run_folder / "xenion" / "next-domid.json").unlink()
-    other = xm.config("other", kernel=tiny_kernel("spin", "x\n"), name="other", memory=16)
-    assert xm.run("create", "-q", other).status == 0
+    spinning(xm, tiny_kernel, "other")
     assert "by the id 1, which another one has now" in xm.run("restore", saved).sentence()
     assert xm.run("destroy", "other").status == 0
     assert xm.run("restore", saved).status == 0
@@ -228,8 +228,7 @@ def test_no_room_for_the_file(xm: "Xm", tiny_kernel: "Kernel") -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "small", small], check=True)
     try:
         (small / "file").write_text("another one")
-        config = xm.config("tiny", kernel=tiny_kernel("spin", "x\n"), name="tiny", memory=16)
-        assert xm.run("create", "-q", config).status == 0
+        spinning(xm, tiny_kernel, "tiny")
         assert "No space left on device" in xm.run("save", "tiny", small / "file").sentence()
         assert [path.read_text() for path in small.iterdir()] == ["another one"]
         assert xm.run("domstate", "tiny").console == "running\n"
@@ -239,12 +238,7 @@ def test_no_room_for_the_file(xm: "Xm", tiny_kernel: "Kernel") -> None:
 
 
 def test_where_no_file_can_be(xm: "Xm", tiny_kernel: "Kernel") -> None:
-    assert (
-        xm.run(
-            "create", "-q", xm.config("tiny", kernel=tiny_kernel("spin", "x\n"), name="tiny", memory=16)
-        ).status
-        == 0
-    )
+    spinning(xm, tiny_kernel, "tiny")
     assert "no ordinary file" in xm.run("save", "tiny", "/dev/full").sentence()
     assert "No such file" in xm.run("save", "tiny", xm.folder / "missing" / "file").sentence()
     assert names(xm) == ["tiny"]
