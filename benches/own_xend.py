@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benches.assets import FETCH_ERRORS, Assets
 from benches.peers import xm
@@ -20,7 +20,12 @@ class XendError(Exception):
     """Something did not go well; the message says what."""
 
 
-def within(prog: str, folder: Path, work: "Callable[[], OwnXend]", then: "Callable[[Any], None]") -> int:
+class Work(Protocol):
+    def clean(self) -> None:
+        """Nothing of it is left."""
+
+
+def within(prog: str, folder: Path, work: "Callable[[], Work]", then: "Callable[[Any], None]") -> int:
     """Makes `work` in an empty `folder`, does `then` with it and cleans up. Exit status 1: something did not go
     well, which is said then."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -95,7 +95,10 @@ def test_folders_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         daemon._take_lock(where)
 
 
-@pytest.mark.parametrize("case", ["settings", "log", "run", "port", "certificate"])
+@pytest.mark.parametrize(
+    "case",
+    ["settings", "log", "run", "port", "certificate", "arrivals", "migration", "migration's certificate"],
+)
 def test_what_keeps_it_from_starting_is_one_sentence(xend: Xend, case: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     for name in ("key", "token"):
@@ -113,6 +116,17 @@ def test_what_keeps_it_from_starting_is_one_sentence(xend: Xend, case: str) -> N
         case "run":
             (xend.at / "run").touch()
             says = "Not a directory"
+        case "arrivals":
+            (xend.where.state).mkdir(parents=True)
+            (xend.where.state / "arrivals.json").write_text("nonsense")
+            says = "arrivals.json: it is damaged: move it away"
+        case "migration":
+            xend.toml.write_text(f'[migration]\nlisten = "{listen}"\nallow = ["127.0.0.1"]\n')
+            says = f"xend cannot take domains on 127.0.0.1, port {listener.getsockname()[1]}: "
+        case "migration's certificate":
+            tls = 'certificate = "key"\nkey = "key"\nca = "key"\n'
+            xend.toml.write_text(f'[migration]\nlisten = "{listen}"\n{tls}')
+            says = f"{xend.toml.parent}/key and {xend.toml.parent}/key cannot be used: "
         case _:
             xend.toml.write_text(tcp)
             says = "cannot be used"
@@ -142,6 +156,17 @@ def test_idle_it_ends(xend: Xend) -> None:
     started = xend.start("--on-demand", "--idle-exit", "0.1")
     assert started.process.wait(PATIENCE_S) == 0
     assert not xend.where.socket.exists()
+
+
+def test_one_that_takes_domains_stays(xend: Xend) -> None:
+    """Others could not start it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listen = "{}:{}".format(*listener.getsockname())
+    xend.toml.write_text(f'[migration]\nlisten = "{listen}"\nallow = ["127.0.0.1"]\n')
+    started = xend.start("--on-demand", "--idle-exit", "0.05")
+    time.sleep(0.5)
+    assert started.process.poll() is None
+    assert started.end() == 0
 
 
 def test_a_client_keeps_it(xend: Xend) -> None:

@@ -1,8 +1,6 @@
 """Networks of the host's, for root: xend and its domains in a network namespace, and another one for the world."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ import pytest
 
 from tests.system.disk_guest import DebianGuest
 from tests.system.images_on_host import tool
+from tests.system.namespaces import Namespaces, add_cable, add_link, inside, run, usable
 
 if TYPE_CHECKING:
     from tests.system.disk_guest import Image
@@ -22,40 +21,19 @@ WORLD, HOST, NAT, BRIDGE = "192.0.2.1", "192.0.2.2", "10.55.0.1", "10.66.0.1"
 SETTINGS = f'[networks.lan]\nkind = "nat"\naddress = "{NAT}/24"\n'
 
 
-def run(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
-    return done.stdout
-
-
-class Namespaces:
-    """`host`, where xend runs and a bridge br0 is, and `world`, with a cable between them: names for `ip netns`."""
+class HostAndWorld(Namespaces):
+    """`host`, where xend runs and a bridge br0 is, and `world`, with a cable between them."""
 
     def __init__(self) -> None:
-        self.host, self.world = (f"xenion-{os.getpid()}-{word}" for word in ("host", "world"))
-
-    def add(self) -> str:
-        """What keeps this host from having any."""
-        for name in (self.host, self.world):
-            done = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-            if done.returncode:
-                return done.stderr.strip()
-        return ""
+        super().__init__("host", "world")
+        self.host, self.world = self.names
 
     def make(self) -> None:
-        for name in (self.host, self.world):
-            run("ip", "-n", name, "link", "set", "lo", "up")
-        run(
-            "ip", "link", "add", "up0", "netns", self.host, "type", "veth", "peer", "up0", "netns", self.world
-        )
-        run("ip", "-n", self.host, "link", "add", "br0", "type", "bridge")
-        for name, link, address in (
-            (self.host, "up0", HOST),
-            (self.host, "br0", BRIDGE),
-            (self.world, "up0", WORLD),
-        ):
-            run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", link)
-            run("ip", "-n", name, "link", "set", link, "up")
+        super().make()
+        add_cable(self.host, "up0", self.world, "up0")
+        add_link(self.host, "up0", address=HOST)
+        add_link(self.host, "br0", "bridge", address=BRIDGE)
+        add_link(self.world, "up0", address=WORLD)
         run("ip", "-n", self.host, "route", "add", "default", "via", WORLD)
         run("ip", "-n", self.world, "route", "add", "10.55.0.0/24", "via", HOST)
 
@@ -63,34 +41,19 @@ class Namespaces:
         shown = run("ip", "-n", self.host, "-o", "link", "show")
         return {line.split(": ")[1].split("@")[0] for line in shown.splitlines()}
 
-    def remove(self) -> None:
-        for name in (self.host, self.world):
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
 
 @pytest.fixture
-def namespaces() -> Iterator[Namespaces]:
-    if os.geteuid() != 0 or not Path("/dev/net/tun").exists():
-        pytest.skip("networks of the host's need root and /dev/net/tun")
-    if shutil.which("ip") is None:
-        pytest.skip("there is no ip: apt-get install iproute2")
-    made = Namespaces()
-    try:
-        if why_not := made.add():
-            pytest.skip(f"no network namespace can be made here: {why_not}")
-        made.make()
-        yield made
-    finally:
-        made.remove()
+def namespaces() -> Iterator[HostAndWorld]:
+    yield from usable(HostAndWorld())
 
 
-def test_nat_and_a_bridge(xm: "Xm", debian_guest: "Image", namespaces: Namespaces) -> None:
+def test_nat_and_a_bridge(xm: "Xm", debian_guest: "Image", namespaces: HostAndWorld) -> None:
     file = Path(xm.environment["XDG_CONFIG_HOME"]) / "xenion" / "xend.toml"
     file.parent.mkdir(parents=True)
     file.write_text(SETTINGS)
-    inside, outside = (("ip", "netns", "exec", name) for name in (namespaces.host, namespaces.world))
+    here, outside = inside(namespaces.host), inside(namespaces.world)
     iperf3, before = tool("iperf3", "iperf3"), namespaces.links()
-    assert xm.run("list", before=inside).status == 0  # starts xend, and all others come from there
+    assert xm.run("list", before=here).status == 0  # starts xend, and all others come from there
     guest = DebianGuest(xm, debian_guest, "natted")
     guest.boot_bare(vifs=["network=lan, ip=10.55.0.9", "bridge=br0, vifname=tap-test"], memory=256)
     assert {"xn-lan", "tap-test"} <= namespaces.links()
@@ -102,7 +65,7 @@ def test_nat_and_a_bridge(xm: "Xm", debian_guest: "Image", namespaces: Namespace
         guest.run(f"ping -c 2 -W 20 {address}")
 
     guest.run("iperf3 -s -D; until ss -ltn | grep -q 5201; do sleep 0.1; done")
-    run(*inside, iperf3, "-c", "10.66.0.2", "-n", "8M")
+    run(*here, iperf3, "-c", "10.66.0.2", "-n", "8M")
     with subprocess.Popen([*outside, iperf3, "-s", "-1", "-J"], stdout=subprocess.PIPE) as server:
         guest.run(f"until iperf3 -c {WORLD} -n 8M > /dev/null; do sleep 0.3; done")
         told = json.loads(server.communicate(timeout=60)[0])
@@ -120,4 +83,4 @@ def test_nat_and_a_bridge(xm: "Xm", debian_guest: "Image", namespaces: Namespace
     guest.destroy()
     xm.stop_xend()
     assert namespaces.links() == before
-    assert "xenion" not in run(*inside, tool("nft", "nftables"), "list", "ruleset")
+    assert "xenion" not in run(*here, tool("nft", "nftables"), "list", "ruleset")

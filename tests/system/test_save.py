@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -31,8 +32,8 @@ while :; do n=$((n+1)); echo "tick $n $(cut -d. -f1 /proc/uptime) $(date +%s)"; 
 
 def ticks(xm: "Xm", name: str) -> list[tuple[int, int]]:
     """Numbers and the guest's uptime, of the lines that are whole."""
-    lines = (line.split() for line in xm.console_log(name).split("\n")[:-1] if line.startswith("tick "))
-    return [(int(number), int(uptime)) for _, number, uptime, _ in lines]
+    found = re.findall(r"^tick (\d+) (\d+) \d+$", xm.console_log(name).rpartition("\n")[0], re.MULTILINE)
+    return [(int(number), int(uptime)) for number, uptime in found]
 
 
 def wait_for_more(xm: "Xm", name: str, count: int = 5) -> None:
@@ -141,6 +142,57 @@ def test_a_checkpoint_leaves_it_running(xm: "Xm", guest: "GuestMaker") -> None:
     assert xm.run("destroy", "busy").status == 0
 
 
+# --- under another id
+
+ASKS = """
+mkdir -p /sbin; printf '#!/bin/sh\\nexec /bin/reboot -f\\n' > /sbin/reboot; chmod +x /sbin/reboot
+dmesg -n 1
+n=0
+while :; do
+  n=$((n+1)); /xenstore r=domid r=/local/domain/1/domid r=control/platform-feature-xs_reset_watches d=device
+  echo "tick $n $(cut -d. -f1 /proc/uptime) 0"; sleep 0.1
+done
+"""
+
+
+def taken(xm: "Xm", tiny_kernel: "Kernel", domid: int) -> None:
+    """By a domain of another xend, as after a restart of the host."""
+    xm.stop_xend()
+    wait_for(lambda: xm.xend() is None)
+    (xm.run_folder / "xenion" / "next-domid.json").write_text(str(domid))
+    spinning(xm, tiny_kernel, f"other{domid}")
+
+
+def domids(xm: "Xm") -> dict[str, int]:
+    return {domain["name"]: domain["domid"] for domain in xm.json("list") if domain["domid"] != 0}
+
+
+def test_where_its_id_is_taken_it_gets_the_next_one(
+    xm: "Xm", guest: "GuestMaker", program: Callable[[str], Path], tiny_kernel: "Kernel"
+) -> None:
+    """And goes on believing in the one that it had, until it boots."""
+    file, programs = xm.folder / "busy.sav", {"xenstore": program("xenstore")}
+    config = guest(ASKS, programs=programs, name="busy", on_reboot="restart")
+    assert xm.run("create", "-q", config).status == 0
+    for domid in (1, 2):
+        wait_for_more(xm, "busy")
+        assert xm.run("save", "busy", file).status == 0
+        taken(xm, tiny_kernel, domid)
+        assert xm.run("restore", file).status == 0
+        assert domids(xm)["busy"] == domid + 1
+        assert xm.run("sysrq", "busy", "h").status == 0
+        wait_for(lambda count=domid: xm.console_log("busy").count("sysrq: HELP") == count)  # type: ignore[misc]
+        wait_for_more(xm, "busy", 20)  # one that ends within a second is not booted again
+    asked = [line for line in xm.console_log("busy").splitlines() if line.startswith("r=")]
+    assert {line for line in asked if "domid" in line} == {"r=domid -> 1", "r=/local/domain/1/domid -> 1"}
+    assert not [line for line in asked if "error" in line]
+    assert xm.run("reboot", "-w", "busy").status == 0
+    wait_for(lambda: "r=domid -> 3\nr=/local/domain/1/domid -> error EACCES" in xm.console_log("busy"))
+    assert sorted(domids(xm).items()) == [("busy", 3), ("other1", 1), ("other2", 2)]
+    for name in names(xm):
+        assert xm.run("destroy", name).status == 0
+
+
 def test_ballooned_memory_and_cpus_stay(xm: "Xm", guest: "GuestMaker") -> None:
     config = guest(TICKS, name="busy", memory=128, maxmem=256, vcpus=2, maxvcpus=4)
     assert xm.run("create", "-q", config).status == 0
@@ -205,18 +257,6 @@ def test_a_file_that_is_none(xm: "Xm") -> None:
         (Path("/dev/null"), "saved domain"),
     ):
         assert why in xm.run("restore", target).sentence()
-
-
-def test_its_id_has_to_be_free(xm: "Xm", saved: Path, tiny_kernel: "Kernel") -> None:
-    """Another xend, whose domains have the same ids."""
-    xm.stop_xend()
-    wait_for(lambda: xm.xend() is None)
-    (xm.run_folder / "xenion" / "next-domid.json").unlink()
-    spinning(xm, tiny_kernel, "other")
-    assert "by the id 1, which another one has now" in xm.run("restore", saved).sentence()
-    assert xm.run("destroy", "other").status == 0
-    assert xm.run("restore", saved).status == 0
-    assert xm.run("destroy", "tiny").status == 0
 
 
 def test_no_room_for_the_file(xm: "Xm", tiny_kernel: "Kernel") -> None:
@@ -302,6 +342,13 @@ def reached(guest: DebianGuest) -> bool:
         return False
 
 
+def check_untroubled(guest: DebianGuest) -> None:
+    """It has read what it wrote, and its kernel has nothing to say."""
+    assert guest.attempt("cat /var/tmp/trouble")[0] != 0
+    troubles = "I/O error|EXT4-fs error|rcu.*stall|lockup|hung task|unstable"
+    assert guest.run(f"dmesg | grep -iE '{troubles}' || echo none") == "none"
+
+
 def test_disks_and_networks_go_on(native: DebianGuest) -> None:
     """In the middle of writing to an overlay; the guest is reached again at once."""
     xm, file = native.xm, native.xm.folder / "mobile.sav"
@@ -319,17 +366,51 @@ def test_disks_and_networks_go_on(native: DebianGuest) -> None:
         wait_for(lambda: reached(native))
     wait_for(lambda: int(native.run("cat /var/tmp/count")) > count + 1)
     native.run("touch /var/tmp/stop; while systemctl -q is-active writes; do sleep 0.1; done")
-    assert native.attempt("cat /var/tmp/trouble")[0] != 0
-    assert (
-        native.run(
-            "dmesg | grep -iE 'I/O error|EXT4-fs error|rcu.*stall|lockup|hung task|unstable' || echo none"
-        )
-        == "none"
-    )
+    check_untroubled(native)
     assert "via 10.0.2.2" in native.run("ip route show default")
     native.hang_up()
     assert xm.run("shutdown", "--wait", native.name, timeout_s=120).status == 0
     wait_for(lambda: names(xm) == [])
+
+
+def went_on(guest: DebianGuest, writes: int) -> int:
+    """How often it has written, more than so often."""
+    wait_for(lambda: int(guest.run("cat /var/tmp/count 2>/dev/null || echo 0")) > writes + 1)
+    return int(guest.run("cat /var/tmp/count"))
+
+
+def test_disks_and_networks_go_on_under_another_id(native: DebianGuest, tiny_kernel: "Kernel") -> None:
+    """Others can be attached and detached, it can be saved once more, and booted."""
+    xm, file, image = native.xm, native.xm.folder / "mobile.sav", native.xm.folder / "more.img"
+    image.write_bytes(bytes(8 << 20))
+    native.boot(vcpus=2)
+    native.run(WRITES)
+    count = went_on(native, 0)
+    for domid in (1, 2):
+        native.hang_up_ssh()
+        assert xm.run("save", native.name, file).status == 0
+        taken(xm, tiny_kernel, domid)
+        done = xm.run("restore", file)
+        assert done.status == 0, done.stderr
+        assert domids(xm)[native.name] == domid + 1
+        wait_for(lambda: reached(native))
+        count = went_on(native, count)
+        with native.disk("xvdb", image, "format=raw", "access=rw") as disk:
+            native.run(f"echo domain {domid} > {disk}; sync")
+        assert image.read_bytes().startswith(f"domain {domid}\n".encode())
+        native.detach_vif(native.attach_vif("user"))
+    check_untroubled(native)
+    native.hang_up()
+    assert xm.run("reboot", native.name).status == 0
+    native.log_in()
+    native.check_running()
+    assert native.facts()["boots"] == 2
+    assert native.run("cat /var/tmp/sum") == native.run("md5sum < /var/tmp/seed")
+    native.hang_up()
+    assert xm.run("shutdown", "--wait", native.name, timeout_s=120).status == 0
+    wait_for(lambda: names(xm) == ["other1", "other2"])
+    for name in names(xm):
+        assert xm.run("destroy", name).status == 0
 
 
 def test_a_disk_that_has_changed_is_refused(xm: "Xm", native: DebianGuest) -> None:

@@ -111,6 +111,20 @@ ACTIONS = (
         "save", "/domains/{domain}/save", "Write a running domain to a file and end it", t.Task, t.SaveRequest
     ),
     _post("restore", "/restore", "Let a saved domain go on", t.Task, t.RestoreRequest),
+    _post(
+        "migrate",
+        "/domains/{domain}/migrate",
+        "Move a running domain to another host",
+        t.Task,
+        t.MigrateRequest,
+    ),
+    _post(
+        "resolve",
+        "/domains/{domain}/resolve",
+        "Say where a domain goes on whose migration is not decided",
+        t.Nothing,
+        t.ResolveRequest,
+    ),
     _put(
         "configure",
         "/domains/{domain}/config",

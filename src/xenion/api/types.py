@@ -225,7 +225,8 @@ class Failure(TypedDict):
 
 
 class Task(TypedDict):
-    """A long operation. `progress` is from 0 to 1, None while it cannot be told."""
+    """A long operation. `progress` is from 0 to 1, None while it cannot be told; `figures` are what else it tells of
+    itself, by their names."""
 
     id: str
     action: str
@@ -233,6 +234,7 @@ class Task(TypedDict):
     state: TaskState
     step: str
     progress: float | None
+    figures: dict[str, float]
     result: dict[str, Any]
     error: Failure | None
     started_at: float
@@ -376,6 +378,30 @@ class RestoreRequest(TypedDict):
     paused: NotRequired[bool]
     force: NotRequired[bool]
     """Also if its disks have changed since."""
+
+
+class MigrateRequest(TypedDict):
+    host: Annotated[str, Limit(1, 255)]
+    """A name or an address."""
+    port: NotRequired[Annotated[int, Limit(1, 65535)]]
+    """8002 if left out."""
+    ssl: NotRequired[bool]
+    live: NotRequired[bool]
+    """Most of the memory is copied while the guest runs; otherwise it is held for all of it."""
+    as_it_stands: NotRequired[bool]
+    """The guest is not asked to suspend itself first; nor is it if it is moved live."""
+    check: NotRequired[bool]
+    """Only whether the host would take it."""
+    same_disks: NotRequired[bool]
+    """Devices of the same path are the same on both hosts."""
+    most_mbit_per_s: NotRequired[Annotated[int, Limit(1, 1 << 30)]]
+    abort_after_downtime_ms: NotRequired[Annotated[int, Limit(1, 1 << 30)]]
+    """If the guest is likely to stand still for longer, it stays."""
+
+
+class ResolveRequest(TypedDict):
+    goes_on: Literal["source", "target"]
+    """Where, of a migration whose last answer was lost; the target is asked for it otherwise."""
 
 
 class ConfigRequest(TypedDict):

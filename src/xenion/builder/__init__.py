@@ -3,7 +3,7 @@
 from xenion.builder.boot import BootState, GuestSpace, build
 from xenion.builder.elf import Symbols
 from xenion.builder.errors import DomainBuildError, KernelImageError
-from xenion.builder.kernel import KernelImage, load_kernel
+from xenion.builder.kernel import KernelImage, load_kernel, load_readers
 from xenion.builder.layout import minimum_mib, minimum_pages
 from xenion.builder.needs import check_memory, needed_mib
 
@@ -17,6 +17,7 @@ __all__ = [
     "build",
     "check_memory",
     "load_kernel",
+    "load_readers",
     "minimum_mib",
     "minimum_pages",
     "needed_mib",

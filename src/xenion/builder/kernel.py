@@ -2,12 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 
 from xenion.builder.elf import PF_X, ElfFile, Symbols, parse_elf
 from xenion.builder.layout import minimum_mib
 from xenion.builder.notes import Addresses, XenNotes, parse_notes, resolve
 from xenion.builder.pagetables import PAGE_SIZE
 from xenion.builder.payload import extract_elf
+
+_READERS = (
+    "bz2",
+    "lzma",
+    "lz4.block",
+    "lzallright",
+    "zstandard",
+    "elftools.construct",
+    "elftools.elf.structs",
+)
+"""What the modules that read a kernel import when they need it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,13 @@ class KernelImage:
             page = self.addresses.hypercall_page - self.addresses.virt_base
             code.append((page, page + PAGE_SIZE))
         return [range(start // PAGE_SIZE, -(-end // PAGE_SIZE)) for start, end in code]
+
+
+def load_readers() -> None:
+    """All that `load_kernel` may import, for a process that will be able to load nothing when it reads its first
+    kernel."""
+    for name in _READERS:
+        import_module(name)
 
 
 def load_kernel(data: bytes) -> KernelImage:

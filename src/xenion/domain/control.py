@@ -1,7 +1,8 @@
 """The control socket of a domain process: requests of xend, and what it is told.
 
 SOCK_SEQPACKET, one JSON object a packet, descriptors beside it. `{"id": N, "do": WORD, ...}` is answered with
-`{"id": N, "done": {...}}` or `{"id": N, "error": SENTENCE}`, after any number of `{"id": N, "progress": [DONE, ALL]}`.
+`{"id": N, "done": {...}}` or `{"id": N, "error": SENTENCE}`, after any number of `{"id": N, "progress": [DONE, ALL]}`
+and `{"id": N, "figures": {NAME: NUMBER}}`.
 Unasked come `{"hello": N}` first and `{"journal": N}` at each new entry: N is the number of the journal's last entry.
 """
 
@@ -91,6 +92,10 @@ class Request:
 
     def progress(self, done: int, total: int) -> None:
         self._connection.send({"id": self._number, "progress": [done, total]})
+
+    def tell(self, figures: Mapping[str, float]) -> None:
+        """What it is about to do, in figures for people."""
+        self._connection.send({"id": self._number, "figures": dict(figures)})
 
     def teller(self, loop: Loop, cancelled: Callable[[], bool]) -> Callable[[int, int], bool]:
         """For another thread's long work: `progress` now and then, and whether to go on."""

@@ -64,6 +64,15 @@ class Resource(Protocol):
     def sync(self, then: Callable[[int], None]) -> None:
         """What the guest has written is on stable storage: `then(0)`, or an errno."""
 
+    def announce(self) -> None:
+        """Its guest goes on, perhaps on another host than before."""
+
+    def unlock(self) -> None:
+        """Another host may use it: it is left alone until `lock`."""
+
+    def lock(self) -> None:
+        """It is ours again. DeviceError."""
+
     def close(self) -> None:
         """Nothing is in flight."""
 
@@ -145,6 +154,7 @@ class Devices:
                 self._store, self._domid, held.resource.backend(guest, held.order.devid), self._log
             )
             held.device.resume()
+            held.resource.announce()
 
     def hold(self, then: Callable[[str], None]) -> None:
         """`then` when none of them touches the guest's memory, until `let_go`, and what it has written is on stable
@@ -169,6 +179,20 @@ class Devices:
         for held in self._held.values():
             if held.device is not None:
                 held.device.let_go()
+
+    def unlock(self) -> None:
+        """Of a guest that is held: what they are on the host is for another host."""
+        for held in self._held.values():
+            held.resource.unlock()
+
+    def lock(self) -> None:
+        """All of them, or none. DeviceError."""
+        for held in self._held.values():
+            try:
+                held.resource.lock()
+            except DeviceError as error:
+                self.unlock()
+                raise DeviceError(f"{held.order.kind} {held.order.devid}: {error}") from None
 
     def stop(self) -> None:
         """The guest has stopped; its memory is needed until what is in flight has ended, see `settle`."""

@@ -6,6 +6,7 @@ from typing import Any
 from xenion.dom0.block.backend import BlockBackend, MediumError
 from xenion.dom0.block.disk import Disk, EmptyDrive
 from xenion.dom0.block.file import FileDisk
+from xenion.dom0.block.locks import InUseError
 from xenion.dom0.block.nbd import NbdDisk
 from xenion.dom0.block.nbd_handshake import NbdError, NbdInfo
 from xenion.dom0.guest import Guest
@@ -104,6 +105,20 @@ class DiskResource:
             self._disk.hurry()
         else:
             then(0)
+
+    def announce(self) -> None:
+        """Nobody asks where a disk is."""
+
+    def unlock(self) -> None:
+        self._disk.unlock()
+
+    def lock(self) -> None:
+        try:
+            self._disk.lock()
+        except InUseError:
+            raise DeviceError("another domain uses it") from None
+        except OSError as error:
+            raise DeviceError(f"it cannot be locked: {error.strerror}") from error
 
     def close(self) -> None:
         self._disk.close()

@@ -5,15 +5,18 @@ from typing import Any
 
 from xenion.dom0.guest import Guest
 from xenion.dom0.loop import Loop
+from xenion.dom0.net.announce import announcement
 from xenion.dom0.net.backend import NetBackend
 from xenion.dom0.net.capture import Capture
 from xenion.dom0.net.counters import Counters
 from xenion.dom0.net.options import NetOptions, WireOptions
 from xenion.dom0.net.stream_wire import StreamWire
+from xenion.dom0.net.wire import Frame
 from xenion.dom0.net.wires import make_wire
 from xenion.domain.devices import DeviceError, DeviceOrder, close_all
 
 CAPTURES = 8
+ANNOUNCED_S = (0.0, 0.1, 0.4)
 
 
 class InterfaceResource:
@@ -30,6 +33,7 @@ class InterfaceResource:
         self._named: dict[int, Capture] = {}
         self._rate = self._options.rate_bytes, self._options.rate_window_us
         self._backend: NetBackend | None = None
+        self._closed = False
 
     def backend(self, guest: Guest, devid: int) -> NetBackend:
         self._backend = NetBackend(
@@ -95,7 +99,23 @@ class InterfaceResource:
     def sync(self, then: Callable[[int], None]) -> None:
         then(0)
 
+    def announce(self) -> None:
+        """To its network's switches, some times: a frame may be lost."""
+        for seconds in ANNOUNCED_S:
+            self._loop.later(seconds, self._say_where)
+
+    def _say_where(self) -> None:
+        if not self._closed:
+            self._wire.send([Frame(announcement(self._options.mac))])
+
+    def unlock(self) -> None:
+        """No host keeps it from another one."""
+
+    def lock(self) -> None:
+        """As `unlock`."""
+
     def close(self) -> None:
+        self._closed = True
         self.forget()
         self._wire.close()
         for capture in self._captures:

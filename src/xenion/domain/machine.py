@@ -17,7 +17,15 @@ from xenion.abi.sched import (
     SHUTDOWN_suspend,
     SHUTDOWN_watchdog,
 )
-from xenion.builder import BootState, DomainBuildError, KernelImage, build, check_memory, load_kernel
+from xenion.builder import (
+    BootState,
+    DomainBuildError,
+    KernelImage,
+    build,
+    check_memory,
+    load_kernel,
+    load_readers,
+)
 from xenion.config.domain import DomainConfig
 from xenion.core import lib
 from xenion.dom0.console import ConsoleBackend, ConsoleHub
@@ -109,13 +117,6 @@ def bootable(config: DomainConfig, files: Files) -> tuple[KernelImage, bytes | N
     return image, ramdisk
 
 
-def _check_fits(saved: SavedDomain, config: DomainConfig) -> None:
-    """What xend has made room for is what comes. SavedFileError."""
-    state = saved.state.domain
-    if (state.most_pages, len(state.vcpus)) != (config.most_memory_mib * PAGES_PER_MIB, config.most_vcpus):
-        raise SavedFileError("its memory or its virtual CPUs are not what its configuration says")
-
-
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who the domain is; `name` is the configuration's."""
@@ -142,9 +143,11 @@ class Machine:
         store: DomainStore,
         devices: Devices,
         saved: SavedDomain | None = None,
+        before_memory: Callable[[], None] = lambda: None,
+        echo: Callable[[int], None] | None = None,
     ) -> None:
-        if saved:
-            _check_fits(saved, config)
+        """`before_memory` is called before anything of what is `saved` is believed, but its head; `echo`: see
+        SavedDomain."""
         self._loop = loop
         self._hub = hub
         self.store = store
@@ -159,17 +162,21 @@ class Machine:
         """It goes on where it was saved."""
         self.domain = Domain(
             processor,
-            domid=identity.domid,
+            domid=saved.head.known_as if saved else identity.domid,
             nr_pages=0 if saved else config.memory_mib * PAGES_PER_MIB,
-            most_pages=saved.state.domain.most_pages if saved else config.most_memory_mib * PAGES_PER_MIB,
+            most_pages=config.most_memory_mib * PAGES_PER_MIB,
             handle=identity.uuid.bytes,
             notify_fd=self._notify_fd,
             console_output=self._write_emergency,
-            nr_vcpus=len(saved.state.domain.vcpus) if saved else config.most_vcpus,
+            nr_vcpus=config.most_vcpus,
         )
         self._console_port, self._store_port = GuestPort(self.domain.events), GuestPort(self.domain.events)
         try:
-            self.boot_state = self._restore(saved) if saved else self._build(config, *bootable(config, files))
+            self.boot_state = (
+                self._restore(saved, before_memory, echo)
+                if saved
+                else self._build(config, *bootable(config, files))
+            )
         except BaseException:
             self.close()
             raise
@@ -197,10 +204,14 @@ class Machine:
 
     # --- construction
 
-    def _restore(self, saved: SavedDomain) -> BootState:
+    def _restore(
+        self, saved: SavedDomain, before_memory: Callable[[], None], echo: Callable[[int], None] | None
+    ) -> BootState:
         """SavedFileError."""
+        load_readers()  # it may boot when it is armed
+        before_memory()
+        saved.fill(self.domain, echo)
         state, events = saved.state, self.domain.events
-        saved.fill(self.domain)
         self.domain.may_suspend = True  # it may have been asked before it was saved
         self._store_port.number, self._console_port.number = state.store_port, state.console_port
         try:
@@ -381,7 +392,7 @@ class Machine:
         self._hub.connect(self._backend)
         self.store.serve(self._store_page, self._store_port, lib.core_fence)
         if self._saved is not None:
-            self.store.pump.restore(self._saved.state.talk)
+            self.store.go_on(self._saved.state.talk, self._saved.head.known_as)
             self._saved = None
 
     def _detach(self) -> None:
@@ -408,14 +419,17 @@ class Machine:
 
     def start(self) -> None:
         """Joins Dom0's thread: everything that needs rights is done after this, and the guest finds its devices."""
-        guest = DomainGuest(self.domain)
         if self._saved is None:
+            guest = DomainGuest(self.domain)
             self.store.prepare(self._nodes, lambda: self._devices.boot(guest))
         else:
-            self.store.restore(self._saved.state.nodes)
+            head = self._saved.head
+            self.store.restore(self._saved.state.nodes, known_as=head.known_as, was=head.domid)
         self._loop.call_and_wait(self._attach)
-        if self.restored:
-            self._loop.call_and_wait(lambda: self._devices.resume(guest))
+
+    def go_on(self) -> None:
+        """Dom0's thread: a guest that was saved is about to run, and has its devices again."""
+        self._devices.resume(DomainGuest(self.domain))
 
     def run(self) -> str:
         """Runs the guest on this thread; why it stopped, one of REASONS."""

@@ -18,7 +18,7 @@ class Descriptors:
     journal, log       files to append to
     report, core       spare files to write, empty until there is something to say
     kernel, ramdisk    files to read; ramdisk may be -1
-    saved              a saved domain's file, which goes on; -1: the kernel is booted
+    saved              a saved domain's file, or the stream from another host, which goes on; -1: the kernel is booted
     """
 
     control: int
@@ -40,12 +40,15 @@ class Descriptors:
 
 @dataclass(frozen=True, slots=True)
 class Order:
+    """`arriving`: what is saved comes from another host, and waits for xend's word when all of it is here."""
+
     config: DomainConfig
     domid: int
     uuid: str
     paused: bool
     fds: Descriptors
     devices: tuple[DeviceOrder, ...] = ()
+    arriving: bool = False
 
     def numbers(self) -> tuple[int, ...]:
         """Every descriptor that comes with it."""
@@ -63,6 +66,7 @@ class Order:
             domid=values["domid"],
             uuid=values["uuid"],
             paused=values["paused"],
+            arriving=values["arriving"],
             fds=Descriptors(**values["fds"]),
             devices=tuple(
                 DeviceOrder(**{**device, "fds": tuple(device["fds"])}) for device in values["devices"]

@@ -22,7 +22,7 @@ from xenion.domain import sandbox
 from xenion.domain.cap import Cap
 from xenion.domain.console_log import ConsoleLog
 from xenion.domain.console_server import ConsoleServer
-from xenion.domain.control import ControlServer
+from xenion.domain.control import ControlServer, Request
 from xenion.domain.devices import DeviceError, DeviceOrder, Devices, Make
 from xenion.domain.disks import DiskResource
 from xenion.domain.dumpcore import DumpError, dump_core
@@ -40,6 +40,7 @@ from xenion.domain.spare import Spare, SpareInUseError
 from xenion.domain.store import DomainStore
 from xenion.processor import ProcessorError
 from xenion.processor.choose import open_processor
+from xenion.vmm.written import WriteWatch
 
 RESTARTS = {Action.RESTART, Action.RENAME_RESTART, Action.COREDUMP_RESTART}
 STAYS = {Action.PRESERVE, Action.RENAME_RESTART}
@@ -93,7 +94,10 @@ class DomainProcess:
     def __init__(self, order: Order) -> None:
         fds = order.fds
         self.config = order.config
-        self._paused = order.paused
+        self._paused, self._arriving = order.paused, order.arriving
+        self._called: list[Request] = []
+        """Who has asked it to go on here."""
+        self._may_go_on = threading.Event()
         self.identity = Identity(order.domid, UUID(order.uuid))
         self._files = open_files(fds.kernel, fds.ramdisk)
         self._saved = fds.saved
@@ -119,6 +123,7 @@ class DomainProcess:
             self.loop, self.store.client, order.domid, makers, self._note, self._device_gone
         )
         self.saves = Saves(self.loop, self.devices)
+        self.watch = WriteWatch.open()
         self._first_devices = order.devices
         self.machine: Machine | None = None
         self.running = False
@@ -173,6 +178,14 @@ class DomainProcess:
         self.dumps.look()
         self.saves.look()
         self._requests.look()
+
+    def arrive(self, request: Request) -> None:
+        """What has come from another host goes on here, answered when it does; again is fine."""
+        if self._arriving:
+            self._called.append(request)
+            self._may_go_on.set()
+        else:
+            request.done()
 
     def check(self, config: DomainConfig, files: Files, answer: Callable[[str], None]) -> None:
         """Whether it could be booted: reading a kernel takes a thread some time. `answer(why_not)` on Dom0's thread."""
@@ -263,7 +276,7 @@ class DomainProcess:
         """RefusedError."""
         config, files = self._on_dom0(self._next_boot)
         with refused(config), self._taken() as saved:
-            processor = open_processor(config.processor)
+            processor = open_processor(saved.head.processor if saved else config.processor)
             machine = Machine(
                 config,
                 self.identity,
@@ -274,6 +287,8 @@ class DomainProcess:
                 self.store,
                 self.devices,
                 saved,
+                lambda: self._arm(processor.features.ioctls),
+                self._echo if self._arriving else None,
             )
         machine.log_error = self._note
         machine.flush = self.console.flush
@@ -282,10 +297,17 @@ class DomainProcess:
         machine.on_resized = lambda: self._resized(machine)
         return machine
 
+    def _echo(self, number: int) -> None:
+        """For the other host."""
+        self._on_dom0(lambda: self.journal.add("echo", number=number))
+
     def _arm(self, ioctls: Sequence[int]) -> None:
+        """Once."""
+        if self._armed:
+            return
         sandbox.limit_resources()
         try:
-            sandbox.arm(ioctls)
+            sandbox.arm([*ioctls, *self.watch.ioctls])
         except NotRestrictedError as error:
             self._note(str(error))
         self._armed = True
@@ -331,8 +353,12 @@ class DomainProcess:
     def _live(self, machine: Machine) -> tuple[Action, str]:
         """One boot, from its first instruction to what follows its end: the action and the reason."""
         machine.start()
-        if not self._armed:
-            self._arm(machine.domain.processor.features.ioctls)
+        self._arm(machine.domain.processor.features.ioctls)
+        if self._arriving:
+            self._on_dom0(lambda: self.journal.add("loaded"))
+            self._may_go_on.wait()
+        if machine.restored:
+            self._on_dom0(machine.go_on)
         cpu_base = time.thread_time() - self._guest_seconds
         self._on_dom0(lambda: self._begin(machine, cpu_base))
         started = time.monotonic()
@@ -351,9 +377,11 @@ class DomainProcess:
         self.machine, self.running = machine, True
         self._boot += 1
         self.journal.add("running", boot=self._boot, cpu_base=cpu_base, paused=self._paused)
-        self._paused = False
+        self._paused = self._arriving = False
         if machine.restored:
             self._resized(machine)
+        while self._called:
+            self._called.pop().done()
 
     def _hold_for_cap(self) -> None:
         if self.machine is not None and self.running:

@@ -12,6 +12,7 @@ from xenion.domain.control import DESCRIPTORS, Handler, Refusal, Request
 from xenion.domain.devices import DeviceError, DeviceOrder, close_all
 from xenion.domain.machine import Files, Machine, open_files
 from xenion.domain.saved.state import Head
+from xenion.domain.saves import Moving
 from xenion.domain.sizes import SizeError
 from xenion.vmm.vcpu import Vcpu
 
@@ -61,6 +62,11 @@ class Requests:
             "save": self._save,
             "finish-save": self._finish_save,
             "cancel-save": self._cancel_save,
+            "migrate": self._migrate,
+            "echo": self._echo,
+            "release": self._release,
+            "cancel-migrate": self._cancel_save,
+            "arrive": process.arrive,
             "log": _replaces(process.log.replace),
             "report": _replaces(process.report.replace),
             "core": _replaces(process.core.replace),
@@ -288,25 +294,52 @@ class Requests:
     def _save(self, request: Request) -> None:
         """`ask` the guest to suspend itself; `by`: xend's version; `disks`, `vifs`: what it has of them now. Answered
         when the file is whole, while the guest is held."""
+        ask = request.fields.get("ask") is True
+        self._process.saves.begin(request, self._machine(), self._head(request), ask=ask)
+
+    def _migrate(self, request: Request) -> None:
+        """As `_save`, to another host, `live`: most of the memory while the guest runs; `worst_ms`: it is not to stand
+        still for longer, or None."""
+        worst = request.fields.get("worst_ms")
+        watch = self._process.watch if request.fields.get("live") is True else None
+        moving = Moving(watch, worst / 1000 if isinstance(worst, int | float) else None)
+        ask = request.fields.get("ask") is True
+        self._process.saves.begin(request, self._machine(), self._head(request), ask=ask, moving=moving)
+
+    def _echo(self, request: Request) -> None:
+        """Of the migration that is under way, if there still is one."""
+        self._process.saves.echo(request.number("number"))
+        request.done()
+
+    def _release(self, request: Request) -> None:
+        """Its disks are for another host now."""
+        with _device_refusals():
+            self._process.saves.release()
+        request.done()
+
+    def _head(self, request: Request) -> Head:
         process, machine = self._process, self._machine()
         now = {"name": process.config.name, **{kind: request.list_of(kind) for kind in ("disks", "vifs")}}
-        head = Head(
+        return Head(
             config={**machine.config.to_mapping(), **now},
             uuid=str(process.identity.uuid),
             domid=process.identity.domid,
+            known_as=machine.domain.domid,
             name=process.config.name,
+            processor=machine.domain.processor.features.name,
             saved_at=time.time(),
             xenion=request.text("by"),
         )
-        process.saves.begin(request, machine, head, ask=request.fields.get("ask") is True)
 
     def _finish_save(self, request: Request) -> None:
-        """The file has its name: the domain ends, or goes on with `keep`. Not `saved`: it has gone on before."""
-        keep = request.fields.get("keep") is True
-        saved = self._process.saves.finish(keep=keep)
+        """The file has its name, or the domain is on another host: it ends, or goes on with `keep`. Not `saved`: it has
+        gone on before."""
+        keep, reason = request.fields.get("keep") is True, request.fields.get("reason")
+        with _device_refusals():
+            saved = self._process.saves.finish(keep=keep)
         request.done(saved=saved)
         if saved and not keep:
-            self._process.destroy("saved")
+            self._process.destroy("migrated" if reason == "migrated" else "saved")
 
     def _cancel_save(self, request: Request) -> None:
         self._process.saves.cancel()

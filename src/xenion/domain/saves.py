@@ -1,16 +1,20 @@
-"""Saving a domain into a file that xend has opened: the guest is held meanwhile, and goes on if there is no whole file.
+"""Saving a domain into a file that xend has opened, or to another host: the guest is held while what is written last is
+written, and goes on if it comes to nothing.
 
-A guest that knows how is asked to suspend itself first, so that it sets its clocks when it goes on; another one, or one
-that does not do so in time, is saved as it stands. Either way all of it is in the file.
+A guest that knows how may be asked to suspend itself first, so that it sets its clocks when it goes on; another one, or
+one that does not do so in time, is saved as it stands. Either way all of it is in the file.
 
 When the file is whole the guest stays held until xend has given it its name: then it ends, or goes on if it is to. An
-xend that is lost before that has no file that it knows of, so the guest goes on.
+xend that is lost before that has no file that it knows of, so the guest goes on. Not so once its disks have been
+released for another host to use: then it is held until an xend, this one or the next, says which of the two goes on.
 """
 
 import os
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from xenion.dom0.loop import Loop, Timer
 from xenion.dom0.xenstore.trees import KeptNode, TreesError
@@ -18,14 +22,15 @@ from xenion.domain.control import Refusal, Request
 from xenion.domain.devices import Devices
 from xenion.domain.machine import Machine
 from xenion.domain.saved.format import SaveError
-from xenion.domain.saved.state import Head, MachineState
-from xenion.domain.saved.write import save_domain
+from xenion.domain.saved.rounds import Rounds
+from xenion.domain.saved.state import Head
+from xenion.domain.saved.write import Echo, Outgoing
 from xenion.vmm.saved import UnsavableError
+from xenion.vmm.written import WriteWatch
 
 HOLDER = "save"
 LOOK_SECONDS = 0.5
 SUSPENDING_SECONDS, PARKING_SECONDS, QUIET_SECONDS = 10.0, 10.0, 60.0
-STOPPED = "the domain cannot be saved: its guest has stopped"
 AS_IT_STANDS = (
     f"the guest has not suspended itself in {SUSPENDING_SECONDS:g} seconds: it is saved as it stands, and its clocks "
     "will be late by the time that it is away"
@@ -33,18 +38,39 @@ AS_IT_STANDS = (
 
 
 @dataclass(slots=True)
+class Moving:
+    """To another host, with a `watch` most of the memory while the guest runs. `worst_s`: see Rounds."""
+
+    watch: WriteWatch | None
+    worst_s: float | None = None
+
+
+@dataclass(slots=True)
 class _Save:
-    """`stage`: asking (the guest to suspend itself), parking, quiet (devices and store are coming to rest), writing,
-    whole."""
+    """`stage`: copying (while the guest runs), asking (it to suspend itself), parking, quiet (devices and store are
+    coming to rest), writing, whole, released (its disks are for another host)."""
 
     request: Request
     machine: Machine
     head: Head
     fd: int
+    ask: bool
+    moving: Moving | None
     stage: str = "asking"
     remarks: list[str] = field(default_factory=list)
     patience: Timer | None = None
     thread: threading.Thread | None = None
+    outgoing: Outgoing | None = None
+    echo: Echo = field(default_factory=Echo)
+
+    @property
+    def out(self) -> str:
+        """What the domain cannot be, in a sentence."""
+        return "moved" if self.moving else "saved"
+
+    @property
+    def stopped(self) -> str:
+        return f"the domain cannot be {self.out}: its guest has stopped"
 
 
 class Saves:
@@ -61,17 +87,36 @@ class Saves:
         """What the guest has is to stay as it is."""
         return self._save is not None
 
-    def begin(self, request: Request, machine: Machine, head: Head, *, ask: bool) -> None:
+    def begin(
+        self, request: Request, machine: Machine, head: Head, *, ask: bool, moving: Moving | None = None
+    ) -> None:
         """Answers the request when the file is whole; `finish` is to follow. `ask` the guest to suspend itself first.
         Refusal."""
         if self._save is not None:
-            raise Refusal("this domain is being saved already: wait for it or cancel it")
+            raise Refusal("this domain is being saved or moved already: wait for it or cancel it")
         (fd,) = request.take_fds()
         self._cancelled = False
-        save = self._save = _Save(request, machine, head, fd)
-        if ask and not machine.held:
+        save = self._save = _Save(request, machine, head, fd, ask, moving)
+        if moving is not None and moving.watch is not None:
+            save.stage = "copying"
+            copy = partial(self._copy, save, moving.watch, Rounds(moving.worst_s))
+            self._in_thread(save, copy, self._hold)
+        else:
+            self._hold(save)
+
+    def _copy(self, save: _Save, watch: WriteWatch, rounds: Rounds, outgoing: Outgoing) -> None:
+        """In a thread of its own."""
+        outgoing.copy(
+            watch, rounds, save.echo, lambda: self._loop.call(partial(save.request.tell, rounds.figures()))
+        )
+
+    def _hold(self, save: _Save) -> None:
+        save.stage = "asking"
+        if save.ask and not save.machine.held:
             save.patience = self._loop.later(SUSPENDING_SECONDS, lambda: self._not_heard(save))
-            machine.store.read_node("control/feature-suspend", lambda value: self._ask(save, value == b"1"))
+            save.machine.store.read_node(
+                "control/feature-suspend", lambda value: self._ask(save, value == b"1")
+            )
         else:
             self._park(save)
 
@@ -93,8 +138,15 @@ class Saves:
     def _park(self, save: _Save) -> None:
         save.stage = "parking"
         self._be_patient(save, PARKING_SECONDS, "the guest could not be stopped")
+        if save.moving:
+            save.request.tell({"held": 1})
         save.machine.hold(HOLDER)
         self.look()
+
+    def echo(self, number: int) -> None:
+        """The other host has got that round."""
+        if self._save is not None:
+            self._save.echo.say(number)
 
     def cancel(self) -> None:
         """The one under way, if any, comes to nothing soon, and its guest goes on."""
@@ -105,13 +157,24 @@ class Saves:
         elif save is not None and save.stage == "asking":
             self._fail(save, "the save was cancelled")
 
+    def release(self) -> None:
+        """From now on another host may use its disks, and the guest is held until `finish`, whatever becomes of xend.
+        Again is fine. Refusal, DeviceError."""
+        save = self._save
+        if save is None or save.stage not in ("whole", "released"):
+            raise Refusal("the domain has gone on")
+        self._devices.unlock()
+        save.stage = "released"
+
     def finish(self, *, keep: bool) -> bool:
         """The file has its name: a guest that is to be kept goes on, another one never does again, whatever becomes of
-        xend. Whether there was such a save."""
+        xend. Whether there was such a save. DeviceError: it stays held, another one uses its disks."""
         save = self._save
-        if save is None or save.stage != "whole":
+        if save is None or save.stage not in ("whole", "released"):
             return False
         if keep:
+            if save.stage == "released":
+                self._devices.lock()
             self._let_go(save)
         else:
             self._drop(save)
@@ -127,7 +190,7 @@ class Saves:
         if save is None or save.stage not in ("asking", "parking"):
             return
         if save.machine.domain.stopping:
-            self._fail(save, STOPPED)
+            self._fail(save, save.stopped)
             return
         if save.stage == "asking" or not save.machine.domain.parked:
             return
@@ -141,7 +204,7 @@ class Saves:
         if self._save is not save:
             return
         if why_not:
-            self._fail(save, f"the domain cannot be saved: {why_not}")
+            self._fail(save, f"the domain cannot be {save.out}: {why_not}")
             return
         store = save.machine.store
         store.pump.hold(lambda: store.read(lambda nodes: self._quiet(save, nodes)))
@@ -155,12 +218,10 @@ class Saves:
 
     def _give_up(self, save: _Save, why: str) -> None:
         if self._save is save and save.thread is None:
-            self._fail(save, f"the domain cannot be saved: {why}")
+            self._fail(save, f"the domain cannot be {save.out}: {why}")
 
     def _fail(self, save: _Save, why: str) -> None:
-        if save.fd >= 0:
-            os.close(save.fd)
-            save.fd = -1
+        self._close(save)
         self._let_go(save)
         save.request.refuse(why)
 
@@ -168,11 +229,13 @@ class Saves:
         self._save = None
         if save.patience is not None:
             save.patience.cancel()
+        if save.thread is None:
+            _end(save)
 
     def _let_go(self, save: _Save) -> None:
         """The guest goes on as if nothing had been."""
         self._drop(save)
-        if save.stage not in ("asking", "parking"):
+        if save.stage not in ("copying", "asking", "parking"):
             save.machine.store.pump.go_on()
             self._devices.let_go()
         save.machine.let_go(HOLDER)
@@ -190,51 +253,63 @@ class Saves:
                 raise UnsavableError(str(nodes))
             state = save.machine.state(nodes)
         except UnsavableError as error:
-            self._fail(save, f"the domain cannot be saved: {error}")
+            self._fail(save, f"the domain cannot be {save.out}: {error}")
             return
         save.stage = "writing"
-        save.thread = threading.Thread(target=self._write, args=(save, state), name="save", daemon=True)
+        self._in_thread(save, lambda outgoing: outgoing.finish(state), self._written)
+
+    def _in_thread(
+        self, save: _Save, work: Callable[[Outgoing], None], then: Callable[[_Save], None]
+    ) -> None:
+        """`then` when it has gone well; otherwise the guest goes on."""
+        save.thread = threading.Thread(target=self._work, args=(save, work, then), name="save", daemon=True)
         try:
             save.thread.start()
         except RuntimeError:
             save.thread = None
-            self._fail(save, "the domain cannot be saved: the host has no room for another thread")
+            self._fail(save, f"the domain cannot be {save.out}: the host has no room for another thread")
 
-    def _write(self, save: _Save, state: MachineState) -> None:
+    def _work(self, save: _Save, work: Callable[[Outgoing], None], then: Callable[[_Save], None]) -> None:
         """In a thread of its own."""
         said = ""
         try:
-            save_domain(
-                save.machine.domain,
-                save.head,
-                state,
-                save.fd,
-                save.request.teller(self._loop, lambda: self._cancelled),
-            )
+            if save.outgoing is None:
+                progress = save.request.teller(self._loop, lambda: self._cancelled)
+                save.outgoing = Outgoing(save.machine.domain, save.head, save.fd, progress)
+            work(save.outgoing)
         except SaveError as error:
             said = str(error)
         except Exception:  # noqa: BLE001  a bug of ours: the guest goes on all the same
             traceback.print_exc()
             said = "the save failed for a reason that only process.log in the domain's folder of logs tells"
-        finally:
-            os.close(save.fd)
-            save.fd = -1
-        self._loop.call(lambda: self._written(save, said))
+        self._loop.call(lambda: self._worked(save, said, then))
 
-    def _written(self, save: _Save, said: str) -> None:
+    def _worked(self, save: _Save, said: str, then: Callable[[_Save], None]) -> None:
         if self._save is not save:
-            save.request.refuse(STOPPED)
+            self._close(save)
+            _end(save)
+            save.request.refuse(save.stopped)
             return
+        save.thread = None
         if said or self._cancelled or save.request.abandoned:
             self._fail(save, said or "the save was cancelled")
-            return
+        else:
+            then(save)
+
+    def _close(self, save: _Save) -> None:
+        if save.fd >= 0:
+            os.close(save.fd)
+            save.fd = -1
+
+    def _written(self, save: _Save) -> None:
+        self._close(save)
         save.stage = "whole"
         save.request.done(remarks=save.remarks)
         self._await_finish(save)
 
     def _await_finish(self, save: _Save) -> None:
         """Until xend has said how it ends, or is lost."""
-        if self._save is not save:
+        if self._save is not save or save.stage != "whole":
             return
         if save.request.abandoned:
             self._let_go(save)
@@ -248,7 +323,8 @@ class Saves:
         self._loop.call_and_wait(self._forget)
         if save is not None and save.thread is not None:
             save.thread.join()
-            self._loop.call_and_wait(lambda: None)  # it has been answered
+            if not self._loop.call_and_wait(lambda: None):  # it has been answered then
+                self._close(save)
 
     def _forget(self) -> None:
         """The guest has stopped: there is nothing that could go on."""
@@ -258,4 +334,9 @@ class Saves:
         self._drop(save)
         if save.stage in ("asking", "parking", "quiet"):
             os.close(save.fd)
-            save.request.refuse(STOPPED)
+            save.request.refuse(save.stopped)
+
+
+def _end(save: _Save) -> None:
+    if save.outgoing is not None:
+        save.outgoing.end()

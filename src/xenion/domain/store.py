@@ -15,7 +15,8 @@ from xenion.dom0.xenstore.client import Answer, StoreClient
 from xenion.dom0.xenstore.domain_tree import DomainNodes, populate, vm_path
 from xenion.dom0.xenstore.errors import StoreError
 from xenion.dom0.xenstore.paths import domain_path
-from xenion.dom0.xenstore.pump import StorePump
+from xenion.dom0.xenstore.pump import PumpState, StorePump
+from xenion.dom0.xenstore.renumber import Renumbering, renumbered
 from xenion.dom0.xenstore.trees import KeptNode, TreesError, read_trees, write_trees
 
 LOOK_SECONDS = 0.5
@@ -26,6 +27,7 @@ class DomainStore:
 
     def __init__(self, loop: Loop, domid: int, uuid: UUID, log: Callable[[str], None]) -> None:
         self._loop = loop
+        self._domid = domid
         self._home = domain_path(domid)
         self._vm = vm_path(str(uuid))
         back_ends = (f"{domain_path(0)}/backend/{kind}/{domid}" for kind in ("vbd", "vif"))
@@ -64,12 +66,13 @@ class DomainStore:
             if not self._loop.running:
                 return
 
-    def restore(self, nodes: Sequence[KeptNode]) -> None:
-        """Another thread: returns when the store holds the trees of a domain that was saved."""
+    def restore(self, nodes: Sequence[KeptNode], *, known_as: int, was: int) -> None:
+        """Another thread: returns when the store holds the trees of a domain that had the id `was` when it was saved.
+        Its guest knows itself as `known_as`."""
 
         def ask(done: Callable[[], None]) -> None:
             self.client.reset()
-            write_trees(self.client, self.roots, nodes)
+            write_trees(self.client, self.roots, renumbered(nodes, known_as, was, self._domid))
             self.client.settle(done)
 
         self._ask(ask)
@@ -81,6 +84,10 @@ class DomainStore:
     def serve(self, page: SharedPage, port: Notifier, fence: Fence) -> None:
         """The ring of a guest that boots."""
         self.pump.serve(page, port, fence)
+
+    def go_on(self, talk: PumpState, known_as: int) -> None:
+        """After `serve`, of a guest that was saved. WireError."""
+        self.pump.restore(talk, Renumbering(known_as, self._domid) if known_as != self._domid else None)
 
     def stop(self) -> None:
         """The guest has stopped: its memory is not touched any more."""

@@ -65,6 +65,7 @@ class MachineMemory:
         self.bytes = memoryview(self._map)
         self.words = self.bytes.cast("Q")
         self.address: Any = ffi.from_buffer("uint8_t[]", self._map)
+        self.mapped_at = int(ffi.cast("uintptr_t", self.address))
         self._build_hole()
 
     def _reserve(self, count: int) -> int:
@@ -105,6 +106,11 @@ class MachineMemory:
 
     def page(self, mfn: int) -> memoryview:
         return self.bytes[mfn * PAGE_SIZE : (mfn + 1) * PAGE_SIZE]
+
+    def forget(self, runs: Sequence[tuple[int, int]]) -> None:
+        """Gives frames back to the host; they are zero then. OSError."""
+        for first, count in runs:
+            self._map.madvise(mmap.MADV_REMOVE, first * PAGE_SIZE, count * PAGE_SIZE)
 
     def close(self) -> None:
         """Gives the memory back to the host at once, whatever views of it are still about."""

@@ -26,7 +26,7 @@ from xenion.vmm.errors import GuestError
 from xenion.vmm.events import PortState
 from xenion.vmm.hypercalls.initialise import check_addresses, fill, start_of
 from xenion.vmm.hypercalls.vcpu import LONGEST_PERIOD_NS, SHORTEST_PERIOD_NS
-from xenion.vmm.memory import GRANT_FRAMES, GRANT_STATUS_FRAMES, PAGE_SIZE
+from xenion.vmm.memory import GRANT_FRAMES, GRANT_STATUS_FRAMES, PAGE_SIZE, MachineMemory
 from xenion.vmm.vcpu import Vcpu
 
 LEVEL_SHIFT, LEVELS = 61, 4
@@ -217,17 +217,20 @@ def shown_pages(domain: Domain) -> dict[int, bytes]:
     return pages
 
 
-def memory_runs(domain: Domain, state: DomainState) -> list[tuple[int, int]]:
-    """All frames, in runs (first, count) in order, that a saved domain's memory is: its own, and the hypervisor's that
-    it sees or has filled."""
-    memory = domain.memory
-    shown = [
-        (memory.m2p_mfn, memory.m2p_pages),
+def shared_runs(memory: MachineMemory) -> list[tuple[int, int]]:
+    """The few frames of the hypervisor's, beside the M2P, that the guest sees or has filled."""
+    return [
         (memory.shared_info_mfn, 1),
         (memory.spare_info_mfn, 1),
         (memory.grant_mfn, GRANT_FRAMES + GRANT_STATUS_FRAMES),
     ]
-    return sorted([*shown, *state.owned])
+
+
+def memory_runs(domain: Domain, state: DomainState) -> list[tuple[int, int]]:
+    """All frames, in runs (first, count) in order, that a saved domain's memory is: its own, and the hypervisor's that
+    it sees or has filled."""
+    memory = domain.memory
+    return sorted([(memory.m2p_mfn, memory.m2p_pages), *shared_runs(memory), *state.owned])
 
 
 # --- putting back
@@ -291,10 +294,11 @@ def _pin(domain: Domain, tables: Sequence[tuple[int, int]]) -> None:
         tables = refused
 
 
-def resume(domain: Domain, state: DomainState) -> None:
-    """When its memory is as it was: all else, so that `run` goes on with it. SavedStateError."""
+def resume(domain: Domain, state: DomainState, late_ns: int = 0) -> None:
+    """When its memory is as it was: all else, so that `run` goes on with it. `late_ns`: so much time has passed since
+    for its guest, too. SavedStateError."""
     with _checked():
-        _restore_clock(domain, state.clock)
+        _restore_clock(domain, state.clock, late_ns)
         _restore_places(domain, state)
         _restore_ports(domain, state.ports)
         _require(all(level <= LEVELS for _, level in state.special), "its page tables")
@@ -311,23 +315,20 @@ def _core(rc: int, what: str) -> None:
         raise SavedStateError(f"its state makes no sense: {what} ({Errno(-rc).name})")
 
 
-def _restore_clock(domain: Domain, clock: Clock) -> None:
-    """The guest's TSC and time go on where they were; one of another frequency is shown to the guest anew."""
+def _restore_clock(domain: Domain, clock: Clock, late_ns: int) -> None:
+    """The guest's TSC and time go on where they would be; one of another frequency is shown to the guest anew."""
     state, tsc = domain.state, domain.processor.tsc
-    state.tsc_offset = clock.tsc - tsc() & (1 << 64) - 1
+    _require(clock.tsc_mul, "its clock")
+    late = int(late_ns / (clock.tsc_mul * 2.0 ** (clock.tsc_shift - 32)))
+    state.tsc_offset = clock.tsc + late - tsc() & (1 << 64) - 1
     domain.processor.tsc_changed()
     state.tsc_base, state.time_base = clock.tsc_base, clock.time_base
     state.tsc_mul, state.tsc_shift = clock.tsc_mul, clock.tsc_shift
-    lib.core_publish_wallclock(state, time.time_ns() - clock.system_time)
+    lib.core_publish_wallclock(state, time.time_ns() - clock.system_time - late_ns)
     mul, shift = scaling(tsc)
-    _require(clock.tsc_mul, "its clock")
     if abs(1 - (mul * 2.0**shift) / (clock.tsc_mul * 2.0**clock.tsc_shift)) > CLOCKS_DIFFER:
-        state.tsc_base, state.time_base, state.tsc_mul, state.tsc_shift = (
-            clock.tsc,
-            clock.system_time,
-            mul,
-            shift,
-        )
+        state.tsc_base, state.time_base = clock.tsc + late & (1 << 64) - 1, clock.system_time + late_ns
+        state.tsc_mul, state.tsc_shift = mul, shift
 
 
 def _restore_places(domain: Domain, state: DomainState) -> None:

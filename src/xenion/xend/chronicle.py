@@ -19,6 +19,8 @@ WHO, GONE = "domain", "gone"
 NAME, CONFIGURATION, LOG, SUCCESSOR = "name", "configuration", "log", "successor"
 STORE, DEVICES, RECONCILE, SHARE = "store", "devices", "reconcile", "share"
 """What a record's `wants` may hold, beside the names of spare files."""
+ARRIVE, LEAVE = "arrive", "leave"
+"""And, of a domain on its way between hosts, what is to be done about it: see xenion.xend.migration."""
 DETACHED, LOST = "detached", "lost"
 """And, each with a device's kind and number behind it, what has become of that device."""
 _CRASHES = {"crash": "crashed", "watchdog": "was ended by its watchdog"}
@@ -32,6 +34,8 @@ class Chronicle:
         self._ring = ring
         self._takers: dict[str, Callable[[Live, dict[str, Any]], None]] = {
             "running": self._on_running,
+            "echo": self._on_echo,
+            "loaded": self._on_loaded,
             "refused": self._on_refused,
             "paused": self._on_paused,
             "unpaused": self._on_paused,
@@ -122,6 +126,14 @@ class Chronicle:
         condition.state = "paused" if entry["paused"] else "running"
         condition.reason = condition.action = ""
         self._enter(live, entry, f"boot {condition.boot}", "booted")
+
+    def _on_echo(self, live: Live, entry: dict[str, Any]) -> None:
+        """For the source only."""
+        live.condition.echo = entry["number"]
+
+    def _on_loaded(self, live: Live, entry: dict[str, Any]) -> None:
+        live.condition.loaded = True
+        self._enter(live, entry)
 
     def _on_refused(self, live: Live, entry: dict[str, Any]) -> None:
         live.condition.refusal, live.condition.reason = entry["text"], "refused"

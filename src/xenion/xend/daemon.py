@@ -155,6 +155,7 @@ class Daemon:
         handlers = logged(all_handlers(services), services.registry, services.log)
         server = WebServer(make_app(handlers))
         try:
+            await self._take_domains(services)
             await self._listen(server)
             self._answer.ready()
             starting = loop.create_task(autostart.start_all(services, handlers["start"]))
@@ -171,7 +172,19 @@ class Daemon:
                 last.callback(services.xenstored.close)
                 last.callback(services.supervisor.close)
                 self._where.socket.unlink(missing_ok=True)
+                await services.listening.close()
                 await server.close()
+
+    async def _take_domains(self, services: Services) -> None:
+        """StartError."""
+        try:
+            await services.listening.start()
+        except OSError as error:
+            chosen = self._settings.migration
+            why = error.strerror or error
+            raise StartError(
+                f"xend cannot take domains on {chosen.host}, port {chosen.port}: {why}"
+            ) from error
 
     async def _listen(self, server: WebServer) -> None:
         """StartError, OSError."""
@@ -198,7 +211,7 @@ class Daemon:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), None if self._idle_s is None else self._idle_s / 10)
             now = time.monotonic()
-            if _is_busy(services, server):
+            if _is_busy(services, server) or self._settings.migration.port:
                 idle_since = None
             elif idle_since is None:
                 idle_since = now

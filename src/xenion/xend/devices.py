@@ -98,6 +98,12 @@ class Devices:
             raise
         return opened
 
+    def lock(self, opened: OpenDevices) -> None:
+        """What was left to be locked. A thread of its own. ApiError."""
+        for device in opened.devices:
+            if isinstance(device.opened, OpenDisk) and device.opened.lock is not None:
+                device.opened.lock()
+
     async def abandon(self, made: Record, opened: OpenDevices) -> None:
         """The domain does not come to be."""
         opened.close()
@@ -169,6 +175,7 @@ class Devices:
             state=self._where.logs(made.logs),
             said=said,
             lasting=made.lasting,
+            arriving=bool(made.arriving),
             others=others,
         )
 

@@ -73,6 +73,8 @@ class Errands:
         self._outcomes = outcomes
         self._renaming = renaming
         self.restart: Restart
+        self.never_ran: Callable[[Live], None] = lambda live: None
+        """Told of each that is buried before it has run."""
         self._deeds: dict[str, Callable[[Live], Awaitable[None]]] = {
             NAME: self._send_name,
             CONFIGURATION: self._send_configuration,
@@ -87,6 +89,10 @@ class Errands:
             DETACHED: mending.release,
             LOST: mending.reconnect,
         }
+
+    def take_on(self, what: str, deed: Callable[[Live], Awaitable[None]]) -> None:
+        """Others' deeds for a domain."""
+        self._deeds[what] = deed
 
     async def do(self, live: Live, what: str) -> None:
         """One of the record's `wants`. ApiError, OSError: it is wanted still."""
@@ -154,6 +160,8 @@ class Errands:
     async def bury(self, live: Live) -> None:
         """Its process has gone: so goes what worked for it. ApiError."""
         self._scheduler.forget(live)
+        if not live.condition.boot:
+            self.never_ran(live)
         try:
             async with self._devices.turn(live.record):
                 await self._devices.forget(live.record)

@@ -20,6 +20,7 @@ from xenion.xend.process import Process
 
 _PASSED_ON = re.compile(
     "PATH|HOME|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|XDG_[A-Z]+_(HOME|DIR)|PYTHON[A-Z0-9]+|LD_LIBRARY_PATH|LD_PRELOAD"
+    "|XENION_WRITE_WATCH"
 ).fullmatch
 MARK = "XENION_HELPER_OF"
 """In a helper's environment: the run folder of what it works for."""

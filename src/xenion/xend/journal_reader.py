@@ -17,7 +17,7 @@ READ_BYTES = 1 << 17
 """At a time, so that no domain keeps the others waiting."""
 TEXT_CHARACTERS = 8000
 _BIGGEST = 1 << 53
-_REASONS = frozenset({"poweroff", "reboot", "suspend", "crash", "watchdog", "destroyed", "saved"})
+_REASONS = frozenset({"poweroff", "reboot", "suspend", "crash", "watchdog", "destroyed", "saved", "migrated"})
 _ACTIONS = frozenset(action.value for action in Action)
 
 
@@ -131,6 +131,8 @@ _EVERY: dict[str, Callable[[Any], Any]] = {"n": _count, "time": _time}
 _DEVICE = {**_EVERY, "kind_of_device": _one_of(frozenset({VBD, VIF})), "devid": _devid}
 _KINDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "running": {**_EVERY, "boot": _count, "cpu_base": _number, "paused": bool},
+    "echo": {**_EVERY, "number": _count},
+    "loaded": _EVERY,
     "refused": {**_EVERY, "text": _text},
     "paused": _EVERY,
     "unpaused": _EVERY,

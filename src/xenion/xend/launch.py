@@ -38,7 +38,9 @@ def spawn(
             with _discarded_on_failure(where, made):
                 made.write(folder)
                 fds, said = _open_all(where, made, folder, boot, store, saved, opened)
-                order = Order(made.config, made.domid, made.uuid, paused, fds, tuple(devices))
+                order = Order(
+                    made.config, made.domid, made.uuid, paused, fds, tuple(devices), bool(made.arriving)
+                )
                 document = in_memory(order.to_json())
                 opened.callback(os.close, document)
                 folder = record.finish(folder)

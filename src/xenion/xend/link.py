@@ -15,6 +15,7 @@ PACKET_BYTES = 1 << 16
 ANSWER_BYTES = 1 << 18
 """All devices that a domain may have, with their counters."""
 ANSWER_S = 10.0
+MOST_FIGURES, FIGURE_CHARACTERS = 32, 32
 
 
 class LinkLostError(Exception):
@@ -31,6 +32,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._progress: dict[int, Callable[[int, int], None]] = {}
+        self._figures: dict[int, Callable[[dict[str, float]], None]] = {}
         self._number = 0
         self.open = True
         self._loop.add_reader(stream, self._on_ready)
@@ -46,6 +48,7 @@ class Link:
         *,
         fds: Sequence[int] = (),
         progress: Callable[[int, int], None] | None = None,
+        figures: Callable[[dict[str, float]], None] | None = None,
         timeout: float | None = ANSWER_S,
         **fields: Any,
     ) -> dict[str, Any]:
@@ -58,6 +61,8 @@ class Link:
         answer = self._answers[number] = self._loop.create_future()
         if progress is not None:
             self._progress[number] = progress
+        if figures is not None:
+            self._figures[number] = figures
         try:
             await self._send(packet, fds)
             return await asyncio.wait_for(answer, timeout)
@@ -66,6 +71,7 @@ class Link:
         finally:
             self._answers.pop(number, None)
             self._progress.pop(number, None)
+            self._figures.pop(number, None)
 
     async def _send(self, packet: bytes, fds: Sequence[int]) -> None:
         deadline = self._loop.time() + ANSWER_S
@@ -105,6 +111,8 @@ class Link:
             self._told()
         elif "progress" in message:
             self._on_progress(number, message["progress"])
+        elif "figures" in message:
+            self._on_figures(number, message["figures"])
         else:
             self._on_answer(number, message)
 
@@ -116,6 +124,14 @@ class Link:
         done, total = said
         if type(done) is int and type(total) is int and 0 <= done <= total < 1 << 53:
             progress(done, total)
+
+    def _on_figures(self, number: int, said: Any) -> None:
+        """As `_on_progress`."""
+        figures = self._figures.get(number)
+        if figures is None or not isinstance(said, dict) or len(said) > MOST_FIGURES:
+            return
+        if all(type(value) in (int, float) and abs(value) < 1 << 53 for value in said.values()):
+            figures({clean(name, FIGURE_CHARACTERS): value for name, value in said.items()})
 
     def _on_answer(self, number: int, message: dict[str, Any]) -> None:
         answer, done = self._answers.get(number), message.get("done")

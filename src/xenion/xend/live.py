@@ -234,12 +234,17 @@ class Live:
 
     async def stop(self) -> None:
         """Ends the process, in good order if it listens. ApiError (failed) when it cannot be ended."""
-        if not await self._ends_itself() and (known := self.process) is not None and known.kill():
-            self.condition.reason, self.condition.action = "destroyed", Action.DESTROY.value
+        if not await self._ends_itself():
+            self.kill()
         try:
             await asyncio.wait_for(self.gone.wait(), GONE_S)
         except TimeoutError:
             raise ApiError("failed", f"process {self.pid} of {self.name} cannot be ended") from None
+
+    def kill(self) -> None:
+        """Ends the process; `gone` is set in a moment."""
+        if (known := self.process) is not None and known.kill():
+            self.condition.reason, self.condition.action = "destroyed", Action.DESTROY.value
 
     async def _ends_itself(self) -> bool:
         if self._link is None:

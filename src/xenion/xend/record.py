@@ -33,6 +33,10 @@ class Condition:
     reason: str = ""
     """Why the guest stopped last; empty while it runs."""
     action: str = ""
+    echo: int = 0
+    """The last round of what comes from another host that is here."""
+    loaded: bool = False
+    """All of what comes from another host is here."""
     boot: int = 0
     memory_mib: int = 0
     maxmem_mib: int = 0
@@ -70,8 +74,9 @@ class Record:
 
     `wants`: what is still to be done for it, words of the supervisor's; they and `condition` are as of the same entry
     of the journal. `successor`: the name that rename-restart gave away, with the UUID of who gets it. `parts`: files
-    that are being written for it, which nobody finishes when xend is killed. `pid` and `began`: its process, see
-    xenion.xend.process; 0 until it is started.
+    that are being written for it, which nobody finishes when xend is killed. `arriving`: the migration that brings it,
+    until it runs here. `leaving`: where it may be already, see xenion.xend.migration.decided. `pid` and `began`: its
+    process, see xenion.xend.process; 0 until it is started.
     """
 
     uuid: str
@@ -89,6 +94,8 @@ class Record:
     successor_uuid: str = ""
     wants: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    arriving: str = ""
+    leaving: dict[str, Any] = field(default_factory=dict)
     devices: list[DeviceEntry] = field(default_factory=list)
     share: Share = Share()
     condition: Condition = field(default_factory=Condition)

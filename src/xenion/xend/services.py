@@ -5,11 +5,17 @@ from dataclasses import dataclass, field
 
 from xenion.api.folders import Folders
 from xenion.xend.attaching import Attaching
-from xenion.xend.chronicle import Chronicle
+from xenion.xend.chronicle import ARRIVE, LEAVE, Chronicle
 from xenion.xend.devices import Devices
 from xenion.xend.errands import Errands
 from xenion.xend.eventlog import EventLog
 from xenion.xend.mending import Mending
+from xenion.xend.migration.arrivals import Arrivals
+from xenion.xend.migration.connecting import Connector
+from xenion.xend.migration.decided import Decided
+from xenion.xend.migration.incoming import Incoming
+from xenion.xend.migration.listening import Listening
+from xenion.xend.migration.outgoing import Outgoing
 from xenion.xend.networks.plugging import Networks
 from xenion.xend.outcomes import Outcomes
 from xenion.xend.registry import Registry
@@ -41,6 +47,9 @@ class Services:
     networks: Networks
     xenstored: Xenstored
     scheduler: Scheduler
+    outgoing: Outgoing
+    decided: Decided
+    listening: Listening
     started_at: float = field(default_factory=time.time)
 
 
@@ -62,9 +71,17 @@ def make_services(
     supervisor = Supervisor(registry, chronicle, outcomes, renaming, errands)
     starter = Starter(registry, supervisor, outcomes, devices, xenstored)
     attaching.look_after = supervisor.look_after
+    connector = Connector(chosen.migration)
+    decided = Decided(connector, registry, chronicle)
+    decided.look_after = supervisor.look_after
+    incoming = Incoming(registry, starter, devices, errands, Arrivals(where.state), log)
+    errands.never_ran = incoming.forget
+    incoming.look_after = supervisor.look_after
+    errands.take_on(ARRIVE, incoming.arrive)
+    errands.take_on(LEAVE, decided.ask)
     errands.restart = starter.start
     xenstored.on_restart = supervisor.connect_to_store
     return Services(
         where, registry, supervisor, errands, renaming, starter, tasks, log, ring, outcomes, attaching, networks,
-        xenstored, scheduler,
+        xenstored, scheduler, Outgoing(connector, decided), decided, Listening(chosen.migration, incoming),
     )  # fmt: skip

@@ -6,12 +6,20 @@ certificate = "/etc/xenion/xend.crt"   # PEM
 key = "/etc/xenion/xend.key"           # PEM, readable by xend only
 token = "/etc/xenion/xend.token"       # a file with the word that clients must know, readable by xend only
 
+[migration]                  # nothing of it: domains can leave, but none comes
+listen = "0.0.0.0:8002"
+allow = ["192.0.2.0/24"]     # hosts that may send domains here; needed where there is no TLS
+certificate = "/etc/xenion/host.crt"   # with all three, TLS: both hosts show a certificate of this authority
+key = "/etc/xenion/host.key"
+ca = "/etc/xenion/ca.crt"
+
 Before any table: user_network and host_loopback; behind them [networks.NAME]: see xenion.xend.networks.defined.
 """
 
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,8 +27,11 @@ from xenion.xend.networks import defined
 from xenion.xend.networks.defined import Network, UserNetwork
 
 SHORTEST_TOKEN = 16
+MIGRATION_PORT = 8002
+"""Xen's xend-relocation-port."""
 USER_NETWORKS = ("auto", "passt", "slirp")
-_KEYS = ("tcp", "user_network", "host_loopback", "networks")
+_KEYS = ("tcp", "migration", "user_network", "host_loopback", "networks")
+_TLS_KEYS = ("certificate", "key", "ca")
 _TCP_KEYS = ("listen", "certificate", "key", "token")
 
 
@@ -37,9 +48,25 @@ class Tcp:
     token: str
 
 
+Subnet = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """`port` 0: nobody listens. TLS with all of `certificate`, `key` and `ca`, or without."""
+
+    host: str = ""
+    port: int = 0
+    allow: tuple[Subnet, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     tcp: Tcp | None = None
+    migration: Migration = field(default_factory=Migration)
     user_network: UserNetwork = field(default_factory=UserNetwork)
     networks: Mapping[str, Network] = field(default_factory=dict)
 
@@ -57,6 +84,7 @@ def read(path: Path) -> Settings:
     _check_keys(path, "", values, _KEYS)
     return Settings(
         _tcp(path, values["tcp"]) if "tcp" in values else None,
+        _migration(path, values["migration"]) if "migration" in values else Migration(),
         _user_network(path, values),
         _networks(path, values.get("networks", {})),
     )
@@ -95,13 +123,52 @@ def _tcp(path: Path, values: Any) -> Tcp:
     for key in _TCP_KEYS:
         if not isinstance(values.get(key), str) or not values[key]:
             raise SettingsError(f'{path}: tcp.{key} is missing: give it as text, as in {key} = "..."')
-    host, colon, port = values["listen"].rpartition(":")
-    if not colon or not host or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65536:
-        raise SettingsError(f'{path}: tcp.listen must be ADDRESS:PORT, not "{values["listen"]}"')
+    host, port = _address(path, "tcp", values["listen"])
     certificate, key, token = (path.parent / values[name] for name in ("certificate", "key", "token"))
     for secret in (key, token):
         _check_secret(path, secret)
-    return Tcp(host.strip("[]"), int(port), certificate, key, _word(path, token))
+    return Tcp(host, port, certificate, key, _word(path, token))
+
+
+def _address(path: Path, table: str, said: str) -> tuple[str, int]:
+    host, colon, port = said.rpartition(":")
+    if not colon or not host or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65536:
+        raise SettingsError(f'{path}: {table}.listen must be ADDRESS:PORT, not "{said}"')
+    return host.strip("[]"), int(port)
+
+
+def _migration(path: Path, values: Any) -> Migration:
+    _check_keys(path, "migration", values, ("listen", "allow", *_TLS_KEYS))
+    given = [key for key in _TLS_KEYS if key in values]
+    for key in ("listen", *_TLS_KEYS):
+        if key in values and (not isinstance(values[key], str) or not values[key]):
+            raise SettingsError(f'{path}: migration.{key} must be text, as in {key} = "..."')
+    if given and len(given) < len(_TLS_KEYS):
+        raise SettingsError(f"{path}: TLS needs all of {', '.join(f'migration.{key}' for key in _TLS_KEYS)}")
+    host, port = _address(path, "migration", values["listen"]) if "listen" in values else ("", 0)
+    allow = _subnets(path, values.get("allow", []))
+    if port and not given and not allow:
+        raise SettingsError(
+            f"{path}: migration.allow must name who may send domains here, or give TLS's three files"
+        )
+    if not given:
+        return Migration(host, port, allow)
+    certificate, secret, ca = (path.parent / values[name] for name in _TLS_KEYS)
+    _check_secret(path, secret)
+    return Migration(host, port, allow, certificate, secret, ca)
+
+
+def _subnets(path: Path, values: Any) -> tuple[Subnet, ...]:
+    if not isinstance(values, list):
+        raise SettingsError(f'{path}: migration.allow must be a list, as in ["192.0.2.0/24"]')
+    try:
+        return tuple(ip_network(value) for value in values if isinstance(value, str) or _no_text(value))
+    except ValueError as error:
+        raise SettingsError(f"{path}: migration.allow: {error}") from error
+
+
+def _no_text(value: Any) -> NoReturn:
+    raise ValueError(f"{value!r} is no address or network: write it as text")
 
 
 def _check_secret(path: Path, secret: Path) -> None:

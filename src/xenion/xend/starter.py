@@ -3,7 +3,7 @@
 import asyncio
 import os
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -19,13 +19,22 @@ from xenion.xend.live import Live
 from xenion.xend.outcomes import Outcomes
 from xenion.xend.record import Record, share_of
 from xenion.xend.registry import Registry
-from xenion.xend.savedfile import OpenSaved
 from xenion.xend.supervisor import Supervisor
 from xenion.xend.tasks import RunningTask
 from xenion.xend.xenstored import Connections, Xenstored
 
 BUILDING = max(os.cpu_count() or 1, 2)
 """So many domains are built at a time; the others wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What goes on instead of a boot: `fd` reads as its file, and is the caller's to close; `domid` is the id that it
+    had; `arriving`: the migration that brings it."""
+
+    fd: int
+    domid: int
+    arriving: str = ""
 
 
 class Starter:
@@ -53,24 +62,33 @@ class Starter:
         lasting: bool | None = None,
         request: str = "",
         task: RunningTask | None = None,
-        saved: OpenSaved | None = None,
+        saved: Saved | None = None,
     ) -> t.Domain:
         """The domain, when its guest runs (or is paused before its first instruction). ApiError.
 
         A task that is cancelled leaves nothing. What a request with the same word has made before is the answer to
         this one, too. `managed`: its definition as it is at that time is what counts. `lasting`, see Record: as the
-        configuration says if left out. `saved`: what goes on instead of a boot; the caller's to close.
+        configuration says if left out.
         """
         earlier = self.earlier(request)
         if earlier is not None:
             return await self._answer(earlier, task)
         _step(task, "waiting for its turn")
         async with self._turns:
-            live = self.earlier(request) or await self._launch(
-                config, managed, paused, lasting, request, task, saved
-            )
+            live = self.earlier(request)
+            if live is None:
+                live, opened = await self._launch(config, managed, paused, lasting, request, task, saved)
+                opened.close()
             _step(task, "loading its memory" if saved else "building the domain")
             return await self._answer(live, task)
+
+    async def receive(
+        self, config: DomainConfig, saved: Saved, *, managed: bool, paused: bool, lasting: bool
+    ) -> tuple[Live, OpenDevices]:
+        """A domain of another host's, whose process has begun to read it. The disks that it writes are locked when it
+        is decided that it goes on here: until then they stay open. ApiError."""
+        async with self._turns:
+            return await self._launch(config, managed, paused, lasting, "", None, saved)
 
     def earlier(self, request: str) -> Live | dict[str, Any] | None:
         """What a request with this word has made: a domain, or what became of it."""
@@ -105,8 +123,8 @@ class Starter:
         lasting: bool | None,
         request: str,
         task: RunningTask | None,
-        saved: OpenSaved | None,
-    ) -> Live:
+        saved: Saved | None,
+    ) -> tuple[Live, OpenDevices]:
         """Opens kernel and ramdisk, takes the name, opens what takes time, then starts the process in one step."""
         registry = self._registry
         if managed and saved is None:
@@ -118,7 +136,7 @@ class Starter:
             self._check_room(config, managed)
             made = Record(
                 config.uuid, self._domid_for(saved), config.name, config.name, config, managed, lasting, request,
-                share=share_of(config), wants=[SHARE],
+                share=share_of(config), wants=[SHARE], arriving=saved.arriving if saved else "",
             )  # fmt: skip
             with registry.coming(made):
                 _step(task, "opening its disks and interfaces")
@@ -128,14 +146,13 @@ class Starter:
                 except BaseException:
                     await self._devices.abandon(made, opened)
                     raise
-                opened.close()
         with suppress(ApiError):  # it is found by its command line then
             live.save()
         self._supervisor.follow(live)
-        return live
+        return live, opened
 
     async def _spawn(
-        self, made: Record, boot: BootFiles, opened: OpenDevices, paused: bool, saved: OpenSaved | None
+        self, made: Record, boot: BootFiles, opened: OpenDevices, paused: bool, saved: Saved | None
     ) -> Live:
         """ApiError: the store knows nothing of it then."""
         where, store = self._registry.where, await self._introduced(made)
@@ -173,20 +190,10 @@ class Starter:
     def _filled(self, config: DomainConfig) -> DomainConfig:
         return replace(config, vifs=with_macs(config.vifs, config.uuid))
 
-    def _domid_for(self, saved: OpenSaved | None) -> int:
-        """A saved domain knows itself, and its part of the store, by the id that it had. ApiError."""
-        if saved is None:
-            return self._next_domid()
-        domid = saved.head.domid
-        if not self._registry.is_free(domid):
-            raise ApiError(
-                "already-exists",
-                f"{saved.path}: the domain knows itself by the id {domid}, which another one has now: end that first",
-            )
-        return domid
-
-    def _next_domid(self) -> int:
-        """ApiError."""
+    def _domid_for(self, saved: Saved | None) -> int:
+        """That which a saved domain had, if it is free. ApiError."""
+        if saved is not None and self._registry.is_free(saved.domid):
+            return saved.domid
         try:
             return self._registry.next_domid()
         except OSError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xenion.api.errors import ApiError
 from xenion.xend import logs, record
-from xenion.xend.chronicle import RECONCILE, SHARE, STORE, SUCCESSOR, Chronicle
+from xenion.xend.chronicle import ARRIVE, LEAVE, RECONCILE, SHARE, STORE, SUCCESSOR, Chronicle
 from xenion.xend.errands import Errands
 from xenion.xend.eventlog import EventLogError
 from xenion.xend.live import Live
@@ -62,6 +62,10 @@ class Supervisor:
             if not live.is_gone() or self._is_to_be_buried(live):
                 live.record.want(RECONCILE)
                 live.record.want(SHARE)
+                if live.record.arriving:
+                    live.record.want(ARRIVE)
+                if live.record.leaving:
+                    live.record.want(LEAVE)
                 self.follow(live)
             else:
                 never_came.append(folder)

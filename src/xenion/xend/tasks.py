@@ -37,6 +37,7 @@ class RunningTask:
         self.ended: list[Callable[[RunningTask], Awaitable[None]]] = []
         self._step = ""
         self._progress: float | None = None
+        self._figures: dict[str, float] = {}
         self._started_at = time.time()
         self._started = time.monotonic()
         self.over_at: float | None = None
@@ -84,6 +85,11 @@ class RunningTask:
         self._step, self._progress = text, progress
         self._tell()
 
+    def tell(self, figures: dict[str, float]) -> None:
+        """The newest ones of what it counts."""
+        self._figures = figures
+        self._tell()
+
     def _tell(self) -> None:
         self._seen += 1
         self._changed.set()
@@ -118,6 +124,7 @@ class RunningTask:
             "state": self.state,  # type: ignore[typeddict-item]
             "step": self._step,
             "progress": self._progress,
+            "figures": self._figures,
             "result": self.result,
             "error": None
             if self.failure is None

@@ -1,7 +1,7 @@
 """What a domain's process writes into a file of xend's, while people look on: cores, and saved domains."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,9 +16,16 @@ STUCK_S = 60.0
 
 
 async def written(
-    live: Live, task: RunningTask, step: str, request: str, fd: int, fields: Mapping[str, Any]
+    live: Live,
+    task: RunningTask,
+    step: str,
+    request: str,
+    fd: int,
+    fields: Mapping[str, Any],
+    figures: Callable[[dict[str, float]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The answer of the domain's process to `request`, which "cancel-" and the request make it give up. ApiError."""
+    """The answer of the domain's process to `request`, which "cancel-" and the request make it give up. `figures`: who
+    gets those that it tells. ApiError."""
     moved = asyncio.Event()
 
     def progress(done: int, total: int) -> None:
@@ -26,7 +33,7 @@ async def written(
         moved.set()
 
     task.step(step, 0.0)
-    asked = live.ask(request, fds=[fd], progress=progress, timeout=None, **fields)
+    asked = live.ask(request, fds=[fd], progress=progress, figures=figures, timeout=None, **fields)
     answer = asyncio.ensure_future(asked)
     try:
         while not answer.done():

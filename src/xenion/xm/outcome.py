@@ -12,13 +12,14 @@ from xenion.xm.output import complain
 WAIT_S, WATCH_S, AGAIN_S = 30, 60, 1.0
 PROCESS_LOG = "process.log"
 WELL = frozenset({"poweroff", "reboot"})
-SAVED = "saved"
+SAVED, MIGRATED = "saved", "migrated"
 ENDINGS = {
     "crash": "crashed",
     "watchdog": "was ended by its own watchdog",
     "suspend": "suspended itself, and nothing can resume it yet",
     "destroyed": "was destroyed",
     SAVED: "was saved: `xm restore` lets it go on",
+    MIGRATED: "has moved to another host",
 }
 
 
@@ -75,7 +76,7 @@ def tell(outcome: Any, domain: Any) -> int:
     sentence = sentence_of(outcome, domain)
     if sentence:
         complain(sentence)
-    return 0 if outcome["reason"] in {*WELL, SAVED} else 1
+    return 0 if outcome["reason"] in {*WELL, SAVED, MIGRATED} else 1
 
 
 def sentence_of(outcome: Any, domain: Any) -> str:

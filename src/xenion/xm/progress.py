@@ -3,7 +3,7 @@
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -63,14 +63,28 @@ def shown() -> Iterator[ProgressLine]:
         line.clear()
 
 
-def follow(client: Client, task: Any) -> Any:
-    """The task as it ended; ApiError. An interruption leaves it alone."""
+Look = Callable[[Any], None]
+
+
+def follow(client: Client, task: Any, look: Look = lambda task: None) -> Any:
+    """The task as it ended; ApiError. `look` sees each change. An interruption leaves it alone."""
     with shown() as line:
-        return client.follow(task, line.show)
+
+        def show(task: Any) -> None:
+            line.clear()
+            look(task)
+            line.show(task)
+
+        return client.follow(task, show)
 
 
 def accomplish(
-    client: Client, action: str, body: Mapping[str, Any] | None = None, **parameters: str
+    client: Client,
+    action: str,
+    body: Mapping[str, Any] | None = None,
+    look: Look = lambda task: None,
+    /,
+    **parameters: str,
 ) -> dict[str, Any]:
     """The result of an action that is a task, done to its end. ApiError; CancelledError: ctrl-C cancelled it.
 
@@ -82,7 +96,7 @@ def accomplish(
     for attempt in range(REPETITIONS):
         last = not word or attempt == REPETITIONS - 1
         try:
-            return dict(_ended(client, path, {**(body or {}), **word})["result"])
+            return dict(_ended(client, path, {**(body or {}), **word}, look)["result"])
         except BrokenError:
             if last:
                 raise
@@ -92,12 +106,12 @@ def accomplish(
     raise AssertionError("no attempt was made")
 
 
-def _ended(client: Client, path: str, body: Mapping[str, Any]) -> Any:
+def _ended(client: Client, path: str, body: Mapping[str, Any], look: Look) -> Any:
     """The task as it ended. ctrl-C cancels it, even before its id is known: its request's repetition finds the same."""
     task, repeat = None, "request" in body
     try:
         task = client.request("POST", path, body, repeat=repeat)
-        return follow(client, task)
+        return follow(client, task, look)
     except KeyboardInterrupt:
         client.close()  # an answer may be half read
         if task is None and not repeat:

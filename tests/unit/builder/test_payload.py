@@ -5,9 +5,11 @@ import lzma
 import shutil
 import struct
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import lz4.block
 import pytest
@@ -67,6 +69,27 @@ def compressed(name: str, data: bytes = ELF) -> bytes:
 @pytest.mark.parametrize("name", COMPRESSORS)
 def test_a_bzimage_yields_its_elf(name: str, make_bzimage: Callable[..., bytes]) -> None:
     assert extract_elf(make_bzimage(compressed(name))) == ELF
+
+
+def test_what_reading_takes_can_be_loaded_before(tmp_path: Path) -> None:
+    for name, compress in COMPRESSORS.items():
+        (tmp_path / name).write_bytes(compress(ELF))
+    code = """if True:
+        import pathlib, sys
+        from xenion.builder import KernelImageError, load_kernel, load_readers
+        load_readers()
+        del sys.meta_path[:], sys.path_hooks[:]
+        for path in map(pathlib.Path, sys.argv[1:]):
+            try:
+                load_kernel(path.read_bytes())
+            except KernelImageError as error:
+                print(path.name, error)
+    """
+    said = subprocess.run(
+        [sys.executable, "-c", code, *tmp_path.iterdir()], capture_output=True, text=True, check=True
+    ).stdout
+    assert {line.partition(" ")[0] for line in said.splitlines()} == set(COMPRESSORS)
+    assert said.count("ELF") == len(COMPRESSORS)
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)

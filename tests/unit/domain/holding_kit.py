@@ -1,12 +1,13 @@
 """A guest that is held while it is written somewhere, who asks for that, and Dom0's thread: no kernel runs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from xenion.dom0.loop import Loop
 from xenion.domain.control import Refusal, Request
+from xenion.domain.devices import DeviceError
 
 
 class HeldGuest:
@@ -24,12 +25,13 @@ class HeldGuest:
 
 
 class Asked:
-    """A request with descriptors of files, which keeps its answers and, apart from them, the progress."""
+    """A request with descriptors of files, which keeps its answers and, apart from them, the progress and figures."""
 
     def __init__(self, name: str, fds: int = 1, **fields: Any) -> None:
         self.fields = fields
         self.answers: list[Any] = []
         self.told: list[tuple[int, int]] = []
+        self.figures: list[dict[str, float]] = []
         self.abandoned = False
         self.fds = [os.memfd_create(name) for _ in range(fds)]
         self.fd = -1
@@ -58,6 +60,9 @@ class Asked:
     def progress(self, done: int, total: int) -> None:
         self.told.append((done, total))
 
+    def tell(self, figures: Mapping[str, float]) -> None:
+        self.figures.append(dict(figures))
+
 
 class Dom0Thread:
     """A loop that runs."""
@@ -68,12 +73,12 @@ class Dom0Thread:
 
     def on_dom0(self, action: Callable[[], None]) -> None:
         """What it refuses is refused here."""
-        errors: list[Refusal] = []
+        errors: list[Refusal | DeviceError] = []
 
         def run() -> None:
             try:
                 action()
-            except Refusal as error:
+            except (Refusal, DeviceError) as error:
                 errors.append(error)
 
         assert self.loop.call_and_wait(run)

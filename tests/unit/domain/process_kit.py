@@ -54,7 +54,7 @@ class Xend:
             self.close()
             raise
         self.told: list[dict[str, Any]] = []
-        """What came unasked, and progress."""
+        """What came unasked, progress and figures."""
         self._number = 0
 
     def message(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Xend:
     def answer(self, number: int) -> dict[str, Any]:
         while True:
             message = self.message()
-            if message.get("id") == number and "progress" not in message:
+            if message.get("id") == number and not {"progress", "figures"} & message.keys():
                 return message
             self.told.append(message)
 
@@ -259,11 +259,15 @@ def start(
     paused: bool = False,
     constants: str = "",
     devices: Sequence[DeviceOrder] = (),
+    saved: int = -1,
+    arriving: bool = False,
 ) -> Iterator[Started]:
-    """`constants`: statements that are run in the process before its main, such as "process.STUCK_S = 0"."""
+    """`constants`: statements that are run in the process before its main, such as "process.STUCK_S = 0"; `saved`,
+    `arriving`: as the order has them."""
     with closing(Xenstored()) as xenstored, ExitStack() as opened:
         with xenstored.connections() as connections:
-            started = opened.enter_context(_start(folder, config, connections, paused, constants, devices))
+            about = {"paused": paused, "devices": tuple(devices), "arriving": arriving}
+            started = opened.enter_context(_start(folder, config, connections, constants, saved, about))
         started.xenstored = xenstored
         yield started
 
@@ -273,9 +277,9 @@ def _start(
     folder: Path,
     config: DomainConfig,
     connections: tuple[int, int],
-    paused: bool,
     constants: str,
-    devices: Sequence[DeviceOrder],
+    saved: int,
+    about: dict[str, Any],
 ) -> Iterator[Started]:
     with ExitStack() as opened:
         kernel = os.open(config.kernel, os.O_RDONLY | os.O_CLOEXEC)
@@ -296,9 +300,10 @@ def _start(
             ramdisk=-1,
             store_guest=guest,
             store_back_ends=back_ends,
+            saved=saved,
             **files,
         )
-        made = Order(config, DOMID, UUID, paused, fds, tuple(devices))
+        made = Order(config, DOMID, UUID, fds=fds, **about)
         order = in_memory(made.to_json())
         opened.callback(os.close, order)
         program = ["-m", "xenion.domain"]

@@ -80,12 +80,25 @@ def test_a_conversation(process: Process, xend: socket.socket) -> None:
     (request,) = process.requests
     assert (request.text("word"), request.number("count")) == ("x", 3)
     request.progress(1, 2)
+    request.tell({"round": 1, "seconds": 0.25})
     request.done(value=5)
-    assert [message(xend) for _ in range(3)] == [
+    assert [message(xend) for _ in range(4)] == [
         {"journal": 43},
         {"id": 7, "progress": [1, 2]},
+        {"id": 7, "figures": {"round": 1, "seconds": 0.25}},
         {"id": 7, "done": {"value": 5}},
     ]
+
+
+def test_who_has_gone_is_told_nothing(process: Process) -> None:
+    with process.connect() as xend:
+        process.send(xend, {"id": 7, "do": "keep"})
+    process.settle()
+    (request,) = process.requests
+    assert request.abandoned
+    request.tell({"round": 1})
+    request.progress(1, 2)
+    request.done()
 
 
 @pytest.mark.parametrize("word", ["refuse", "dance", None, [], 5])

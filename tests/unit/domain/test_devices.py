@@ -33,6 +33,10 @@ class FakeResource:
         self.changes: list[Mapping[str, Any]] = []
         self.closed = False
         self.serving = False
+        self.announced = 0
+        self.locked = True
+        self.taken = ""
+        """Who has it, once it is unlocked."""
 
     def backend(self, guest: Guest, devid: int) -> Backend:
         assert not self.closed
@@ -59,6 +63,18 @@ class FakeResource:
 
     def sync(self, then: Callable[[int], None]) -> None:
         then(0)
+
+    def announce(self) -> None:
+        assert self.backends, "the guest has no back end yet"
+        self.announced += 1
+
+    def unlock(self) -> None:
+        self.locked = False
+
+    def lock(self) -> None:
+        if self.taken:
+            raise DeviceError(self.taken)
+        self.locked = True
 
     def close(self) -> None:
         assert not self.closed, "closed twice"
@@ -451,6 +467,7 @@ def test_a_restored_guest_finds_them_as_they_were(bench: Bench) -> None:
     bench.store.settle()
     bench.devices = after
     assert bench.states() == {1: "Connected", 2: "InitWait"}
+    assert [bench.resources[devid].announced for devid in (1, 2)] == [1, 1]
     assert bench.resources[1].backends[0].calls == ["connect"]
     assert {path: bench.store.value(path) for path in nodes} == nodes
     bench.add(3)
@@ -460,6 +477,48 @@ def test_a_restored_guest_finds_them_as_they_were(bench: Bench) -> None:
     assert bench.states()[2] == "Connected"
     bench.devices.stop()
     assert bench.settled
+
+
+def test_only_a_guest_that_goes_on_is_announced(bench: Bench) -> None:
+    bench.add(1)
+    bench.boot()
+    bench.devices.stop()
+    bench.boot()
+    bench.add(2)
+    assert [bench.resources[devid].announced for devid in (1, 2)] == [0, 0]
+
+
+# --- left to another host
+
+
+def test_all_are_left_to_another_host_and_taken_back(bench: Bench) -> None:
+    for devid in (1, 2, 3):
+        bench.add(devid)
+    for _ in range(2):
+        bench.devices.unlock()
+        assert not any(resource.locked for resource in bench.resources.values())
+        bench.devices.lock()
+        assert all(resource.locked for resource in bench.resources.values())
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3])
+def test_all_or_none_are_taken_back(bench: Bench, taken: int) -> None:
+    for devid in (1, 2, 3):
+        bench.add(devid)
+    bench.devices.unlock()
+    bench.resources[taken].taken = "another domain uses it"
+    for _ in range(2):
+        with pytest.raises(DeviceError, match=f"^vbd {taken}: another domain uses it$"):
+            bench.devices.lock()
+        assert not any(resource.locked for resource in bench.resources.values())
+    bench.resources[taken].taken = ""
+    bench.devices.lock()
+    assert all(resource.locked for resource in bench.resources.values())
+
+
+def test_without_devices_there_is_nothing_to_leave(bench: Bench) -> None:
+    bench.devices.unlock()
+    bench.devices.lock()
 
 
 STEPS = st.lists(

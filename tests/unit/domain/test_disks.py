@@ -13,6 +13,7 @@ import pytest
 from tests.descriptors import descriptors
 from tests.unit.dom0.block.front import Front
 from tests.unit.dom0.fake_guest import FakeGuest
+from xenion.dom0.block import locks
 from xenion.dom0.block.nbd_handshake import NbdInfo
 from xenion.dom0.loop import Loop
 from xenion.domain.devices import DeviceError, DeviceOrder
@@ -136,6 +137,62 @@ def test_limits_change_while_it_runs_and_before_it_does(bench: Bench) -> None:
     assert disk.describe()["oo_req"] > 0
     disk.configure({"limits": [0, 0]}, ())
     bench.until(lambda: len(ended) == 50)
+
+
+# --- left to another host
+
+
+def taken_by_another(bench: Bench) -> int:
+    fd = bench.image()
+    try:
+        locks.take(fd, writable=True)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_another_host_may_have_it(bench: Bench, writable: bool) -> None:
+    disk = bench.disk(bench.image(), writable=writable)
+    disk.lock()
+    with pytest.raises(locks.InUseError):
+        taken_by_another(bench)
+    disk.unlock()
+    fd = taken_by_another(bench)
+    for _ in range(2):
+        with pytest.raises(DeviceError, match=r"^another domain uses it$"):
+            disk.lock()
+    os.close(fd)
+    disk.lock()
+    with pytest.raises(locks.InUseError):
+        taken_by_another(bench)
+
+
+def test_locks_that_cannot_be_had(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    disk = bench.disk(bench.image())
+    monkeypatch.setattr("xenion.dom0.block.locks.fcntl.fcntl", broken)
+    with pytest.raises(DeviceError, match=r"^it cannot be locked: Input/output error$"):
+        disk.lock()
+    disk.unlock()
+
+
+def test_an_empty_drive_is_nobodys(bench: Bench) -> None:
+    disk = bench.disk(kind="empty", cdrom=True, writable=False)
+    disk.unlock()
+    disk.lock()
+    disk.announce()
+
+
+def test_a_server_keeps_its_own_locks(bench: Bench) -> None:
+    ours, theirs = socket.socketpair()
+    disk = bench.disk(ours.detach(), kind="nbd", nbd=asdict(INFO))
+    disk.unlock()
+    disk.lock()
+    theirs.close()
 
 
 # --- media

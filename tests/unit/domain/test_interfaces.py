@@ -3,7 +3,9 @@
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from tests.descriptors import descriptors
 from tests.unit.dom0.fake_guest import FakeGuest
 from tests.unit.dom0.net.front import FrontEnd, options
 from xenion.dom0.loop import Loop
+from xenion.dom0.net.announce import announcement
+from xenion.domain import interfaces
 from xenion.domain.devices import DeviceError, DeviceOrder
 from xenion.domain.interfaces import CAPTURES, InterfaceResource
 
@@ -158,6 +162,79 @@ def test_a_tap_has_no_connection_to_replace(bench: Bench) -> None:
         tap.reconnect({}, [os.dup(writer)])
     tap.close()
     os.close(writer)
+
+
+# --- announced
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interfaces, "ANNOUNCED_S", (0.0, 0.01, 0.02))
+
+
+def told(bench: Bench, seconds: float = 0.1) -> list[bytes]:
+    """Frames that the other side has got by then."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        bench.loop.turn(left)
+    bench.peer.setblocking(False)
+    data, frames = b"", []
+    with suppress(BlockingIOError):
+        while more := bench.peer.recv(1 << 16):
+            data += more
+    while data:
+        (size,) = struct.unpack_from(">I", data)
+        frames.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    return frames
+
+
+def test_it_is_announced_some_times(bench: Bench) -> None:
+    """At once, and soon again."""
+    assert (len(interfaces.ANNOUNCED_S), interfaces.ANNOUNCED_S[0]) == (3, 0.0)
+    bench.vif.announce()
+    assert told(bench, 0.0) == []
+    bench.turns()
+    assert told(bench, 0.0) == [announcement(options().mac)]
+    assert told(bench, 1.0) == [announcement(options().mac)] * 2
+
+
+@pytest.mark.usefixtures("hasty")
+def test_it_counts_for_nobody(bench: Bench) -> None:
+    backend = bench.vif.backend(bench.guest, 0)
+    before = bench.vif.describe()
+    bench.vif.announce()
+    assert len(told(bench)) == 3
+    assert (bench.vif.describe(), backend.counters.tx_packets) == (before, 0)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_nothing_is_announced_of_one_that_has_gone() -> None:
+    bench = Bench()
+    bench.vif.announce()
+    bench.turns()
+    bench.vif.close()
+    assert len(told(bench)) == 1
+    bench.peer.close()
+    bench.loop.close()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_network_that_is_away_is_told_when_it_is_back(bench: Bench) -> None:
+    bench.peer.close()
+    bench.turns()
+    bench.vif.announce()
+    bench.turns()
+    ours, bench.peer = socket.socketpair()
+    bench.vif.reconnect({}, [ours.detach()])
+    assert 1 <= len(told(bench)) <= 2
+    assert len(bench.lost) == 1
+
+
+def test_other_hosts_are_kept_from_nothing(bench: Bench) -> None:
+    bench.vif.unlock()
+    bench.vif.lock()
+    bench.sends()
 
 
 def test_an_interface_that_no_guest_has_seen_can_go() -> None:

@@ -15,6 +15,9 @@ from xenion.dom0.loop import Loop
 from xenion.domain.devices import Devices
 from xenion.domain.machine import EMERGENCY_BYTES, PULLS, Files, Identity, Machine, open_files
 from xenion.domain.own_store import own_store
+from xenion.domain.saved.read import SavedDomain
+from xenion.domain.saved.state import Head, MachineState
+from xenion.domain.saved.write import Outgoing
 from xenion.domain.store import DomainStore
 from xenion.processor.software import SoftwareProcessor
 
@@ -24,16 +27,16 @@ IN_PROD, OUT_CONS, OUT_PROD = 769, 770, 771
 
 
 class Bench:
-    def __init__(self, image: Path) -> None:
+    def __init__(self, image: Path, saved: SavedDomain | None = None, domid: int = 7) -> None:
         self.loop = Loop()
         self.output = bytearray()
         self.hub = ConsoleHub(log=self.output.extend)
         self.errors: list[str] = []
         files = Files(BytesIO(image.read_bytes()))
-        identity = Identity(7, uuid4())
-        self.store = DomainStore(self.loop, 7, identity.uuid, self.errors.append)
-        self.server = own_store(self.loop, self.store, 7, str(identity.uuid))
-        devices = Devices(self.loop, self.store.client, 7, {}, self.errors.append)
+        identity = Identity(domid, uuid4())
+        self.store = DomainStore(self.loop, domid, identity.uuid, self.errors.append)
+        self.server = own_store(self.loop, self.store, domid, str(identity.uuid))
+        self.devices = Devices(self.loop, self.store.client, domid, {}, self.errors.append)
         self.machine = Machine(
             configuration(image),
             identity,
@@ -42,7 +45,8 @@ class Bench:
             self.loop,
             self.hub,
             self.store,
-            devices,
+            self.devices,
+            saved,
         )
         self.machine.log_error = self.errors.append
         self.loop.start(lambda: None)
@@ -168,6 +172,46 @@ def test_its_store_tells_the_name(bench: Bench) -> None:
     bench.loop.call(rename)
     assert answered.wait(PATIENCE_S)
     assert told == [b"other", b""]
+
+
+# --- restored
+
+
+@pytest.fixture
+def saved(bench: Bench) -> Iterator[int]:
+    """The machine at its first instruction, as domain 7, in a file."""
+    machine = bench.machine
+    machine.hold("save")
+    runs = threading.Thread(target=machine.run)
+    runs.start()
+    while not machine.domain.parked:
+        bench.settle()
+    states: list[MachineState] = []
+    assert bench.loop.call_and_wait(lambda: states.append(machine.state([])))
+    head = Head(machine.config.to_mapping(), str(uuid4()), 7, 7, "guest", "software", 0.0, "1")
+    fd = os.memfd_create("saved")
+    Outgoing(machine.domain, head, fd, lambda done, most: True).finish(states[0])
+    machine.domain.stop()
+    runs.join()
+    os.lseek(fd, 0, os.SEEK_SET)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("domid", [7, 9])
+def test_one_that_was_saved_has_its_devices_when_it_goes_on(
+    saved: int, domid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And knows itself by the id that it had."""
+    resumed: list[Devices] = []
+    monkeypatch.setattr(Devices, "resume", lambda devices, guest: resumed.append(devices))
+    made = Bench(kernel("poweroff", "hello\n"), SavedDomain(saved), domid)
+    assert (made.machine.restored, made.machine.domain.domid, resumed) == (True, 7, [])
+    assert made.loop.call_and_wait(made.machine.go_on)
+    assert resumed == [made.devices]
+    assert made.machine.run() == "poweroff"
+    assert made.output == b"hello\n"
+    made.close()
 
 
 def test_files_are_read_again_at_each_boot(tmp_path: Path) -> None:

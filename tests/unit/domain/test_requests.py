@@ -2,9 +2,11 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +17,8 @@ from xenion.domain.control import Refusal, Request
 from xenion.domain.devices import DeviceError, DeviceOrder
 from xenion.domain.process import DomainProcess
 from xenion.domain.requests import BUILDING, HOLDER, STOPPED, Requests
+from xenion.domain.saved.state import Head
+from xenion.domain.saves import Moving
 
 
 class Guest:
@@ -48,6 +52,8 @@ class Process:
         self.requests = Requests(cast("DomainProcess", self))
         self.answers: list[Any] = []
         self.open = True
+        self.arriving: list[Request] = []
+        self.arrive = self.arriving.append
 
     def send(self, message: dict[str, Any]) -> None:
         self.answers.append(message.get("done", message.get("error")))
@@ -327,3 +333,209 @@ def test_who_waits_for_a_device_that_does_not_go_is_told_so(
     assert words in full.answers[0]
     full.devices.gone()
     assert len(full.answers) == 1
+
+
+# --- saved and moved
+
+
+class Saves:
+    """As much of them as requests ask for; `stands`: what `finish` answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.head: Head
+        self.stands = True
+        self.refuses: Exception | None = None
+
+    def begin(
+        self, request: Request, machine: object, head: Head, *, ask: bool, moving: Moving | None = None
+    ) -> None:
+        self.asked.append((ask, moving))
+        self.head = head
+        self._refuse()
+        for fd in request.take_fds():
+            os.close(fd)
+        request.done(remarks=[])
+
+    def release(self) -> None:
+        self.asked.append("release")
+        self._refuse()
+
+    def finish(self, *, keep: bool) -> bool:
+        self.asked.append(keep)
+        self._refuse()
+        return self.stands
+
+    def cancel(self) -> None:
+        self.asked.append("cancel")
+
+    def echo(self, number: int) -> None:
+        self.asked.append(number)
+
+    def _refuse(self) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+
+
+class Savable(Process):
+    def __init__(self) -> None:
+        super().__init__()
+        self.saves = Saves()  # type: ignore[assignment]
+        self.watch = object()
+        self.config = SimpleNamespace(name="now")
+        self.identity = SimpleNamespace(uuid=UUID(int=5), domid=9)
+        self.destroyed: list[str] = []
+        config = SimpleNamespace(to_mapping=lambda: {"name": "then", "memory": 64, "disks": ["old"]})
+        features = SimpleNamespace(name="hardware")
+        guest(self).config = config  # type: ignore[attr-defined]
+        guest(self).domain = SimpleNamespace(
+            parked=False, domid=4, processor=SimpleNamespace(features=features)
+        )
+
+    def destroy(self, reason: str = "destroyed") -> None:
+        assert self.answers, "who asks would not hear of it"
+        self.destroyed.append(reason)
+
+    @property
+    def made(self) -> Saves:
+        return cast("Saves", self.saves)
+
+
+@pytest.fixture
+def savable() -> Iterator[Savable]:
+    before = descriptors()
+    yield Savable()
+    assert set(descriptors()) <= set(before), "a descriptor was left open"
+
+
+BY: dict[str, Any] = {"by": "1.2", "disks": ["xvda"], "vifs": []}
+
+
+@pytest.mark.parametrize("word", ["save", "migrate"])
+def test_what_it_is_now(savable: Savable, word: str) -> None:
+    """The guest may know itself by another id than the one that it has here."""
+    assert savable.ask(word, [pipe_end()], **BY) == {"remarks": []}
+    head = savable.made.head
+    assert head.config == {"name": "now", "memory": 64, "disks": ["xvda"], "vifs": []}
+    assert (head.uuid, head.domid, head.known_as) == (str(UUID(int=5)), 9, 4)
+    assert (head.name, head.processor, head.xenion) == ("now", "hardware", "1.2")
+    assert abs(head.saved_at - time.time()) < 60
+
+
+@pytest.mark.parametrize("ask", [True, False, None, "yes"])
+def test_a_save(savable: Savable, ask: object) -> None:
+    savable.ask("save", [pipe_end()], ask=ask, **BY)
+    assert savable.made.asked == [(ask is True, None)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "ask", "live", "worst_s"),
+    [
+        ({}, False, False, None),
+        ({"live": True}, False, True, None),
+        ({"live": True, "worst_ms": 300}, False, True, 0.3),
+        ({"live": True, "worst_ms": 0}, False, True, 0.0),
+        ({"live": True, "worst_ms": 0.5}, False, True, 0.0005),
+        ({"live": True, "worst_ms": None}, False, True, None),
+        ({"live": True, "worst_ms": "long"}, False, True, None),
+        ({"live": 1, "ask": True}, True, False, None),
+        ({"live": False, "ask": True}, True, False, None),
+    ],
+)
+def test_a_migration(
+    savable: Savable, fields: dict[str, Any], ask: bool, live: bool, worst_s: float | None
+) -> None:
+    savable.ask("migrate", [pipe_end()], **fields, **BY)
+    ((asked, moving),) = savable.made.asked
+    assert asked is ask
+    assert (moving.watch, moving.worst_s) == (savable.watch if live else None, worst_s)
+
+
+@pytest.mark.parametrize("word", ["save", "migrate"])
+@pytest.mark.parametrize("key", list(BY))
+def test_they_need_all_of_it(savable: Savable, word: str, key: str) -> None:
+    assert f"{key!r}" in savable.ask(word, [pipe_end()], **(BY | {key: None}))
+    assert savable.made.asked == []
+
+
+@pytest.mark.parametrize("word", ["save", "migrate"])
+def test_they_need_a_guest_that_runs(savable: Savable, word: str) -> None:
+    savable.running = False
+    assert savable.ask(word, [pipe_end()], **BY) == STOPPED
+    savable.machine = None
+    assert savable.ask(word, [pipe_end()], **BY) == BUILDING
+
+
+@pytest.mark.parametrize("word", ["save", "migrate"])
+def test_one_that_is_under_way_already(savable: Savable, word: str) -> None:
+    savable.made.refuses = Refusal("wait for it")
+    assert savable.ask(word, [pipe_end()], **BY) == "wait for it"
+
+
+@pytest.mark.parametrize("word", ["cancel-save", "cancel-migrate"])
+def test_they_are_cancelled(savable: Savable, word: str) -> None:
+    assert savable.ask(word) == {}
+    assert savable.made.asked == ["cancel"]
+
+
+def test_what_the_other_host_has_got(savable: Savable) -> None:
+    assert savable.ask("echo", number=3) == {}
+    assert "whole number" in savable.ask("echo", number="3")
+    assert savable.made.asked == [3]
+
+
+def test_its_disks_are_released(savable: Savable) -> None:
+    assert savable.ask("release") == {}
+    for error in (Refusal("the domain has gone on"), DeviceError("the domain has gone on")):
+        savable.made.refuses = error
+        assert savable.ask("release") == "the domain has gone on"
+
+
+@pytest.mark.parametrize(
+    ("fields", "ends"),
+    [
+        ({"keep": False}, "saved"),
+        ({}, "saved"),
+        ({"reason": "saved"}, "saved"),
+        ({"keep": False, "reason": "migrated"}, "migrated"),
+        ({"reason": "anything"}, "saved"),
+        ({"reason": ["migrated"]}, "saved"),
+        ({"keep": 1}, "saved"),
+    ],
+)
+def test_finished_it_ends(savable: Savable, fields: dict[str, Any], ends: str) -> None:
+    assert savable.ask("finish-save", **fields) == {"saved": True}
+    assert (savable.made.asked, savable.destroyed) == ([False], [ends])
+
+
+def test_finished_it_goes_on(savable: Savable) -> None:
+    assert savable.ask("finish-save", keep=True, reason="migrated") == {"saved": True}
+    assert (savable.made.asked, savable.destroyed) == ([True], [])
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_finished_though_it_has_gone_on_before(savable: Savable, keep: bool) -> None:
+    """It is not ended: it may be the only one that there is."""
+    savable.made.stands = False
+    assert savable.ask("finish-save", keep=keep, reason="migrated") == {"saved": False}
+    assert savable.destroyed == []
+
+
+def test_it_cannot_go_on_without_its_disks(savable: Savable) -> None:
+    savable.made.refuses = DeviceError("vbd 51712: another domain uses it")
+    assert savable.ask("finish-save", keep=True) == "vbd 51712: another domain uses it"
+    assert savable.destroyed == []
+
+
+def test_one_that_has_come_is_told_to_go_on(process: Process) -> None:
+    assert process.ask("arrive") is None
+    (request,) = process.arriving
+    request.done()
+    assert process.answers == [{}]
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_nothing_is_attached_to_what_is_moved(full: WithDevices, busy: bool) -> None:
+    full.saves.busy = busy
+    answer = full.ask("attach", fds=[pipe_end()], **ORDER)
+    assert (answer == {}, len(full.devices.asked)) == (not busy, int(not busy))

@@ -2,199 +2,24 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Iterator
 
 import pytest
 
-from tests.descriptors import descriptors
-from tests.unit.domain.holding_kit import Asked, Dom0Thread, HeldGuest
-from xenion.dom0.xenstore.trees import KeptNode, TreesError
+from tests.unit.domain.holding_kit import Asked
+from tests.unit.domain.saves_kit import OK, Bench, bench_of
+from xenion.dom0.xenstore.trees import TreesError
 from xenion.domain import saves
-from xenion.domain.control import Refusal, Request
-from xenion.domain.devices import Devices
-from xenion.domain.machine import Machine
+from xenion.domain.control import Refusal
 from xenion.domain.saved.format import SaveError
-from xenion.domain.saved.state import Head
-from xenion.domain.saves import Saves
-from xenion.vmm.saved import UnsavableError
 
-HEAD = Head(config={}, uuid="u", domid=7, name="web", saved_at=0.0, xenion="1")
-NODES = [KeptNode("/local/domain/7", b"", "n7\0")]
-OK: dict[str, Any] = {"remarks": []}
-
-
-class Guest(HeldGuest):
-    """A machine, its devices and its part of the store: each comes to rest at once, or when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.domain = SimpleNamespace(parked=False, stopping=False, suspended=False, may_suspend=False)
-        self.store = self.pump = self
-        self.log: list[str] = []
-        self.stuck = ""
-        """What does not come to rest: devices, store or tree."""
-        self._late: Callable[[], None] = lambda: None
-        self.why_not = ""
-        self.nodes: list[KeptNode] | TreesError = NODES
-        self.state_error = ""
-        self.feature = b"1"
-        self.asked: list[tuple[str, str]] = []
-
-    @property
-    def held(self) -> bool:
-        return bool(self.holders)
-
-    def read_node(self, path: str, then: Callable[[bytes], None]) -> None:
-        assert path == "control/feature-suspend"
-        then(self.feature)
-
-    def write_node(self, path: str, value: str) -> None:
-        self.asked.append((path, value))
-
-    def rests(self, what: str, then: Callable[[], None]) -> None:
-        self.log.append(what)
-        if self.stuck == what:
-            self._late = then
-        else:
-            then()
-
-    def comes_to_rest(self) -> None:
-        """What was stuck, once."""
-        late, self._late = self._late, lambda: None
-        late()
-
-    def read(self, then: Callable[[list[KeptNode] | TreesError], None]) -> None:
-        self.rests("tree", lambda: then(self.nodes))
-
-    def state(self, nodes: list[KeptNode]) -> str:
-        self.log.append("state")
-        if self.state_error:
-            raise UnsavableError(self.state_error)
-        assert nodes == NODES
-        return "the state"
-
-
-class Pump:
-    def __init__(self, guest: Guest) -> None:
-        self._guest = guest
-
-    def hold(self, then: Callable[[], None]) -> None:
-        self._guest.rests("store", then)
-
-    def go_on(self) -> None:
-        self._guest.log.append("store goes on")
-
-
-class Back:
-    """All devices."""
-
-    def __init__(self, guest: Guest) -> None:
-        self._guest = guest
-
-    def hold(self, then: Callable[[str], None]) -> None:
-        self._guest.rests("devices", lambda: then(self._guest.why_not))
-
-    def let_go(self) -> None:
-        self._guest.log.append("devices go on")
-
-
-class Bench(Dom0Thread):
-    """Saves on a loop that runs, and a file that is written as the test lets it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__()
-        self.guest = Guest()
-        self.guest.pump = cast("Guest", Pump(self.guest))
-        self.saves = Saves(self.loop, cast("Devices", Back(self.guest)))
-        self.entered, self.go_on = threading.Event(), threading.Event()
-        self.end: Callable[[], None] = lambda: None
-        self.closed: list[int] = []
-        """Descriptors that Saves has closed, each time."""
-        monkeypatch.setattr(saves, "save_domain", self._save)
-        monkeypatch.setattr(saves, "os", SimpleNamespace(close=self._close))
-
-    def _close(self, fd: int) -> None:
-        self.closed.append(fd)
-        os.close(fd)
-
-    def _save(
-        self, domain: object, head: Head, state: object, fd: int, progress: Callable[[int, int], bool]
-    ) -> None:
-        assert (domain, head, state) == (self.guest.domain, HEAD, "the state")
-        os.write(fd, b"saved")
-        self.entered.set()
-        assert self.go_on.wait(60)
-        if not progress(1, 2):
-            raise SaveError("the save was cancelled")
-        self.end()
-
-    def turn(self) -> None:
-        self.on_dom0(lambda: None)
-
-    def begin(self, fds: int = 1, *, ask: bool = False) -> Asked:
-        asked = Asked("saved", fds)
-        request, machine = cast("Request", asked), cast("Machine", self.guest)
-        try:
-            self.on_dom0(lambda: self.saves.begin(request, machine, HEAD, ask=ask))
-        finally:
-            asked.close()
-        return asked
-
-    def park(self) -> None:
-        self.guest.domain.parked = True
-        self.on_dom0(self.saves.look)
-
-    def answered(self, asked: Asked) -> Any:
-        """The one answer, when it has come."""
-        while not asked.answers:
-            self.turn()
-        self.turn()
-        (answer,) = asked.answers
-        return answer
-
-    def whole(self) -> Asked:
-        """A save whose file is whole, and that xend has not finished."""
-        asked = self.begin()
-        self.park()
-        self.go_on.set()
-        assert self.answered(asked) == OK
-        return asked
-
-    def finish(self, *, keep: bool) -> bool:
-        found: list[bool] = []
-        self.on_dom0(lambda: found.append(self.saves.finish(keep=keep)))
-        return found[0]
-
-    def wind_down(self) -> None:
-        self.go_on.set()
-        if self.loop.running:
-            self.on_dom0(self.saves.cancel)
-            self.on_dom0(self.guest.comes_to_rest)
-            self.park()
-        self.saves.settle()
-
-    @property
-    def held(self) -> bool:
-        return self.guest.holders == {"save"}
-
-    def goes_on(self) -> bool:
-        """The guest, and each of those that had come to rest for it."""
-        log = self.guest.log
-        rested = "devices" in log
-        went_on = log.count("store goes on"), log.count("devices go on")
-        return not self.guest.holders and went_on == ((1, 1) if rested else (0, 0)) and len(self.closed) == 1
+STOPPED = "the domain cannot be saved: its guest has stopped"
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    before = descriptors()
-    made = Bench(monkeypatch)
-    yield made
-    made.wind_down()
-    made.close()
-    assert set(descriptors()) <= set(before), "a descriptor was left open"
+    with bench_of(monkeypatch) as made:
+        yield made
 
 
 # --- the plain way
@@ -271,7 +96,7 @@ def test_one_that_stops_instead(bench: Bench) -> None:
     asked = bench.begin(ask=True)
     bench.guest.domain.stopping = True
     bench.on_dom0(bench.saves.look)
-    assert bench.answered(asked) == "the domain cannot be saved: its guest has stopped"
+    assert bench.answered(asked) == STOPPED
 
 
 def test_a_guest_that_is_parked_already_is_not_waited_for(bench: Bench) -> None:
@@ -333,7 +158,7 @@ def test_one_at_a_time(bench: Bench, stage: str) -> None:
         bench.begin()
         if stage != "parking":
             bench.park()
-    with pytest.raises(Refusal, match="is being saved already"):
+    with pytest.raises(Refusal, match="is being saved or moved already"):
         bench.begin()
     assert bench.held
 
@@ -580,7 +405,7 @@ def test_settling_ends_what_is_being_written(bench: Bench) -> None:
     assert bench.entered.wait(60)
     bench.go_on.set()
     bench.saves.settle()
-    assert asked.answers == [saves.STOPPED]
+    assert asked.answers == [STOPPED]
     assert not [thread for thread in threading.enumerate() if thread.name == "save"]
 
 

@@ -14,6 +14,8 @@ from tests.unit.dom0.xenstore.ring_guest import NODES
 from xenion.abi.io.xs_wire import XENSTORE_RING_SIZE, XenstoreDomainInterface, XsdSockmsgType
 from xenion.dom0.loop import Loop
 from xenion.dom0.ring import RingReader, RingWriter
+from xenion.dom0.xenstore.pump import PumpState
+from xenion.dom0.xenstore.trees import KeptNode
 from xenion.dom0.xenstore.wire import Message, MessageParser, encode
 from xenion.domain.store import DomainStore
 
@@ -149,9 +151,9 @@ class Page:
     def notify(self) -> None:
         self.notified += 1
 
-    def asks(self) -> None:
+    def asks(self, path: bytes = b"name\0") -> None:
         ring = RingWriter(self, XenstoreDomainInterface, "req", XENSTORE_RING_SIZE, lambda: None)
-        ring.write(encode(Message(XsdSockmsgType.READ, 1, 0, b"name\0")))
+        ring.write(encode(Message(XsdSockmsgType.READ, 1, 0, path)))
 
     def takes(self) -> Message | None:
         parser = MessageParser()
@@ -190,3 +192,31 @@ def test_nodes_that_the_store_cannot_hold_keep_nobody_from_booting(turned: Bench
     while thread.is_alive():
         turned.xenstored.move()
     assert turned.xenstored.value(f"{HOME}/name") == b"guest"
+
+
+def test_a_saved_domain_whose_id_was_another_one(turned: Bench) -> None:
+    """9 when it was saved, 7 when it booted."""
+    turned.xenstored.connect()
+    nodes = [
+        KeptNode("/local/domain/9", b"", "n0\0r9\0"),
+        KeptNode("/local/domain/9/domid", b"9", "n0\0r9\0"),
+        KeptNode("/local/domain/0/backend/vbd/9/1/frontend", b"/local/domain/9/device/vbd/1", "n0\0r9\0"),
+    ]
+    thread = threading.Thread(target=lambda: turned.mine.restore(nodes, known_as=7, was=9), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        turned.xenstored.move()
+    front = turned.xenstored.value(f"/local/domain/0/backend/vbd/{DOMID}/1/frontend")
+    assert front == f"{HOME}/device/vbd/1".encode()
+    talk = PumpState(b"", b"", [], 0, [], failed=False)
+    for known_as in (7, DOMID):
+        page = Page()
+        turned.mine.serve(page, page, lambda: None)
+        turned.mine.go_on(talk, known_as)
+        page.asks(f"/local/domain/{known_as}/domid\0".encode())
+        turned.mine.pump.on_event()
+        turned.xenstored.settle()
+        answer = page.takes()
+        assert answer is not None
+        assert answer.payload == str(known_as).encode()
+    assert turned.told == []

@@ -97,20 +97,20 @@ def pages_of(domain: Domain, state: DomainState) -> dict[int, bytes]:
     return pages | shown_pages(domain)
 
 
-def put(domain: Domain, state: DomainState, pages: dict[int, bytes]) -> None:
+def put(domain: Domain, state: DomainState, pages: dict[int, bytes], late_ns: int = 0) -> None:
     prepare(domain, state)
     for mfn, page in pages.items():
         domain.memory.page(mfn)[:] = page
-    resume(domain, state)
+    resume(domain, state, late_ns)
 
 
 @contextmanager
-def moved(kernel: Kernel, state: DomainState | None = None) -> Iterator[Domain]:
+def moved(kernel: Kernel, state: DomainState | None = None, late_ns: int = 0) -> Iterator[Domain]:
     """What the kernel's domain is, in another one; `state`: what is said of it instead."""
     real = capture(kernel.domain)
     pages = pages_of(kernel.domain, real)
     with empty_domain(len(kernel.domain.vcpus)) as domain:
-        put(domain, through_a_file(state or real), pages)
+        put(domain, through_a_file(state or real), pages, late_ns)
         yield domain
 
 

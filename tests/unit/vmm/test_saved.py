@@ -223,6 +223,53 @@ def test_a_tsc_of_another_frequency_is_shown_anew() -> None:
             assert shown == 1 << 50
 
 
+LATE = 1000 * SECOND
+
+
+@pytest.mark.parametrize("late_ns", [0, SECOND // 20, LATE])
+def test_time_that_has_passed_for_its_guest_too(late_ns: int) -> None:
+    with begun() as kernel:
+        state = changed(kernel)
+        with moved(kernel, state, late_ns) as domain:
+            later = domain.system_time() - state.clock.system_time
+            assert late_ns - 1000 <= later < late_ns + 60 * SECOND
+            assert (domain.state.tsc_base, domain.state.time_base) == (
+                state.clock.tsc_base,
+                state.clock.time_base,
+            )
+
+
+def test_time_that_has_passed_changes_no_time_of_day() -> None:
+    with begun() as kernel:
+        clock = msgspec.structs.replace(capture(kernel.domain).clock, system_time=5 * SECOND)
+        with moved(kernel, changed(kernel, clock=clock), LATE) as domain:
+            at = domain.state.shared_info + WALL_CLOCK_AT
+            _, low, ns, high = struct.unpack_from("<4I", domain.memory.bytes, at)
+            began = (high << 32 | low) + ns / 1e9
+            assert 1005 <= time.time() - began < 1065
+
+
+@pytest.mark.parametrize("slower", [-1, 1])
+def test_time_that_has_passed_on_a_tsc_of_another_frequency(slower: int) -> None:
+    """It is as long as it was."""
+    with begun() as kernel:
+        clock = capture(kernel.domain).clock
+        other = msgspec.structs.replace(
+            clock, tsc=1 << 50, system_time=1 << 40, tsc_shift=clock.tsc_shift + slower
+        )
+        with moved(kernel, changed(kernel, clock=other), LATE) as domain:
+            later = domain.system_time() - (1 << 40)
+            assert LATE - 1000 <= later < LATE + 60 * SECOND
+            assert domain.tsc() - (1 << 50) > 0
+
+
+def test_more_time_than_a_clock_holds() -> None:
+    with begun() as kernel:
+        clock = msgspec.structs.replace(capture(kernel.domain).clock, tsc=(1 << 64) - 1)
+        with moved(kernel, changed(kernel, clock=clock), LATE) as domain:
+            assert domain.tsc() < 1 << 63, "it has gone round"
+
+
 @pytest.mark.parametrize("masked", [0, 1])
 def test_upcalls_are_masked_as_they_were(masked: int) -> None:
     with begun(2) as kernel:

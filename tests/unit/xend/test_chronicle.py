@@ -126,6 +126,33 @@ def test_a_process_cannot_promise_itself_memory(world: World) -> None:
     run(work)
 
 
+def test_what_is_loaded_does_not_run_yet(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            assert not live.condition.loaded
+            add(live, {"kind": "echo", "number": 3}, {"kind": "loaded"}, ended("migrated"))
+            await world.until(lambda: live.over)
+            assert live.condition.loaded
+            assert live.condition.echo == 3
+            assert (live.condition.boot, live.outcome()["reason"]) == (1, "migrated")
+            assert world.told(live.uuid) == ["booted", "loaded", "ended"]
+
+    run(work)
+
+
+def test_what_xend_does_by_itself_is_told(world: World) -> None:
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            world.services.supervisor._chronicle.told(live, "migrated", "done", "to there:8002")
+            (entry,) = [entry for entry in world.services.log.entries() if entry["action"] == "migrated"]
+            assert (entry["who"], entry["result"], entry["detail"]) == ("domain", "done", "to there:8002")
+            assert (entry["domain"], entry["uuid"]) == ("web", live.uuid)
+
+    run(work)
+
+
 def test_each_boot_begins_with_the_share_that_is_configured(world: World) -> None:
     async def work() -> None:
         async with world:

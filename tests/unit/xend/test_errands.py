@@ -13,6 +13,7 @@ from xenion.config.domain import Action
 from xenion.config.vif import Attachment, Vif
 from xenion.xend import logs
 from xenion.xend.entries import without_device
+from xenion.xend.live import Live
 
 LAN: Any = {"attachment": Attachment.ISOLATED, "network": "lan"}
 PRESERVED = ended("crash", "rename-restart"), {"kind": "preserved", "action": "rename-restart"}
@@ -88,6 +89,44 @@ def test_what_cannot_be_done_now_is_done_by_the_next_xend(
 
     run(first)
     run(second)
+
+
+def test_others_deeds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Done as its own are: once, or again when it could not be."""
+    monkeypatch.setattr("xenion.xend.supervisor.AGAIN_S", 0.01)
+
+    async def work() -> None:
+        async with world:
+            live, done = await world.create(config(world.at)), list[str]()
+
+            async def deed(live: Live) -> None:
+                done.append(live.name)
+                if len(done) < 3:
+                    raise ApiError("failed", "not now")
+
+            world.services.errands.take_on("odd", deed)
+            live.record.want("odd")
+            world.services.supervisor.look_after(live)
+            await world.settled()
+            assert done == ["web"] * 3
+
+    run(work)
+
+
+@pytest.mark.parametrize("behaviour", ["", "slow"])
+def test_who_never_ran_is_told_of(world: World, behaviour: str) -> None:
+    async def work() -> None:
+        async with world:
+            never: list[str] = []
+            world.services.errands.never_ran = lambda live: never.append(live.name)
+            begun = await world.call("create", {"config": config(world.at, behaviour=behaviour).to_mapping()})
+            await world.until(lambda: "web" in world.names and world.live().linked)
+            if not behaviour:
+                await within(world.services.tasks.get(begun["id"]).over())
+            await world.call("destroy", domain="web")
+            assert never == ["web"] * bool(behaviour)
+
+    run(work)
 
 
 def test_a_successor_takes_the_name(world: World) -> None:

@@ -66,6 +66,18 @@ def test_what_is_given_out_has_the_right_types() -> None:
     }
     running = parse(line(n=1, time=1, kind="running", boot=2, cpu_base=-0.5, future=1))
     assert running == {"n": 1, "time": 1.0, "kind": "running", "boot": 2, "cpu_base": -0.5, "paused": False}
+    loaded = {"n": 1, "time": 1.0, "kind": "loaded"}
+    assert parse(line(**loaded, text="x")) == loaded
+    assert parse(line(n=1, time=1, kind="echo", number=7)) == {
+        "n": 1,
+        "time": 1.0,
+        "kind": "echo",
+        "number": 7,
+    }
+    for number in (-1, 1.5, "7", True, 1 << 53, None):
+        assert parse(line(n=1, time=1, kind="echo", number=number)) is None
+    for reason in ("saved", "migrated"):
+        assert parse(line(**{**ENDED, "reason": reason})) is not None
     noted = parse(line(**{**NOTE, "text": "\ud800" + "x" * 9000}))
     assert noted is not None
     assert noted["text"] == "?" + "x" * 7999

@@ -1,10 +1,12 @@
 """A domain process is started with all that it needs, or nothing is left of the attempt."""
 
+import json
 import os
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.descriptors import descriptors
 from tests.unit.xend.kit import Direct, World, config, open_files, run
 from xenion.api.errors import ApiError
 from xenion.domain.devices import DeviceOrder
+from xenion.domain.order import in_memory
 from xenion.xend import launch, logs, record
 from xenion.xend.boot_files import BootFiles
 from xenion.xend.live import Live
@@ -65,6 +68,26 @@ def test_started(world: World, store: Connections) -> None:
     lock = record.lock(folder)
     assert lock is not None
     os.close(lock)
+
+
+@pytest.mark.parametrize("arriving", ["", "0a"])
+def test_what_comes_from_another_host_is_told_so(
+    world: World, store: Connections, monkeypatch: pytest.MonkeyPatch, arriving: str
+) -> None:
+    orders = []
+
+    def document(data: bytes) -> int:
+        orders.append(json.loads(data))
+        return in_memory(data)
+
+    monkeypatch.setattr(launch, "in_memory", document)
+    coming = replace(made(world), arriving=arriving)
+    boot = BootFiles(coming.config)
+    _, child = launch.spawn(world.where, coming, boot, [], store, paused=False)
+    boot.close()
+    with child, ExitStack() as end:
+        end.callback(child.kill)
+        assert [order["arriving"] for order in orders] == [bool(arriving)]
 
 
 @pytest.mark.parametrize("name", ["logs", "Popen", "record.lock", "in_memory", "record.finish", "bind"])

@@ -77,6 +77,43 @@ def test_asked_and_answered(tmp_path: Path) -> None:
     assert with_far(tmp_path, work).events == ["told", "lost"]
 
 
+def test_figures(tmp_path: Path) -> None:
+    """Of a process that may be its guest's: what makes no sense is passed over, all of it."""
+
+    async def work(far: Far) -> None:
+        seen: list[dict[str, float]] = []
+        ask = far.link.ask("migrate", figures=seen.append)
+        nonsense: tuple[Any, ...] = (
+            7, [], None, "x", {"a": "1"}, {"a": None}, {"a": True}, {"a": [1]}, {"a": 1, "b": {}}, {"a": 1 << 53},
+            {"a": -(10**400)}, {"a": 1e300}, {str(number): 1 for number in range(33)},
+        )  # fmt: skip
+        packets: list[Any] = [{"id": 1, "figures": said} for said in ({"round": 1, "s": 0.5}, *nonsense)]
+        packets += [
+            b'{"id": 1, "figures": {"a": %s}}' % said
+            for said in (b"NaN", b"Infinity", b"-Infinity", b"1e400")
+        ]
+        last = {"id": 1, "figures": {"x" * 40: -2, "\ud800": 1, **{str(number): 1 for number in range(30)}}}
+        await far.answered(ask, *packets, last, {"id": 1, "done": {}})
+        assert seen[0] == {"round": 1, "s": 0.5}
+        assert len(seen) == 2
+        assert list(seen[1])[:2] == ["x" * 29 + "...", "?"]
+        assert len(seen[1]) == 32
+        assert far.link.open
+
+    with_far(tmp_path, work)
+
+
+def test_figures_that_nobody_waits_for(tmp_path: Path) -> None:
+    async def work(far: Far) -> None:
+        figures = {"id": 1, "figures": {"a": 1}}
+        await far.answered(far.link.ask("x"), figures, {**figures, "id": 9}, {"id": 1, "done": {}})
+        far.say(figures)
+        assert await far.answered(far.link.ask("y"), {"id": 2, "done": {"a": 2}}) == {"a": 2}
+        assert not far.link._figures
+
+    with_far(tmp_path, work)
+
+
 def test_descriptors_go_along(tmp_path: Path) -> None:
     async def work(far: Far) -> None:
         fd = os.open(tmp_path, os.O_PATH)

@@ -50,6 +50,22 @@ def test_a_guest_that_boots_again_is_not_over(world: World) -> None:
     run(work)
 
 
+def test_killed(world: World) -> None:
+    """Nobody waits for it; again is fine."""
+
+    async def work() -> None:
+        async with world:
+            live = await world.create(config(world.at))
+            live.kill()
+            live.kill()
+            await within(live.gone.wait())
+            assert (live.condition.reason, live.condition.action) == ("destroyed", "destroy")
+            live.kill()
+            assert standins(world.at) == []
+
+    run(work)
+
+
 def test_what_is_over_stays_so_while_its_process_says_goodbye(world: World) -> None:
     async def work() -> None:
         async with world:

@@ -16,7 +16,7 @@ from xenion.xend.record import Condition, Record
 
 
 def test_written_and_read(tmp_path: Path) -> None:
-    condition = Condition(n=3, state="crashed", notes=["a"], started_at=1.5)
+    condition = Condition(n=3, state="crashed", loaded=True, echo=4, notes=["a"], started_at=1.5)
     made = Record(
         "u",
         7,
@@ -32,6 +32,8 @@ def test_written_and_read(tmp_path: Path) -> None:
         successor_uuid="u2",
         wants=["name"],
         parts=["/x.part"],
+        arriving="0a",
+        leaving={"id": "0b", "host": "h", "port": 1, "ssl": False, "disks": [{"vdev": "xvda", "size": None}]},
         devices=[
             DeviceEntry(51712, Disk(vdev="xvda", target="/x"), helpers=[Helper("a daemon", 11, 12)]),
             DeviceEntry(0, Vif(mac="00:16:3e:00:00:01"), undo={"bridge": "b"}, coming=True),
@@ -39,6 +41,17 @@ def test_written_and_read(tmp_path: Path) -> None:
         condition=condition,
     )
     made.write(tmp_path)
+    assert Record.read(tmp_path) == made
+
+
+def test_one_of_before_domains_could_move(tmp_path: Path) -> None:
+    """It goes on under the new xend."""
+    made = Record("u", 7, "web", "web", config(tmp_path))
+    made.write(tmp_path)
+    path = tmp_path / record.RECORD
+    values = json.loads(path.read_text())
+    del values["arriving"], values["leaving"], values["condition"]["loaded"], values["condition"]["echo"]
+    path.write_text(json.dumps(values))
     assert Record.read(tmp_path) == made
 
 

@@ -18,7 +18,16 @@ from xenion.xend.live import Live
 from xenion.xend.savedfile import OpenSaved, append_host, check_disks, host_state, open_saved
 
 NO_DISKS = HostState(lasting=False, disks=[])
-HEAD_OF_WEB = Head(config={"name": "web"}, uuid="u", domid=7, name="web", saved_at=1.5, xenion="1")
+HEAD_OF_WEB = Head(
+    config={"name": "web"},
+    uuid="u",
+    domid=7,
+    known_as=7,
+    name="web",
+    processor="software",
+    saved_at=1.5,
+    xenion="1",
+)
 
 
 @pytest.fixture(autouse=True)

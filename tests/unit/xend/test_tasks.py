@@ -36,6 +36,26 @@ def test_done() -> None:
     run(work)
 
 
+def test_what_it_counts() -> None:
+    """The newest of it, and who waits for news gets it."""
+
+    async def work() -> None:
+        every = Tasks()
+        task = every.start("migrate", "web", forever)
+        assert task.shown()["figures"] == {}
+        waiting = asyncio.ensure_future(task.wait(20, task.shown()["seen"]))
+        await asyncio.sleep(0)
+        task.tell({"round": 1})
+        await within(waiting)
+        task.tell({"round": 2, "pages": 7})
+        task.step("x", 0.5)
+        assert task.shown()["figures"] == {"round": 2, "pages": 7}
+        await task.cancel()
+        assert task.shown()["figures"] == {"round": 2, "pages": 7}
+
+    run(work)
+
+
 def test_found_by_its_word_while_it_runs() -> None:
     """Who asks again gets it, and what cancels it cancels what was asked first."""
 

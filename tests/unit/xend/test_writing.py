@@ -23,6 +23,7 @@ class Process:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.progress: Callable[[int, int], None] = lambda done, total: None
+        self.figures: Callable[[dict[str, float]], None] = lambda figures: None
         self.refuses_to_cancel = False
         self.steps: list[tuple[str, float | None]] = []
 
@@ -32,7 +33,7 @@ class Process:
             if self.refuses_to_cancel:
                 raise ApiError("wrong-state", "web has just ended")
             return {}
-        self.progress = fields["progress"]
+        self.progress, self.figures = fields["progress"], fields["figures"]
         return await self.answer
 
     def step(self, text: str, progress: float | None = None) -> None:
@@ -42,14 +43,13 @@ class Process:
     def words(self) -> list[str]:
         return [word for word, _ in self.asked]
 
-    def write(self) -> "asyncio.Task[dict[str, Any]]":
-        work = written(
-            cast("Live", self), cast("RunningTask", self), "saving it", "save", 7, {"by": "1", "live": True}
-        )
+    def write(self, *more: Callable[[dict[str, float]], None]) -> "asyncio.Task[dict[str, Any]]":
+        fields = {"by": "1", "live": True}
+        work = written(cast("Live", self), cast("RunningTask", self), "saving it", "save", 7, fields, *more)
         return asyncio.get_running_loop().create_task(work)
 
-    async def begun(self) -> "asyncio.Task[dict[str, Any]]":
-        task = self.write()
+    async def begun(self, *more: Callable[[dict[str, float]], None]) -> "asyncio.Task[dict[str, Any]]":
+        task = self.write(*more)
         while not self.asked:
             await asyncio.sleep(0)
         return task
@@ -66,8 +66,24 @@ def test_written() -> None:
         assert await within(task) == {"remarks": []}
         assert process.steps == [("saving it", 0.0), ("saving it", 0.25), ("saving it", None)]
         ((word, fields),) = process.asked
-        del fields["progress"]
+        del fields["progress"], fields["figures"]
         assert (word, fields) == ("save", {"fds": [7], "timeout": None, "by": "1", "live": True})
+
+    run(work)
+
+
+def test_figures_go_to_who_wants_them() -> None:
+    async def work() -> None:
+        process, seen = Process(), list[dict[str, float]]()
+        task = await process.begun(seen.append)
+        process.figures({"round": 1})
+        process.answer.set_result({})
+        await within(task)
+        assert seen == [{"round": 1}]
+        task = await (nobody := Process()).begun()
+        nobody.figures({"round": 1})
+        nobody.answer.set_result({})
+        assert await within(task) == {}
 
     run(work)
 

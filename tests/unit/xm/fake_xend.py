@@ -208,6 +208,7 @@ def task(state: str = "done", **values: Any) -> dict[str, Any]:
         "state": state,
         "step": "building the domain",
         "progress": None,
+        "figures": {},
         "result": {},
         "error": None,
         "started_at": 0.0,

@@ -28,6 +28,7 @@ KEPT = {"action": "preserve"}
         (outcome("crash", **KEPT), 'the domain crashed; it is preserved until "xm destroy web"'),
         (outcome("destroyed"), "the domain was destroyed"),
         (outcome("saved"), "the domain was saved: `xm restore` lets it go on"),
+        (outcome("migrated"), "the domain has moved to another host"),
         (outcome("oddly"), "the domain ended (oddly)"),
         (
             outcome("died"),
@@ -50,7 +51,8 @@ def test_what_the_process_has_said_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "status"), [("poweroff", 0), ("reboot", 0), ("crash", 1), ("destroyed", 1), ("saved", 0)]
+    ("reason", "status"),
+    [("poweroff", 0), ("reboot", 0), ("crash", 1), ("destroyed", 1), ("saved", 0), ("migrated", 0)],
 )
 def test_statuses(reason: str, status: int) -> None:
     assert tell(outcome(reason), domain()) == status

@@ -2,19 +2,20 @@
 
 import os
 import signal
+import sys
 from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
 
 from tests.unit.xm.conftest import Xm
-from tests.unit.xm.fake_xend import Asked, FakeXend, domain, task
+from tests.unit.xm.fake_xend import Asked, FakeXend, Series, domain, task
 from tests.unit.xm.process import terminal
 from xenion.api.client import Client
 from xenion.api.errors import ApiError
 from xenion.xm.calls import connected
 from xenion.xm.errors import CancelledError
-from xenion.xm.progress import accomplish, line_of
+from xenion.xm.progress import ERASE, accomplish, line_of
 
 
 @pytest.mark.parametrize(
@@ -127,3 +128,36 @@ def test_ctrl_c_before_anything_was_asked(xend: FakeXend, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         accomplish(Client(), "create", {"config": {}})
     assert xend.asked == []
+
+
+def test_each_change_is_looked_at(xend: FakeXend) -> None:
+    """The first and the last one too, in order."""
+    running = [task("running", seen=seen, step=f"step {seen}") for seen in range(3)]
+    xend.answers.update(dump=running[0], task=Series([*running[1:], task(result={"a": 1}, seen=3, step="x")]))
+    seen: list[str] = []
+    with connected() as client:
+        assert accomplish(client, "dump", None, lambda task: seen.append(task["step"]), domain="web") == {
+            "a": 1
+        }
+    assert seen[:3] == ["step 0", "step 1", "step 2"]
+
+
+def test_what_is_printed_meanwhile_has_a_line_of_its_own(
+    xend: FakeXend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one that is drawn over and over is taken away first."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    xend.answers.update(
+        dump=task("running", progress=0.5), task=Series([task("running", progress=0.6, seen=1), task(seen=2)])
+    )
+
+    def look(task: object) -> None:
+        print("<looked>", file=sys.stderr)
+
+    with connected() as client:
+        accomplish(client, "dump", None, look, domain="web")
+    lines = capsys.readouterr().err.split("<looked>\n")
+    assert lines[0] == ""
+    assert all(part.startswith(ERASE) and part.endswith(ERASE) for part in lines[1:])
+    assert len(lines) >= 3

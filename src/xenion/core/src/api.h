@@ -4,8 +4,8 @@
  * core_get_frame, core_get_writable, core_drop_frame and core_host_wrote; core_grant_mark, core_grant_unmark and
  * core_grant_copy; core_post_event, core_notify_dom0, core_outbox_words, core_take_outbox and, with the lock of
  * vmm/events.py held, core_set_port; core_stop, core_pause, core_unpause, core_parked and core_send_nmi; core_system_time,
- * core_fence, and all on network frames. Of a guest that is held, or has stopped, any thread may read what it is
- * (core_owns_frame). */
+ * core_fence, and all on network frames and on digests. Of a guest that is held, or has stopped, any thread may read what it
+ * is (core_owns_frame). */
 struct vcpu;
 struct domain;
 
@@ -126,3 +126,8 @@ int core_frame_blank(uint8_t *frame, uint64_t size);
 /* complete TCP frames of at most MSS payload bytes, one behind the other; the count of SIZES, or -1 also without room */
 int64_t core_frame_segment(const uint8_t *frame, uint64_t size, uint32_t mss, uint8_t *to, uint64_t room,
                            uint32_t *sizes, uint32_t limit);
+
+/* digests of pages: no domain, any thread; see digests.c. MEMORY and DIGESTS are those of frame 0, 64 bits for each frame */
+void core_digest_pages(const uint8_t *pages, uint64_t count, uint64_t *digests);
+uint64_t core_changed_pages(const uint8_t *memory, uint64_t *digests, uint64_t *from, uint64_t end, uint64_t *runs,
+                            uint64_t room);

@@ -141,6 +141,12 @@ class Disk(ABC):
             self._closed = True
             self.drain(self._close)
 
+    def unlock(self) -> None:  # noqa: B027  what has no locks has none to give back
+        """Others may use the image; it is not used until `lock`."""
+
+    def lock(self) -> None:  # noqa: B027
+        """As it was. InUseError, OSError: it is not."""
+
     @property
     def physical_sector_bytes(self) -> int:
         """What to align to: the host's pages, if the size allows it."""

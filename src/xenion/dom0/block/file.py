@@ -10,8 +10,10 @@ import os
 import stat
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
+from xenion.dom0.block import locks
 from xenion.dom0.block.disk import DISCARD, FLUSH, READ, WRITE, Disk, Done
 from xenion.dom0.block.views import skip, zero
 from xenion.dom0.block.workers import Workers
@@ -66,6 +68,13 @@ class FileDisk(Disk):
         self._flushing: list[Done] = []
         self._to_flush: list[Done] = []
         self.resize()
+
+    def unlock(self) -> None:
+        locks.give_back(self._fd)
+
+    def lock(self) -> None:
+        with suppress(locks.NoLocksError):
+            locks.take(self._fd, writable=self.writable)
 
     def _find_size(self) -> int:
         self._bytes = os.lseek(self._fd, 0, os.SEEK_END)

@@ -39,6 +39,7 @@ from xenion.dom0.xenstore.domains import FEATURES
 from xenion.dom0.xenstore.guest_transactions import GuestTransactions
 from xenion.dom0.xenstore.link import StoreLink
 from xenion.dom0.xenstore.payload import OK
+from xenion.dom0.xenstore.renumber import Renumbering, too_long
 from xenion.dom0.xenstore.wire import Message, MessageParser, WireError, encode
 
 OUTSTANDING = 16
@@ -143,6 +144,8 @@ class StorePump:
         self._holding: Callable[[], None] | None = None
         """Nothing more is asked for the guest; called when all has been answered."""
         self._link: StoreLink | None = None
+        self._renumbering: Renumbering | None = None
+        """Between the store and all that is kept here, which is as the guest says and hears it."""
         self.failed = False
         """The guest broke the ring and has not reconnected."""
         self._told = False
@@ -151,7 +154,7 @@ class StorePump:
         """A guest's page from its boot on; what an earlier boot has left in the store is none of its business."""
         self._page = _Page(page, port, fence)
         self.failed = self._told = False
-        self._holding = None
+        self._holding = self._renumbering = None
         self._drop()
 
     def stop(self) -> None:
@@ -187,8 +190,10 @@ class StorePump:
             self.failed,
         )
 
-    def restore(self, state: PumpState) -> None:
-        """After `serve`, of a guest that another pump has served until then. WireError."""
+    def restore(self, state: PumpState, renumbering: Renumbering | None = None) -> None:
+        """After `serve`, of a guest that another pump has served until then; `renumbering` if its id is another one
+        than it knows. WireError."""
+        self._renumbering = renumbering
         self._parser.push(state.requests)
         self._unread += state.replies
         self._transactions = GuestTransactions.broken(state.transactions, state.last_transaction)
@@ -230,8 +235,14 @@ class StorePump:
         self.on_event()
 
     def _ask(self, asked: _Asked) -> None:
-        self._asked.append(asked)
         outward = self._transactions.outward(asked.request)
+        if self._renumbering is not None:
+            outward = self._renumbering.outward(outward)
+            if len(outward.payload) > XENSTORE_PAYLOAD_MAX:
+                if not asked.dropped:
+                    self._answer(asked.request, too_long(asked.request))
+                return
+        self._asked.append(asked)
         asked.loose = asked.loose or not outward.tx_id
         if self._link is not None:
             self._link.send(outward._replace(tx_id=0) if asked.loose else outward)
@@ -242,7 +253,7 @@ class StorePump:
             if (
                 first is None or not first.dropped or first.lasting
             ):  # else it is of a watch that is about to go
-                self._tell(message)
+                self._tell_event(message)
         elif self._asked:
             self._replied(self._asked.popleft(), message)
         self._look_at_hold()
@@ -253,6 +264,8 @@ class StorePump:
             reply = Message(asked.request.type, reply.req_id, reply.tx_id, OK)
         self._note_watch(asked, reply)
         if not asked.dropped:
+            if self._renumbering is not None:
+                reply = self._renumbering.inward(asked.request, reply)
             self._tell(self._transactions.inward(asked.request, reply))
         while self._asked and (answer := self._asked[0].answer) is not None:
             self._asked.popleft()
@@ -270,6 +283,11 @@ class StorePump:
                 self._watches[path, token] = asked.request.payload
             else:
                 self._watches.pop((path, token), None)
+
+    def _tell_event(self, event: Message) -> None:
+        told = event if self._renumbering is None else self._renumbering.event(event)
+        if told is not None:
+            self._tell(told)
 
     def _tell(self, message: Message) -> None:
         if self._page is not None and not self.failed:
@@ -347,7 +365,7 @@ class StorePump:
     def _drop(self) -> None:
         self._asked = deque([asked for asked in self._asked if asked.answer is None])
         for asked in self._asked:
-            asked.dropped = True
+            asked.dropped, asked.lasting = True, False
         self._parser.clear()
         self._unread.clear()
         self._transactions = GuestTransactions()

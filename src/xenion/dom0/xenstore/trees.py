@@ -10,6 +10,7 @@ from xenion.dom0.xenstore.errors import StoreError
 
 NODES = 10_000
 """More than a domain may have."""
+AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def write_trees(client: StoreClient, roots: Iterable[str], nodes: Iterable[KeptN
 
 
 class _Reader:
-    """One node after the other: its value, its permissions, its children."""
+    """Of each node its value, its permissions, its children; of many at a time."""
 
     def __init__(
         self,
@@ -52,16 +53,24 @@ class _Reader:
     ) -> None:
         self._client, self._then = client, then
         self._todo = deque(roots)
+        self._asked = 0
         self._found: list[KeptNode] = []
+        self._over = False
         self._go_on()
 
     def _go_on(self) -> None:
-        if not self._todo:
-            self._then(self._found)
-        elif len(self._found) + len(self._todo) > NODES:
-            self._then(TreesError("the domain has too many nodes in the store"))
-        else:
+        if len(self._found) + self._asked + len(self._todo) > NODES:
+            self._end(TreesError("the domain has too many nodes in the store"))
+        while not self._over and self._todo and self._asked < AT_ONCE:
+            self._asked += 1
             self._read(self._todo.popleft())
+        if not self._asked and not self._todo:
+            self._end(self._found)
+
+    def _end(self, found: list[KeptNode] | TreesError) -> None:
+        if not self._over:
+            self._over = True
+            self._then(found)
 
     def _read(self, path: str) -> None:
         answers: list[Answer] = []
@@ -70,9 +79,10 @@ class _Reader:
         self._client.directory(path, lambda answer: self._answered(path, [*answers, answer]))
 
     def _answered(self, path: str, answers: Sequence[Answer]) -> None:
+        self._asked -= 1
         refusal = next((answer for answer in answers if isinstance(answer, StoreError)), None)
         if refusal is not None and refusal.errno != Errno.ENOENT:
-            self._then(TreesError(f"the store does not tell of {path} ({refusal.errno.name})"))
+            self._end(TreesError(f"the store does not tell of {path} ({refusal.errno.name})"))
             return
         value, perms, names = (b"" if isinstance(answer, StoreError) else answer for answer in answers)
         if refusal is None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from xenion.abi.dumpcore import XC_CORE_INVALID_PFN
 from xenion.core import lib
 from xenion.domain.dump.output import DumpError, Output
-from xenion.domain.memory_file import touched
 from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
+from xenion.vmm.memory_file import touched
 
 PIECE_PAGES = 256
 """Copied, looked at and written at a time: other threads have their turn in between."""
@@ -65,7 +65,7 @@ def write_pages(output: Output, offset: int, pages: OwnedPages, memory: MachineM
     """Yields, now and then, how many bytes are done. Zeroes are not written: the file has a hole there."""
     for start, stop in _pieces(pages.mfns):
         origin = pages.mfns[start] * PAGE_SIZE
-        for low, high in _touched(memory.fd, origin, origin + (stop - start) * PAGE_SIZE):
+        for low, high in _touched(memory, origin, origin + (stop - start) * PAGE_SIZE):
             copy, at = bytes(memory.bytes[low:high]), offset + start * PAGE_SIZE + low - origin
             for first, last in _not_zero(copy):
                 output.write(at + first, memoryview(copy)[first:last])
@@ -84,9 +84,9 @@ def _pieces(mfns: "array[int]") -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _touched(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def _touched(memory: MachineMemory, start: int, stop: int) -> Iterator[tuple[int, int]]:
     try:
-        yield from touched(fd, start, stop)
+        yield from touched(memory.fd, memory.mapped_at, start, stop)
     except OSError as error:
         raise UnreadableError(error) from error
 

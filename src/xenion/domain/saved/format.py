@@ -1,15 +1,18 @@
-"""The file of a saved domain: sections one behind the other, each with its checksum, written and read in one pass.
+"""A domain in a file, or on its way to another host: sections one behind the other, each with its checksum, written
+and read in one pass.
 
     MAGIC, version (little-endian 32 bits)
     HEAD   JSON: which domain it is, with its configuration
+    PAGS   pages as they were while the guest ran, and behind each round of them
+    SYNC   its number (64 bits), which is to be echoed: only on the way to another host
     STAT   JSON: what it is beside its memory
     PAGS   a count (32 bits), so many frame numbers (64 bits each), their pages; all of it a zstd frame. Repeated
     DONE   the number of pages (64 bits)
     HOST   JSON: what is to be as it was on the host, its disks above all; by xend, which does so again when the
-           domain has ended. The last one counts
+           domain has ended. The last one counts. Only in a file
 
 A section: four letters, the length of what follows (64 bits), that, and its SHA-256 with the letters and the length
-before it. Frames that are in no PAGS are zero.
+before it. Of the same frame the last PAGS counts; frames that are in none are zero.
 """
 
 import errno
@@ -20,13 +23,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MAGIC, VERSION = b"XENIONSV", 1
-HEAD, STATE, PAGES, DONE, HOST = b"HEAD", b"STAT", b"PAGS", b"DONE", b"HOST"
+HEAD, STATE, PAGES, SYNC, DONE, HOST = b"HEAD", b"STAT", b"PAGS", b"SYNC", b"DONE", b"HOST"
 START = struct.Struct("<8sI")
 SECTION = struct.Struct("<4sQ")
 COUNT, NUMBER = struct.Struct("<I"), struct.Struct("<Q")
 DIGEST_BYTES = 32
 MIB = 1 << 20
-MOST_BYTES = {HEAD: MIB, STATE: 64 * MIB, PAGES: 2 * MIB, DONE: NUMBER.size, HOST: MIB}
+MOST_BYTES = {HEAD: MIB, STATE: 64 * MIB, PAGES: 2 * MIB, SYNC: NUMBER.size, DONE: NUMBER.size, HOST: MIB}
 PIECE_PAGES = 256
 
 
@@ -54,6 +57,8 @@ class Writer:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.bytes = 0
+        """That have been written."""
 
     def begin(self) -> None:
         self._write(START.pack(MAGIC, VERSION))
@@ -77,6 +82,7 @@ class Writer:
                 rest = memoryview(part)
                 while rest:
                     rest = rest[os.write(self._fd, rest) :]
+                self.bytes += len(part)
         except OSError as error:
             raise _not_written(error) from error
 

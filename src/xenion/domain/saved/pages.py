@@ -2,14 +2,15 @@
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from operator import itemgetter
 
 import zstandard
 
-from xenion.domain.memory_file import touched
 from xenion.domain.saved.format import COUNT, PIECE_PAGES, SavedFileError, SaveError
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
+from xenion.vmm.memory_file import touched
 
 LEVEL = 1
 """zstd's: the guest waits for it."""
@@ -17,43 +18,64 @@ ZERO = bytes(PAGE_SIZE)
 PIECE_BYTES = COUNT.size + PIECE_PAGES * (8 + PAGE_SIZE)
 
 
-def pieces(
-    memory: MachineMemory, runs: Sequence[tuple[int, int]], shown: Mapping[int, bytes]
-) -> Iterator[tuple[bytes, int]]:
-    """What goes into the PAGS sections, and how many pages each holds; `shown` instead of what some are. SaveError."""
+def pieces(pages: Iterable[tuple[int, bytes]]) -> Iterator[tuple[bytes, Sequence[int]]]:
+    """What goes into the PAGS sections, and the frames of each."""
     compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
-    frames, pages = array("Q"), bytearray()
-    for mfn, page in _filled(memory, runs):
-        frames.append(mfn)
-        pages += shown.get(mfn, page)
-        if len(frames) == PIECE_PAGES:
-            yield compressor.compress(COUNT.pack(len(frames)) + frames.tobytes() + pages), len(frames)
-            frames, pages = array("Q"), bytearray()
-    if frames:
-        yield compressor.compress(COUNT.pack(len(frames)) + frames.tobytes() + pages), len(frames)
+    rest = iter(pages)
+    while part := list(islice(rest, PIECE_PAGES)):
+        frames = array("Q", [mfn for mfn, _ in part])
+        yield (
+            compressor.compress(b"".join([COUNT.pack(len(part)), frames, *[page for _, page in part]])),
+            frames,
+        )
 
 
-def _filled(memory: MachineMemory, runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
-    """Pages with something in them. The hypervisor's are all there: those of a new domain are not zero."""
+def filled(memory: MachineMemory, pages: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Those with something in them. The hypervisor's are all there: those of a new domain are not zero."""
+    for mfn, page in pages:
+        if mfn < memory.first_mfn or page != ZERO:
+            yield mfn, page
+
+
+def present(memory: MachineMemory, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+    """Pages that the host has memory for, and the hypervisor's. SaveError."""
     for first, count in runs:
         ours, start, stop = first < memory.first_mfn, first * PAGE_SIZE, (first + count) * PAGE_SIZE
-        for low, high in [(start, stop)] if ours else _touched(memory.fd, start, stop):
+        for low, high in [(start, stop)] if ours else _touched(memory, start, stop):
             for at in range(low, high, PAGE_SIZE):
-                page = bytes(memory.bytes[at : at + PAGE_SIZE])
-                if ours or page != ZERO:
-                    yield at // PAGE_SIZE, page
+                yield at // PAGE_SIZE, bytes(memory.bytes[at : at + PAGE_SIZE])
 
 
-def _touched(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def whole(memory: MachineMemory, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+    """As `present`, and the others as zeros."""
+    for first, count in runs:
+        at = first
+        for mfn, page in present(memory, [(first, count)]):
+            yield from ((hole, ZERO) for hole in range(at, mfn))
+            yield mfn, page
+            at = mfn + 1
+        yield from ((hole, ZERO) for hole in range(at, first + count))
+
+
+def _touched(memory: MachineMemory, start: int, stop: int) -> Iterator[tuple[int, int]]:
     try:
-        yield from touched(fd, start, stop)
+        yield from touched(memory.fd, memory.mapped_at, start, stop)
     except OSError as error:
         raise SaveError(f"the domain's memory cannot be read ({error.strerror})") from error
 
 
+def resident(memory: MachineMemory, runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Runs of the frames among these that the host has memory for. SaveError."""
+    made = []
+    for first, count in runs:
+        for low, high in _touched(memory, first * PAGE_SIZE, (first + count) * PAGE_SIZE):
+            made.append((low // PAGE_SIZE, (high - low) // PAGE_SIZE))
+    return made
+
+
 def unpack(data: bytes, memory: MachineMemory, allowed: Sequence[tuple[int, int]]) -> int:
-    """Puts a section's pages into their frames, which must be among the runs `allowed`, in order of frames; how many.
-    SavedFileError."""
+    """Puts a section's pages into their frames, which must be in the runs `allowed`, in order and apart from each
+    other; how many. SavedFileError."""
     try:
         if zstandard.frame_content_size(data) > PIECE_BYTES:
             raise SavedFileError("it is damaged")
@@ -64,11 +86,21 @@ def unpack(data: bytes, memory: MachineMemory, allowed: Sequence[tuple[int, int]
     start = COUNT.size + 8 * count
     if not 0 < count <= PIECE_PAGES or len(whole) != start + count * PAGE_SIZE:
         raise SavedFileError("it is damaged")
-    frames = memoryview(whole)[COUNT.size : start].cast("Q")
-    for number, mfn in enumerate(frames):
-        below = bisect_right(allowed, mfn, key=itemgetter(0))
-        if not below or mfn >= sum(allowed[below - 1]):
+    pages = memoryview(whole)
+    frames = pages[COUNT.size : start].cast("Q").tolist()
+    for number, size in _together(frames):
+        first, at = frames[number], start + number * PAGE_SIZE
+        below = bisect_right(allowed, first, key=itemgetter(0))
+        if not below or first + size > sum(allowed[below - 1]):
             raise SavedFileError("it is damaged: it has pages that are none of the domain's")
-        at = start + number * PAGE_SIZE
-        memory.bytes[mfn * PAGE_SIZE : (mfn + 1) * PAGE_SIZE] = memoryview(whole)[at : at + PAGE_SIZE]
+        memory.bytes[first * PAGE_SIZE : (first + size) * PAGE_SIZE] = pages[at : at + size * PAGE_SIZE]
     return count
+
+
+def _together(frames: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(index, count) of frames one behind the other."""
+    start = 0
+    for index in range(1, len(frames) + 1):
+        if index == len(frames) or frames[index] != frames[index - 1] + 1:
+            yield start, index - start
+            start = index

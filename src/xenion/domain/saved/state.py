@@ -11,16 +11,20 @@ from xenion.domain.saved.format import SavedFileError
 from xenion.vmm.saved import U32, DomainState
 
 S = TypeVar("S", bound=msgspec.Struct)
+Domid = Annotated[int, Meta(gt=0, lt=0x7FF0)]
 
 
 class Head(msgspec.Struct, frozen=True):
     """Which domain it is. `config` as DomainConfig has it, with the name, disks and interfaces of the moment;
-    `saved_at` in seconds since the epoch."""
+    `known_as`: the id that its guest was told when it booted; `processor`: the one that it runs on; `saved_at` in
+    seconds since the epoch."""
 
     config: dict[str, Any]
     uuid: str
-    domid: Annotated[int, Meta(gt=0, lt=0x7FF0)]
+    domid: Domid
+    known_as: Domid
     name: str
+    processor: str
     saved_at: float
     xenion: str
 

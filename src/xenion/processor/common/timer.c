@@ -45,8 +45,8 @@ void write_eventfd(int fd)
 void forget_frame(struct domain *d, u64 mfn)
 {
     u8 *page = d->memory + (mfn << PAGE_SHIFT);
-    if (madvise(page, PAGE_SIZE, MADV_REMOVE))
-        memset(page, 0, PAGE_SIZE);
+    memset(page, 0, PAGE_SIZE); /* whoever watches for writes sees it, and copies what it will be */
+    madvise(page, PAGE_SIZE, MADV_REMOVE);
 }
 
 void timer_init(struct timer *t, struct vcpu *vcpus, u32 count, void (*wake)(struct vcpu *))

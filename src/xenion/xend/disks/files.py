@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from xenion.config.disk import Disk
-from xenion.xend.disks import locks
+from xenion.dom0.block import locks
 from xenion.xend.disks.errors import cannot, in_use, no_locks, not_opened
 from xenion.xend.disks.place import DiskPlace, OpenDisk, description
 
@@ -26,18 +26,26 @@ def open_file(disk: Disk, place: DiskPlace) -> OpenDisk:
     made = OpenDisk({}, [fd])
     try:
         made.description = description(disk, "file", size_of(disk, disk.target, fd))
-        try:
-            locks.take(fd, writable=writable)
-        except locks.InUseError:
-            raise in_use(disk, disk.target, place) from None
-        except locks.NoLocksError:
-            made.notes.append(no_locks(disk, disk.target))
-        except OSError as error:
-            raise not_opened(disk, disk.target, error) from error
+        if writable and place.arriving:
+            made.lock = lambda: _lock(disk, place, made)
+        else:
+            _lock(disk, place, made)
     except BaseException:
         made.close()
         raise
     return made
+
+
+def _lock(disk: Disk, place: DiskPlace, made: OpenDisk) -> None:
+    """ApiError."""
+    try:
+        locks.take(made.fds[0], writable=disk.writable)
+    except locks.InUseError:
+        raise in_use(disk, disk.target, place) from None
+    except locks.NoLocksError:
+        made.notes.append(no_locks(disk, disk.target))
+    except OSError as error:
+        raise not_opened(disk, disk.target, error) from error
 
 
 def open_image(disk: Disk, path: str, place: DiskPlace, *, writable: bool) -> int:

@@ -37,6 +37,8 @@ async def open_disk(disk: Disk, place: DiskPlace) -> OpenDisk:
 
 
 async def _open_with_daemon(disk: Disk, image: Path, place: DiskPlace) -> OpenDisk:
+    if disk.writable and place.arriving:
+        raise cannot(disk, "an image that a storage daemon writes cannot come from another host")
     chain = await in_thread(partial(chains.find, disk, image, Format.QCOW2, place), lambda _: None)
     said = Tail(place.said)
     notes: list[str] = []

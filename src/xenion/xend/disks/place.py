@@ -26,6 +26,8 @@ class DiskPlace:
     """The descriptor of a file that is open for appending: what helpers say goes there."""
     lasting: bool
     """The domain is managed, or its configuration gives its UUID: overlays outlive it."""
+    arriving: bool = False
+    """It comes from another host, which uses its disks still: what it writes is locked later."""
     others: Callable[[], Mapping[str, tuple[Disk, ...]]] = dict
     """The disks of other domains now, by their domain's name: to tell who uses an image already. Any thread may ask."""
 
@@ -48,6 +50,8 @@ class OpenDisk:
     helpers: list[Helper] = field(default_factory=list)
     """Programs that belong to the domain; they go on when the descriptors are closed here."""
     notes: list[str] = field(default_factory=list)
+    lock: Callable[[], None] | None = None
+    """What is still to be done before it is written to. ApiError."""
 
     def close(self) -> None:
         """Once the domain process has its own; again is fine."""

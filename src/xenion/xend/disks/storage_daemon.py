@@ -14,13 +14,13 @@ from typing import Any
 from xenion.api.addresses import bind
 from xenion.api.errors import ApiError
 from xenion.config.disk import Disk
+from xenion.dom0.block import locks
+from xenion.dom0.block.locks import InUseError, NoLocksError
 from xenion.xend import helpers
 from xenion.xend.disks import chain as chains
-from xenion.xend.disks import locks
 from xenion.xend.disks.chain import Image
 from xenion.xend.disks.errors import cannot, in_use, no_locks, not_opened
 from xenion.xend.disks.files import open_image
-from xenion.xend.disks.locks import InUseError, NoLocksError
 from xenion.xend.disks.place import DiskPlace
 from xenion.xend.helpers import Helper
 from xenion.xend.tail import Tail

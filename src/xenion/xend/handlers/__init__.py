@@ -7,6 +7,7 @@ from xenion.xend.handlers.devices import Devices
 from xenion.xend.handlers.dump import Dump
 from xenion.xend.handlers.listing import Listing
 from xenion.xend.handlers.messages import Messages
+from xenion.xend.handlers.migration import Migrating
 from xenion.xend.handlers.power import Power
 from xenion.xend.handlers.saving import Saving
 from xenion.xend.handlers.shares import Shares
@@ -16,5 +17,5 @@ from xenion.xend.services import Services
 
 def all_handlers(services: Services) -> Handlers:
     """One for each action, by its name."""
-    topics = (Listing, Creation, Power, Control, Shares, Devices, Dump, Saving, Messages, Work)
+    topics = (Listing, Creation, Power, Control, Shares, Devices, Dump, Saving, Migrating, Messages, Work)
     return {name: handler for topic in topics for name, handler in topic(services).handlers().items()}

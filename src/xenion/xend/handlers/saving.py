@@ -16,6 +16,7 @@ from xenion.xend.live import Live
 from xenion.xend.part import Part, file_path
 from xenion.xend.savedfile import OpenSaved
 from xenion.xend.services import Services
+from xenion.xend.starter import Saved
 from xenion.xend.tasks import RunningTask
 from xenion.xend.writing import give_up, remarks_of, written
 
@@ -72,7 +73,7 @@ class Saving:
                         paused=paused,
                         lasting=saved.host.lasting,
                         task=task,
-                        saved=saved,
+                        saved=Saved(saved.fd, saved.head.domid),
                     )
                 return {"domain": domain}
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from xenion.xm.arguments import FILE, Parser, command, json_option, parse
 
 SUMMARY = "let a domain that xm save has written to a file go on"
-EPILOG = """It has the name, the UUID and the id that it had, and its disks have to be as it left them. The file
-stays."""
+EPILOG = """It has the name and the UUID that it had, also its id if that is free, and its disks have to be as it left
+them. The file stays."""
 
 
 def parser() -> Parser:

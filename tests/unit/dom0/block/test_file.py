@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xenion.dom0.block import locks
 from xenion.dom0.block.disk import Disk
 from xenion.dom0.block.file import FileDisk
+from xenion.dom0.block.locks import InUseError
 from xenion.dom0.loop import Loop
 
 SIZE = 1 << 20
@@ -62,6 +64,86 @@ def make(loop: Loop, image: Path) -> Iterator[Make]:
     yield make
     for disk in made:
         disk.close()
+
+
+# --- locks
+
+
+def other(image: Path, *, writable: bool = True) -> int:
+    """Another opening, locked."""
+    fd = os.open(image, os.O_RDWR)
+    try:
+        locks.take(fd, writable=writable)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_locked_and_unlocked_again_and_again(make: Make, image: Path, writable: bool) -> None:
+    disk = make(flags=os.O_RDWR if writable else os.O_RDONLY, writable=writable)
+    for _ in range(3):
+        disk.lock()
+        with pytest.raises(InUseError):
+            other(image)
+        disk.unlock()
+        os.close(other(image))
+
+
+def test_unlocked_twice_locked_twice(make: Make, image: Path) -> None:
+    disk = make()
+    disk.lock()
+    disk.lock()
+    disk.unlock()
+    disk.unlock()
+    os.close(other(image))
+
+
+@pytest.mark.parametrize(("writable", "theirs"), [(True, True), (True, False), (False, True)])
+def test_who_has_it_meanwhile_keeps_it(make: Make, image: Path, writable: bool, theirs: bool) -> None:
+    disk = make(writable=writable)
+    disk.lock()
+    disk.unlock()
+    fd = other(image, writable=theirs)
+    for _ in range(2):
+        with pytest.raises(InUseError):
+            disk.lock()
+    os.close(fd)
+    disk.lock()
+    with pytest.raises(InUseError):
+        other(image)
+
+
+def test_two_that_only_read_it(make: Make, image: Path) -> None:
+    disk = make(writable=False)
+    fd = other(image, writable=False)
+    disk.lock()
+    os.close(fd)
+
+
+def test_a_file_system_without_locks(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody was kept away before, either."""
+
+    def none(*arguments: object) -> bytes:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("xenion.dom0.block.locks.fcntl.fcntl", none)
+    disk = make()
+    disk.unlock()
+    disk.lock()
+
+
+def test_locks_that_cannot_be_had(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("xenion.dom0.block.locks.fcntl.fcntl", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        make().lock()
+
+
+# --- where they are done
 
 
 def test_small_writes_go_to_threads_while_the_host_makes_them_wait(

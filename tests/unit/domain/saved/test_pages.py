@@ -3,7 +3,7 @@
 import os
 import struct
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenion.domain.saved.format import COUNT, MOST_BYTES, PAGES, PIECE_PAGES, SavedFileError, SaveError
-from xenion.domain.saved.pages import pieces, unpack
+from xenion.domain.saved.pages import ZERO, filled, pieces, present, resident, unpack, whole
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
 
 NR_PAGES = 600
@@ -26,9 +26,9 @@ def shared() -> Iterator[MachineMemory]:
 
 
 @pytest.fixture
-def memory(shared: MachineMemory) -> Iterator[MachineMemory]:
-    yield shared
+def memory(shared: MachineMemory) -> MachineMemory:
     empty(shared)
+    return shared
 
 
 @pytest.fixture
@@ -74,7 +74,11 @@ def frames_in(data: bytes) -> list[int]:
 
 
 def written(memory: MachineMemory, runs: list[tuple[int, int]]) -> list[int]:
-    return [mfn for data, _ in pieces(memory, runs, {}) for mfn in frames_in(data)]
+    return [mfn for data, _ in packs(memory, runs) for mfn in frames_in(data)]
+
+
+def packs(memory: MachineMemory, runs: list[tuple[int, int]]) -> Iterator[tuple[bytes, Sequence[int]]]:
+    return pieces(filled(memory, present(memory, runs)))
 
 
 # --- out
@@ -115,13 +119,51 @@ def test_only_what_was_asked_for(memory: MachineMemory) -> None:
 
 
 def test_nothing_at_all(memory: MachineMemory) -> None:
-    assert list(pieces(memory, [], {})) == []
+    assert list(packs(memory, [])) == []
+
+
+def test_holes_as_zeros(memory: MachineMemory) -> None:
+    """Between, before and behind pages that there are, and they stay holes."""
+    first = memory.first_mfn
+    fill(memory, first + 2, first + 4)
+    before = os.fstat(memory.fd).st_blocks
+    found = dict(whole(memory, [(first, 6), (first + 10, 2)]))
+    assert list(found) == [*range(first, first + 6), first + 10, first + 11]
+    assert [mfn for mfn, page in found.items() if page != ZERO] == [first + 2, first + 4]
+    assert os.fstat(memory.fd).st_blocks == before
+
+
+@settings(max_examples=30)
+@given(
+    some=st.sets(st.integers(0, NR_PAGES - 1), max_size=40),
+    cut=st.lists(st.tuples(st.integers(0, NR_PAGES - 1), st.integers(1, 300)), max_size=5),
+)
+def test_any_holes(shared: MachineMemory, some: set[int], cut: list[tuple[int, int]]) -> None:
+    empty(shared)
+    first = shared.first_mfn
+    fill(shared, *(first + pfn for pfn in some))
+    runs = [(first + start, min(count, NR_PAGES - start)) for start, count in cut]
+    found = list(whole(shared, runs))
+    assert [mfn for mfn, _ in found] == [mfn for start, count in runs for mfn in range(start, start + count)]
+    assert all((page == ZERO) == (mfn - first not in some) for mfn, page in found)
+    there = {mfn for start, count in resident(shared, runs) for mfn in range(start, start + count)}
+    assert there == {mfn for mfn, page in found if page != ZERO}
+
+
+def test_what_is_resident(memory: MachineMemory) -> None:
+    """Though it be zero; and of the hypervisor's what there is."""
+    first = memory.first_mfn
+    memory.page(first + 5)[:] = ZERO
+    fill(memory, first + 6, first + 9)
+    assert resident(memory, own(memory)) == [(first + 5, 2), (first + 9, 1)]
+    assert resident(memory, [(first + 6, 1), (first + 8, 100)]) == [(first + 6, 1), (first + 9, 1)]
+    assert resident(memory, []) == []
 
 
 @pytest.mark.parametrize("count", [1, PIECE_PAGES - 1, PIECE_PAGES, PIECE_PAGES + 1, 2 * PIECE_PAGES])
 def test_many_pages_are_several_pieces(memory: MachineMemory, count: int) -> None:
     fill(memory, *range(memory.first_mfn, memory.first_mfn + count))
-    found = [number for _, number in pieces(memory, own(memory), {})]
+    found = [len(frames) for _, frames in packs(memory, own(memory))]
     full, rest = divmod(count, PIECE_PAGES)
     assert found == [PIECE_PAGES] * full + [rest] * (rest > 0)
 
@@ -129,8 +171,8 @@ def test_many_pages_are_several_pieces(memory: MachineMemory, count: int) -> Non
 def test_pages_that_cannot_be_made_smaller_fit(memory: MachineMemory, other: MachineMemory) -> None:
     first = memory.first_mfn
     memory.bytes[first * PAGE_SIZE : (first + PIECE_PAGES) * PAGE_SIZE] = os.urandom(PIECE_PAGES * PAGE_SIZE)
-    ((data, count),) = pieces(memory, own(memory), {})
-    assert (count, len(data) <= MOST_BYTES[PAGES]) == (PIECE_PAGES, True)
+    ((data, frames),) = packs(memory, own(memory))
+    assert (len(frames), len(data) <= MOST_BYTES[PAGES]) == (PIECE_PAGES, True)
     assert unpack(data, other, own(other)) == PIECE_PAGES
     assert bytes(other.bytes[first * PAGE_SIZE :]) == bytes(memory.bytes[first * PAGE_SIZE :])
 
@@ -138,27 +180,29 @@ def test_pages_that_cannot_be_made_smaller_fit(memory: MachineMemory, other: Mac
 def test_memory_that_cannot_be_read(memory: MachineMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "fd", -1)
     with pytest.raises(SaveError, match=r"^the domain's memory cannot be read \(Bad file descriptor\)$"):
-        list(pieces(memory, own(memory), {}))
+        list(packs(memory, own(memory)))
+    with pytest.raises(SaveError, match="cannot be read"):
+        resident(memory, own(memory))
     monkeypatch.undo()
 
 
 @settings(max_examples=30)
 @given(
-    filled=st.sets(st.integers(0, NR_PAGES - 1), max_size=40),
+    some=st.sets(st.integers(0, NR_PAGES - 1), max_size=40),
     zeroed=st.sets(st.integers(0, NR_PAGES - 1), max_size=10),
     cut=st.lists(st.tuples(st.integers(0, NR_PAGES - 1), st.integers(1, 300)), max_size=5),
 )
 def test_any_pages(
-    shared: MachineMemory, filled: set[int], zeroed: set[int], cut: list[tuple[int, int]]
+    shared: MachineMemory, some: set[int], zeroed: set[int], cut: list[tuple[int, int]]
 ) -> None:
     first = shared.first_mfn
     empty(shared)
     for pfn in zeroed:
         shared.page(first + pfn)[:] = bytes(PAGE_SIZE)
-    fill(shared, *(first + pfn for pfn in filled))
+    fill(shared, *(first + pfn for pfn in some))
     runs = [(first + start, min(count, NR_PAGES - start)) for start, count in cut]
     wanted = {mfn for start, count in runs for mfn in range(start, start + count)}
-    assert set(written(shared, runs)) == wanted & {first + pfn for pfn in filled}
+    assert set(written(shared, runs)) == wanted & {first + pfn for pfn in some}
 
 
 # --- in

@@ -22,7 +22,7 @@ from xenion.domain.saved.state import (
 )
 from xenion.vmm.saved import capture
 
-HEAD = Head({"memory": 64, "disk": [{"vdev": "xvda"}]}, "0" * 32, 7, "gäst", 1e9, "0.1.0")
+HEAD = Head({"memory": 64, "disk": [{"vdev": "xvda"}]}, "0" * 32, 7, 5, "gäst", "software", 1e9, "0.1.0")
 HOST = HostState(True, [HostDisk("xvda", 1 << 40, 1 << 62), HostDisk("xvdb", None, None)])
 NODES = [KeptNode("/local/domain/7/name", b"\0\xff", "n0,r7")]
 TALK = PumpState(
@@ -104,6 +104,10 @@ def test_what_is_no_head(data: bytes) -> None:
         {"domid": 1 << 64},
         {"domid": 1.5},
         {"domid": "7"},
+        {"known_as": 0},
+        {"known_as": 0x7FF0},
+        {"known_as": None},
+        {"processor": None},
         {"config": []},
         {"config": None},
         {"uuid": 5},
@@ -119,7 +123,7 @@ def test_fields_of_the_head(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("domid", [1, 0x7FEF])
 def test_domids(domid: int) -> None:
-    head = msgspec.structs.replace(HEAD, domid=domid)
+    head = msgspec.structs.replace(HEAD, domid=domid, known_as=domid)
     assert decode(encode(head), Head) == head
 
 

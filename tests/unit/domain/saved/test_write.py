@@ -17,7 +17,7 @@ from tests.unit.vmm.saved_kit import DATA_PFN, TEXT_PFN, all_of_it, begun, fill_
 from xenion.domain.saved import write
 from xenion.domain.saved.format import DONE, HEAD, PAGES, STATE, Reader, SavedFileError, SaveError, Section
 from xenion.domain.saved.state import Head, MachineState, decode
-from xenion.domain.saved.write import SaveCancelledError, save_domain
+from xenion.domain.saved.write import Outgoing, SaveCancelledError
 from xenion.vmm.memory import GRANT_FRAMES, GRANT_STATUS_FRAMES
 from xenion.vmm.saved import capture
 
@@ -37,7 +37,7 @@ def on(done: int, most: int) -> bool:
 
 
 def save(kernel: Kernel, fd: int, progress: Callable[[int, int], bool] = on) -> None:
-    save_domain(kernel.domain, WHO, machine(kernel), fd, progress)
+    Outgoing(kernel.domain, WHO, fd, progress).finish(machine(kernel))
 
 
 def sections(fd: int) -> list[Section]:

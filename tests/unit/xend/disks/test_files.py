@@ -13,7 +13,8 @@ import pytest
 from tests.descriptors import descriptors
 from tests.unit.xend.disks.kit import MIB, disk, raw
 from xenion.api.errors import ApiError
-from xenion.xend.disks import files, locks
+from xenion.dom0.block import locks
+from xenion.xend.disks import files
 from xenion.xend.disks.place import DiskPlace
 
 
@@ -96,6 +97,47 @@ def test_no_locks_is_a_note(tmp_path: Path, place: DiskPlace, monkeypatch: pytes
     made = files.open_file(disk(raw(tmp_path / "image")), place)
     (note,) = made.notes
     assert "cannot be locked" in note
+    made.close()
+
+
+def test_of_one_that_comes_from_another_host(tmp_path: Path, place: DiskPlace) -> None:
+    """What it writes is locked later: the other host holds its locks still."""
+    path = raw(tmp_path / "image")
+    coming = replace(place, arriving=True)
+    theirs = files.open_file(disk(path), place)
+    made = files.open_file(disk(path), coming)
+    assert made.lock is not None
+    with pytest.raises(ApiError, match="in use by another program"):
+        made.lock()
+    theirs.close()
+    made.lock()
+    with pytest.raises(ApiError, match="in use by another program"):
+        files.open_file(disk(path), place)
+    made.close()
+    files.open_file(disk(path), place).close()
+
+
+def test_what_it_only_reads_is_locked_at_once(tmp_path: Path, place: DiskPlace) -> None:
+    path = raw(tmp_path / "image")
+    made = files.open_file(disk(path, writable=False), replace(place, arriving=True))
+    assert made.lock is None
+    with pytest.raises(ApiError, match="in use by another program"):
+        files.open_file(disk(path), place)
+    made.close()
+
+
+def test_no_locks_are_a_note_later_too(
+    tmp_path: Path, place: DiskPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = files.open_file(disk(raw(tmp_path / "image")), replace(place, arriving=True))
+    assert made.lock is not None
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks, "_set", fail)
+    made.lock()
+    assert "cannot be locked" in made.notes[0]
     made.close()
 
 

@@ -1,7 +1,9 @@
 """Disks opened together, and what becomes of it when one of them cannot be, or a helper dies."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,19 @@ def test_an_empty_drive(place: DiskPlace) -> None:
 def test_a_cd(tmp_path: Path, place: DiskPlace) -> None:
     made = run(opening.open_disk(disk(raw(tmp_path / "cd"), cdrom=True, writable=False), place))
     assert (made.description["type"], made.description["cdrom"]) == ("file", True)
+    made.close()
+
+
+@pytest.mark.parametrize("more", [{"format": Format.QCOW2}, {"overlay": True}])
+def test_of_one_that_comes_from_another_host(tmp_path: Path, place: DiskPlace, more: dict[str, Any]) -> None:
+    """Its storage daemon there holds its locks until it ends: whatever xend let it come, this is the last word."""
+    before = descriptors()
+    coming = replace(place, arriving=True)
+    error = run(refusal(opening.open_disk(disk(raw(tmp_path / "image"), **more), coming)))
+    assert (error.code, "cannot come from another host" in error.message) == ("refused", True)
+    assert descriptors() == before
+    made = run(opening.open_disk(disk(tmp_path / "image"), coming))
+    assert made.lock is not None
     made.close()
 
 

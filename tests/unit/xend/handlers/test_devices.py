@@ -16,8 +16,8 @@ from tests.unit.xend.kit import Direct, World, asked, config, helpers_of, impati
 from xenion.api import types as t
 from xenion.config.disk import Disk, Format
 from xenion.config.vif import Attachment, Vif
+from xenion.dom0.block import locks
 from xenion.xend import told
-from xenion.xend.disks import locks
 from xenion.xend.live import Live
 
 MAC = "00:16:3e:00:00:{:02}"

@@ -45,6 +45,13 @@ def take(fd: int, *, writable: bool) -> None:
         raise InUseError
 
 
+def give_back(fd: int) -> None:
+    """What `take` has taken; none is fine."""
+    _release(
+        fd, [base + bit for base in (USED_BASE, DENIED_BASE) for bit in (CONSISTENT_READ, WRITE, RESIZE)]
+    )
+
+
 def is_written(fd: int) -> bool:
     """Whether somebody else has the file open for writing and has locked it. OSError."""
     return is_held(fd, USED_BASE + WRITE)

@@ -1,4 +1,4 @@
-"""A domain's memory as the host keeps it: which parts of it there are."""
+"""The parts of a file that there are, as lseek tells: what the quick way is measured against."""
 
 import errno
 import os
@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 
 def touched(fd: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The parts that the host has memory for. Reading the others would make it find some. OSError."""
     while start < stop:
         try:
             start = os.lseek(fd, start, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing from here to the end
+            if error.errno == errno.ENXIO:
                 return
             raise
         if start < stop:

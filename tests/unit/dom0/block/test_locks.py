@@ -1,15 +1,30 @@
 """Locks that keep QEMU, other domains and us out of each other's way."""
 
+import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.unit.xend.disks.kit import raw
-from xenion.xend.disks import locks
-from xenion.xend.disks.locks import InUseError
+from xenion.dom0.block import locks
+from xenion.dom0.block.locks import InUseError, NoLocksError
+
+BYTES = [base + bit for base in (locks.USED_BASE, locks.DENIED_BASE) for bit in range(4)]
+
+
+@pytest.fixture
+def tools() -> None:
+    if shutil.which("qemu-io") is None:
+        pytest.skip("qemu-io is not here: install qemu-utils")
+
+
+def raw(path: Path) -> Path:
+    with path.open("wb") as file:
+        file.truncate(1 << 20)
+    return path
 
 
 @pytest.fixture
@@ -53,6 +68,65 @@ def test_the_lock_is_the_opening_s(tmp_path: Path) -> None:
     os.close(kept)
     locks.take(two, writable=True)
     os.close(two)
+
+
+# --- given back
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_what_is_given_back_is_others(opened: list[int], writable: bool) -> None:
+    one, two, three, _ = opened
+    locks.take(one, writable=writable)
+    locks.give_back(one)
+    assert not [at for at in BYTES if locks.is_held(three, at)]
+    locks.take(two, writable=True)
+    with pytest.raises(InUseError):
+        locks.take(one, writable=writable)
+    locks.give_back(two)
+    locks.take(one, writable=True)
+
+
+def test_nothing_to_give_back(opened: list[int]) -> None:
+    one, two, *_ = opened
+    locks.take(two, writable=True)
+    locks.give_back(one)
+    assert locks.is_written(one), "another's locks are not ours to give back"
+
+
+def test_again_and_again(opened: list[int]) -> None:
+    one, two, *_ = opened
+    for _ in range(3):
+        for _ in range(2):
+            locks.take(one, writable=True)
+        for _ in range(2):
+            locks.give_back(one)
+        assert not locks.is_written(two)
+
+
+def test_what_is_given_back_through_another_descriptor(opened: list[int]) -> None:
+    """The opening has them, not the number."""
+    one, two, *_ = opened
+    locks.take(one, writable=True)
+    copy = os.dup(one)
+    locks.give_back(copy)
+    os.close(copy)
+    locks.take(two, writable=True)
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.ENOLCK, NoLocksError), (errno.EIO, OSError)])
+def test_a_file_system_without_locks(
+    opened: list[int], monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
+) -> None:
+    def fails(fd: int, command: int, argument: bytes) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("xenion.dom0.block.locks.fcntl.fcntl", fails)
+    with pytest.raises(error):
+        locks.take(opened[0], writable=True)
+    locks.give_back(opened[0])
+
+
+# --- QEMU's
 
 
 def qemu(path: Path, what: str, *options: str) -> "subprocess.CompletedProcess[str]":
