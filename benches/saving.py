@@ -5,11 +5,13 @@ many MiB of their memory are full of random bytes. Exit status: as that of bench
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from benches.assets import Assets
 from benches.own_xend import OwnXend, within
@@ -22,14 +24,26 @@ UP = b"FILLED-UP"
 NAME = "filled"
 
 
+class Found(NamedTuple):
+    """Seconds to save with the guest's help, as it stands, to restore, to make a checkpoint as it stands, and for which
+    the guest is held then; the file's bytes."""
+
+    asked: float
+    save: float
+    restore: float
+    checkpoint: float
+    pause: float
+    size: int
+
+
 class Saving(OwnXend):
     def __init__(self, runs: int, assets: Assets) -> None:
         super().__init__(FOLDER)
         self._runs = runs
         self._config = self.config(assets, NAME, {"name": NAME})
 
-    def measure(self, memory_mib: int, filled_mib: int) -> tuple[float, float, float, int]:
-        """Medians of seconds: to save with the guest's help, as it stands, to restore; the file's bytes. XendError."""
+    def measure(self, memory_mib: int, filled_mib: int) -> Found:
+        """Medians. XendError."""
         extra = f"extra=console=hvc0 quiet FILL_MIB={filled_mib}"
         self.xm("create", "-q", self._config, f"memory={memory_mib}", extra)
         self.wait_up([NAME], UP)
@@ -37,13 +51,22 @@ class Saving(OwnXend):
         asked: list[float] = []
         saves: list[float] = []
         restores: list[float] = []
+        checkpoints: list[float] = []
+        pauses: list[float] = []
         for _ in range(self._runs):
             asked.append(self._timed("save", NAME, file))
             restores.append(self._timed("restore", file))
+            began = time.monotonic()
+            told = json.loads(self.xm("save", "-c", "-s", "--json", NAME, file))
+            checkpoints.append(time.monotonic() - began)
+            pauses.append(told["held_s"])
             saves.append(self._timed("save", "-s", NAME, file))
             restores.append(self._timed("restore", file))
         self.xm("destroy", NAME)
-        return median(asked), median(saves), median(restores), file.stat().st_size
+        return Found(
+            median(asked), median(saves), median(restores), median(checkpoints), median(pauses),
+            file.stat().st_size,
+        )  # fmt: skip
 
     def _timed(self, *words: str | Path) -> float:
         began = time.monotonic()
@@ -53,11 +76,16 @@ class Saving(OwnXend):
 
 def run(saving: Saving) -> None:
     """XendError."""
-    print("| guest | save, s | save -s, s | restore, s | file, MiB |\n|---|---|---|---|---|")
+    print("| guest | save, s | save -s, s | restore, s | file, MiB | save -c -s, s | its pause, ms |")
+    print("|---|---|---|---|---|---|---|")
     for memory, filled in GUESTS:
-        asked, save, restore, size = saving.measure(memory, filled)
+        it = saving.measure(memory, filled)
         what = f"{memory} MiB, {filled} of them filled"
-        print(f"| {what} | {asked:.2f} | {save:.2f} | {restore:.2f} | {size / (1 << 20):.1f} |", flush=True)
+        print(
+            f"| {what} | {it.asked:.2f} | {it.save:.2f} | {it.restore:.2f} | {it.size / (1 << 20):.1f} "
+            f"| {it.checkpoint:.2f} | {it.pause * 1000:.1f} |",
+            flush=True,
+        )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -269,7 +269,7 @@ def test_nothing_runs_before_all_of_it_is_there(run: Start) -> None:
     sender.send(data[:-1])
     assert is_silent(there)
     assert kinds(there) == []
-    assert is_armed(there), "before anything of it is believed"
+    there.wait_for(lambda: is_armed(there))  # before anything of it is believed
     sender.send(data[-1:])
     assert there.xend.answer(waiting)["done"] == {}
     assert kinds(there)[:2] == ["loaded", "running"]

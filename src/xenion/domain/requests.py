@@ -293,9 +293,10 @@ class Requests:
 
     def _save(self, request: Request) -> None:
         """`ask` the guest to suspend itself; `by`: xend's version; `disks`, `vifs`: what it has of them now. Answered
-        when the file is whole, while the guest is held."""
+        when the file is whole, while the guest is held, or with `keep` goes on."""
         ask = request.fields.get("ask") is True
-        self._process.saves.begin(request, self._machine(), self._head(request), ask=ask)
+        keep = self._process.watch if request.fields.get("keep") is True else None
+        self._process.saves.begin(request, self._machine(), self._head(request), ask=ask, keep=keep)
 
     def _migrate(self, request: Request) -> None:
         """As `_save`, to another host, `live`: most of the memory while the guest runs; `worst_ms`: it is not to stand

@@ -4,13 +4,17 @@ written, and goes on if it comes to nothing.
 A guest that knows how may be asked to suspend itself first, so that it sets its clocks when it goes on; another one, or
 one that does not do so in time, is saved as it stands. Either way all of it is in the file.
 
-When the file is whole the guest stays held until xend has given it its name: then it ends, or goes on if it is to. An
-xend that is lost before that has no file that it knows of, so the guest goes on. Not so once its disks have been
-released for another host to use: then it is held until an xend, this one or the next, says which of the two goes on.
+When the file is whole the guest stays held until xend has given it its name, and then it ends. An xend that is lost
+before that has no file that it knows of, so the guest goes on. Not so once its disks have been released for another
+host to use: then it is held until an xend, this one or the next, says which of the two goes on.
+
+A guest that is to be kept is held for what is written last only: most of its memory is written while it runs, and it
+goes on before the file is on the disk.
 """
 
 import os
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +27,7 @@ from xenion.domain.devices import Devices
 from xenion.domain.machine import Machine
 from xenion.domain.saved.format import SaveError
 from xenion.domain.saved.rounds import Rounds
-from xenion.domain.saved.state import Head
+from xenion.domain.saved.state import Head, MachineState
 from xenion.domain.saved.write import Echo, Outgoing
 from xenion.vmm.saved import UnsavableError
 from xenion.vmm.written import WriteWatch
@@ -48,7 +52,8 @@ class Moving:
 @dataclass(slots=True)
 class _Save:
     """`stage`: copying (while the guest runs), asking (it to suspend itself), parking, quiet (devices and store are
-    coming to rest), writing, whole, released (its disks are for another host)."""
+    coming to rest), writing, kept (it goes on, and the file comes to the disk), whole, released (its disks are for
+    another host)."""
 
     request: Request
     machine: Machine
@@ -56,12 +61,16 @@ class _Save:
     fd: int
     ask: bool
     moving: Moving | None
+    keep: bool
     stage: str = "asking"
     remarks: list[str] = field(default_factory=list)
     patience: Timer | None = None
     thread: threading.Thread | None = None
     outgoing: Outgoing | None = None
     echo: Echo = field(default_factory=Echo)
+    held_at: float = 0.0
+    held_s: float = 0.0
+    """How long it stood still."""
 
     @property
     def out(self) -> str:
@@ -88,26 +97,35 @@ class Saves:
         return self._save is not None
 
     def begin(
-        self, request: Request, machine: Machine, head: Head, *, ask: bool, moving: Moving | None = None
+        self,
+        request: Request,
+        machine: Machine,
+        head: Head,
+        *,
+        ask: bool,
+        moving: Moving | None = None,
+        keep: WriteWatch | None = None,
     ) -> None:
-        """Answers the request when the file is whole; `finish` is to follow. `ask` the guest to suspend itself first.
-        Refusal."""
+        """Answers the request when the file is whole; `finish` is to follow, unless the guest is to be kept. `ask`
+        it to suspend itself first. Refusal."""
         if self._save is not None:
             raise Refusal("this domain is being saved or moved already: wait for it or cancel it")
         (fd,) = request.take_fds()
         self._cancelled = False
-        save = self._save = _Save(request, machine, head, fd, ask, moving)
-        if moving is not None and moving.watch is not None:
+        save = self._save = _Save(request, machine, head, fd, ask, moving, keep is not None)
+        watch = moving.watch if moving is not None else keep
+        if watch is not None:
             save.stage = "copying"
-            copy = partial(self._copy, save, moving.watch, Rounds(moving.worst_s))
-            self._in_thread(save, copy, self._hold)
+            rounds = Rounds(moving.worst_s if moving is not None else None)
+            self._in_thread(save, partial(self._copy, save, watch, rounds), self._hold)
         else:
             self._hold(save)
 
     def _copy(self, save: _Save, watch: WriteWatch, rounds: Rounds, outgoing: Outgoing) -> None:
         """In a thread of its own."""
+        echo = save.echo if save.moving else None
         outgoing.copy(
-            watch, rounds, save.echo, lambda: self._loop.call(partial(save.request.tell, rounds.figures()))
+            watch, rounds, echo, lambda: self._loop.call(partial(save.request.tell, rounds.figures()))
         )
 
     def _hold(self, save: _Save) -> None:
@@ -138,6 +156,7 @@ class Saves:
     def _park(self, save: _Save) -> None:
         save.stage = "parking"
         self._be_patient(save, PARKING_SECONDS, "the guest could not be stopped")
+        save.held_at = time.monotonic()
         if save.moving:
             save.request.tell({"held": 1})
         save.machine.hold(HOLDER)
@@ -235,10 +254,15 @@ class Saves:
     def _let_go(self, save: _Save) -> None:
         """The guest goes on as if nothing had been."""
         self._drop(save)
+        if save.stage != "kept":
+            self._run_on(save)
+
+    def _run_on(self, save: _Save) -> None:
         if save.stage not in ("copying", "asking", "parking"):
             save.machine.store.pump.go_on()
             self._devices.let_go()
         save.machine.let_go(HOLDER)
+        save.held_s = time.monotonic() - save.held_at
 
     # --- the file
 
@@ -256,7 +280,22 @@ class Saves:
             self._fail(save, f"the domain cannot be {save.out}: {error}")
             return
         save.stage = "writing"
-        self._in_thread(save, lambda outgoing: outgoing.finish(state), self._written)
+        if save.keep:
+            self._in_thread(save, lambda outgoing: outgoing.finish(state), self._keep)
+        else:
+            self._in_thread(save, partial(_write, state), self._written)
+
+    def _keep(self, save: _Save) -> None:
+        """All is in the file, if it comes to the disk: its guest goes on meanwhile."""
+        _end(save)
+        self._run_on(save)
+        save.stage = "kept"
+        self._in_thread(save, lambda outgoing: outgoing.sync(), self._kept)
+
+    def _kept(self, save: _Save) -> None:
+        self._close(save)
+        self._drop(save)
+        save.request.done(remarks=save.remarks, held_s=round(save.held_s, 6))
 
     def _in_thread(
         self, save: _Save, work: Callable[[Outgoing], None], then: Callable[[_Save], None]
@@ -335,6 +374,11 @@ class Saves:
         if save.stage in ("asking", "parking", "quiet"):
             os.close(save.fd)
             save.request.refuse(save.stopped)
+
+
+def _write(state: MachineState, outgoing: Outgoing) -> None:
+    outgoing.finish(state)
+    outgoing.sync()
 
 
 def _end(save: _Save) -> None:

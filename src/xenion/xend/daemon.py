@@ -152,6 +152,7 @@ class Daemon:
         services = make_services(self._where, self._settings)
         services.log.note("xend", "start", detail=f"process {os.getpid()}")
         services.supervisor.adopt_all()
+        services.decided.sweep()
         handlers = logged(all_handlers(services), services.registry, services.log)
         server = WebServer(make_app(handlers))
         try:

@@ -40,6 +40,8 @@ from xenion.xend.xenstored import Xenstored
 
 AT_START = {"cloud_init": "its cloud-init data", "console_scrollback_kib": "its console's scrollback"}
 """What acts when a process is started: a managed domain has other starts before it."""
+MIGRATED = "migrated"
+"""The reason of an end here."""
 CHECK_S = 60.0
 """The process reads the kernel, to see whether it could be booted."""
 
@@ -73,6 +75,8 @@ class Errands:
         self._outcomes = outcomes
         self._renaming = renaming
         self.restart: Restart
+        self.moved: Callable[[Live], None] = lambda live: None
+        """Told of each that is buried because it runs elsewhere. ApiError."""
         self.never_ran: Callable[[Live], None] = lambda live: None
         """Told of each that is buried before it has run."""
         self._deeds: dict[str, Callable[[Live], Awaitable[None]]] = {
@@ -160,6 +164,8 @@ class Errands:
     async def bury(self, live: Live) -> None:
         """Its process has gone: so goes what worked for it. ApiError."""
         self._scheduler.forget(live)
+        if live.record.leaving and live.condition.reason == MIGRATED:
+            self.moved(live)
         if not live.condition.boot:
             self.never_ran(live)
         try:

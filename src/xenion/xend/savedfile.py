@@ -57,7 +57,8 @@ def open_saved(path: Path) -> OpenSaved:
             reader = Reader(fd)
             reader.begin()
             head = decode(reader.section(HEAD), Head)
-            reader.skip(STATE)
+            while reader.skip(PAGES, STATE) == PAGES:  # written while its guest ran
+                pass
             while reader.skip(PAGES, DONE) == PAGES:
                 pass
             host = _last_host(reader)

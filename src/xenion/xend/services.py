@@ -13,6 +13,7 @@ from xenion.xend.mending import Mending
 from xenion.xend.migration.arrivals import Arrivals
 from xenion.xend.migration.connecting import Connector
 from xenion.xend.migration.decided import Decided
+from xenion.xend.migration.departures import Departures
 from xenion.xend.migration.incoming import Incoming
 from xenion.xend.migration.listening import Listening
 from xenion.xend.migration.outgoing import Outgoing
@@ -72,7 +73,9 @@ def make_services(
     starter = Starter(registry, supervisor, outcomes, devices, xenstored)
     attaching.look_after = supervisor.look_after
     connector = Connector(chosen.migration)
-    decided = Decided(connector, registry, chronicle)
+    decided = Decided(connector, registry, chronicle, Departures(where.state))
+    starter.check_start = decided.check_start
+    errands.moved = decided.gone
     decided.look_after = supervisor.look_after
     incoming = Incoming(registry, starter, devices, errands, Arrivals(where.state), log)
     errands.never_ran = incoming.forget

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,6 +53,8 @@ class Starter:
         self._supervisor = supervisor
         self._outcomes = outcomes
         self._turns = asyncio.Semaphore(BUILDING)
+        self.check_start: Callable[[DomainConfig], Awaitable[None]]
+        """That it does not run on another host. ApiError."""
 
     async def start(
         self,
@@ -127,6 +130,8 @@ class Starter:
     ) -> tuple[Live, OpenDevices]:
         """Opens kernel and ramdisk, takes the name, opens what takes time, then starts the process in one step."""
         registry = self._registry
+        if not (saved and saved.arriving):
+            await self.check_start(config)
         if managed and saved is None:
             config = self._definition(config)
         if lasting is None:

@@ -128,9 +128,10 @@ class Stream:
         self.watched = False
         self.echo: Echo
 
-    def copy(self, watch: WriteWatch, rounds: Rounds, echo: Echo, tell: Callable[[], None]) -> None:
+    def copy(self, watch: WriteWatch, rounds: Rounds, echo: Echo | None, tell: Callable[[], None]) -> None:
         assert watch is WATCH
-        self.echo = echo
+        if echo is not None:
+            self.echo = echo
         with self._alone():
             self.watched = True
             for one in self._bench.rounds:
@@ -145,6 +146,10 @@ class Stream:
             os.write(self._fd, b"saved")
             self._wait(self._bench.entered, self._bench.go_on)
             self._bench.end()
+
+    def sync(self) -> None:
+        with self._alone():
+            self._bench.sync_end()
 
     def _wait(self, here: threading.Event, further: threading.Event) -> None:
         here.set()
@@ -179,6 +184,7 @@ class Bench(Dom0Thread):
         self.rounds: list[Round] = []
         self.end: Callable[[], None] = lambda: None
         self.copy_end: Callable[[Rounds], None] = lambda rounds: None
+        self.sync_end: Callable[[], None] = lambda: None
         self.streams: list[Stream] = []
         self.closed: list[int] = []
         """Descriptors that Saves has closed, each time."""
@@ -197,11 +203,14 @@ class Bench(Dom0Thread):
     def turn(self) -> None:
         self.on_dom0(lambda: None)
 
-    def begin(self, fds: int = 1, *, ask: bool = False, moving: Moving | None = None) -> Asked:
+    def begin(
+        self, fds: int = 1, *, ask: bool = False, moving: Moving | None = None, keep: bool = False
+    ) -> Asked:
         asked = Asked("saved", fds)
         request, machine = cast("Request", asked), cast("Machine", self.guest)
         try:
-            self.on_dom0(lambda: self.saves.begin(request, machine, HEAD, ask=ask, moving=moving))
+            watch = WATCH if keep else None
+            self.on_dom0(lambda: self.saves.begin(request, machine, HEAD, ask=ask, moving=moving, keep=watch))
         finally:
             asked.close()
         return asked

@@ -348,9 +348,17 @@ class Saves:
         self.refuses: Exception | None = None
 
     def begin(
-        self, request: Request, machine: object, head: Head, *, ask: bool, moving: Moving | None = None
+        self,
+        request: Request,
+        machine: object,
+        head: Head,
+        *,
+        ask: bool,
+        moving: Moving | None = None,
+        keep: object = None,
     ) -> None:
         self.asked.append((ask, moving))
+        self.keep = keep
         self.head = head
         self._refuse()
         for fd in request.take_fds():
@@ -409,6 +417,12 @@ def savable() -> Iterator[Savable]:
 
 
 BY: dict[str, Any] = {"by": "1.2", "disks": ["xvda"], "vifs": []}
+
+
+@pytest.mark.parametrize("keep", [False, True, None, "yes"])
+def test_one_that_is_to_be_kept(savable: Savable, keep: object) -> None:
+    savable.ask("save", [pipe_end()], **BY, keep=keep)
+    assert savable.made.keep is (savable.watch if keep is True else None)
 
 
 @pytest.mark.parametrize("word", ["save", "migrate"])

@@ -458,3 +458,73 @@ def test_what_is_settled_is_answered_and_closed(bench: Bench, stuck: str) -> Non
     if not bench.closed:
         os.close(asked.fd)
     assert (len(asked.answers), len(bench.closed)) == (1, 1)
+
+
+# --- a guest that is kept
+
+
+def kept(bench: Bench) -> Asked:
+    """A save whose last pages are being written."""
+    bench.copied.set()
+    asked = bench.begin(keep=True)
+    while bench.guest.holders == set():
+        bench.turn()
+    bench.park()
+    assert bench.entered.wait(60)
+    return asked
+
+
+GOES_ON = ["store goes on", "devices go on"]
+
+
+def test_it_goes_on_before_the_file_is_on_the_disk(bench: Bench) -> None:
+    syncing, synced = threading.Event(), threading.Event()
+
+    def sync() -> None:
+        syncing.set()
+        assert synced.wait(60)
+
+    bench.sync_end = sync
+    asked = kept(bench)
+    assert bench.streams[0].watched
+    bench.go_on.set()
+    assert syncing.wait(60)
+    bench.turn()
+    assert (bench.held, bench.guest.log[-2:], asked.answers) == (False, GOES_ON, [])
+    assert not bench.streams[0].watched
+    synced.set()
+    answer = bench.answered(asked)
+    assert answer == {**OK, "held_s": answer["held_s"]}
+    assert 0 < answer["held_s"] < 60
+    assert (bench.finish(keep=True), len(bench.closed)) == (False, 1)
+    assert bench.guest.log.count("devices go on") == 1
+    bench.guest.domain.parked = False
+    again = kept(bench)
+    assert bench.answered(again)["remarks"] == []
+
+
+@pytest.mark.parametrize("how", ["full", "cancelled", "lost"])
+def test_a_file_that_does_not_come_to_the_disk(bench: Bench, how: str) -> None:
+    """Its guest does not notice."""
+
+    def sync() -> None:
+        if how == "full":
+            raise SaveError("no room")
+        if how == "cancelled":
+            bench.saves.cancel()
+        asked.abandoned = how == "lost"
+
+    bench.sync_end = sync
+    asked = kept(bench)
+    bench.go_on.set()
+    assert bench.answered(asked) == ("no room" if how == "full" else "the save was cancelled")
+    assert (bench.held, bench.guest.log.count("devices go on")) == (False, 1)
+    assert len(bench.closed) == 1
+
+
+def test_a_kept_guest_that_stops_meanwhile(bench: Bench) -> None:
+    bench.sync_end = bench.saves._forget
+    asked = kept(bench)
+    bench.go_on.set()
+    assert "its guest has stopped" in bench.answered(asked)
+    assert len(bench.closed) == 1

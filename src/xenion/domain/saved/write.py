@@ -1,5 +1,5 @@
 """A domain on its way into a file or to another host. What is written last, while it is held and none of its back ends
-has anything of its memory, makes it whole; another host may have got most of the memory before that."""
+has anything of its memory, makes it whole; most of the memory may have been written before that."""
 
 import threading
 import time
@@ -53,8 +53,8 @@ def _taken(written: Written, pages: Iterable[tuple[int, bytes]]) -> Iterator[tup
 
 
 class Outgoing:
-    """All but the HOST section: `copy` first if it is to another host, `finish` when the domain is held; `end` in any
-    case. SaveError."""
+    """All but the HOST section: `copy` first if the guest is to be held for a moment only, `finish` when it is held,
+    `sync`; `end` in any case. SaveError."""
 
     def __init__(self, domain: Domain, head: Head, fd: int, progress: Progress) -> None:
         self._domain, self._progress = domain, progress
@@ -70,9 +70,9 @@ class Outgoing:
 
     # --- while the guest runs
 
-    def copy(self, watch: WriteWatch, rounds: Rounds, echo: Echo, tell: Callable[[], None]) -> None:
-        """Its memory, and again what it has written meanwhile, until the rest is small or becomes no smaller. Each
-        round is awaited at the other end."""
+    def copy(self, watch: WriteWatch, rounds: Rounds, echo: Echo | None, tell: Callable[[], None]) -> None:
+        """Its memory, and again what it has written meanwhile, until the rest is small or becomes no smaller. With an
+        `echo` each round is awaited at the other end."""
         memory = self._domain.memory
         self._sent, self._heat = bytearray(memory.nr_frames), bytearray(memory.nr_frames)
         try:
@@ -95,7 +95,9 @@ class Outgoing:
         except OSError as error:
             raise SaveError(f"the domain's memory cannot be watched ({error.strerror})") from error
 
-    def _wait_for(self, echo: Echo, number: int) -> None:
+    def _wait_for(self, echo: Echo | None, number: int) -> None:
+        if echo is None:
+            return
         self._writer.section(SYNC, NUMBER.pack(number))
         while not echo.heard(number, LOOK_S):
             self._go_on()
@@ -132,6 +134,9 @@ class Outgoing:
             rest = self._rest(self._written, runs, shown)
         self._send((mfn, shown.get(mfn, page)) for mfn, page in rest)
         self._writer.section(DONE, NUMBER.pack(self._done))
+
+    def sync(self) -> None:
+        """What has been written is on the disk, if it is a file."""
         self._writer.finish()
 
     def _rest(self, written: Written, runs: Runs, shown: Iterable[int]) -> Iterator[tuple[int, bytes]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from xenion.api.errors import ApiError
 from xenion.xend.call import Call, Handler
+from xenion.xend.managed import Managed
 from xenion.xend.migration.connecting import Target
 from xenion.xend.migration.outgoing import How
 from xenion.xend.services import Services
@@ -44,5 +45,9 @@ class Migrating:
         return self._services.tasks.start("migrate", live.name, work)
 
     async def _resolve(self, call: Call) -> None:
-        live = self._services.registry.need_live(call.parameters["domain"])
-        await self._services.decided.resolve(live, here=call.body["goes_on"] == "source")
+        found = self._services.registry.find(call.parameters["domain"])
+        here = call.body["goes_on"] == "source"
+        if isinstance(found, Managed):
+            self._services.decided.resolve_absent(found.uuid, here=here)
+        else:
+            await self._services.decided.resolve(found, here=here)

@@ -1,6 +1,7 @@
 """save, restore: a domain into a file and back."""
 
 import asyncio
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -41,10 +42,10 @@ class Saving:
 
         async def work(task: RunningTask) -> dict[str, Any]:
             try:
-                size, remarks = await _saved(live, task, part, keep=keep, ask=ask)
+                told = await _saved(live, task, part, keep=keep, ask=ask)
             finally:
                 part.close()
-            return {"path": str(path), "size": size, "remarks": remarks}
+            return {"path": str(path), **told}
 
         try:
             return self._services.tasks.start("save", live.name, work)
@@ -100,14 +101,12 @@ def _check_savable(live: Live, *, keep: bool) -> None:
         )
 
 
-async def _saved(
-    live: Live, task: RunningTask, part: Part, *, keep: bool, ask: bool
-) -> tuple[int, list[str]]:
-    """The file's size and what there is to say about it. ApiError: the domain goes on."""
+async def _saved(live: Live, task: RunningTask, part: Part, *, keep: bool, ask: bool) -> dict[str, Any]:
+    """What there is to tell. ApiError: the domain goes on."""
     has = live.record.config.to_mapping()
     devices = {kind: has.get(kind, []) for kind in ("disks", "vifs")}
-    fields = {"by": version_of("xenion"), "ask": ask, **devices}
-    answer = await written(live, task, "saving the domain", "save", part.fd, fields)
+    fields = {"by": version_of("xenion"), "ask": ask, "keep": keep, **devices}
+    answer = await written(live, task, "saving the domain", "save", part.fd, fields, task.tell)
     try:
         host, remarks = savedfile.host_state(live)
         await asyncio.to_thread(savedfile.append_host, part.fd, host)
@@ -120,16 +119,22 @@ async def _saved(
             raise ApiError("failed", f"{live.name} cannot be saved: {error}; it goes on") from error
         raise
     task.committed = True
-    await _finish(live, part, keep=keep)
+    told: dict[str, Any] = {"held_s": _seconds(answer.get("held_s"))} if keep else {}
     if not keep:
+        await _finish(live, part)
         await _ended(live, part.fd)
-    return os.fstat(part.fd).st_size, [*remarks_of(answer), *remarks]
+    return {**told, "size": os.fstat(part.fd).st_size, "remarks": [*remarks_of(answer), *remarks]}
 
 
-async def _finish(live: Live, part: Part, *, keep: bool) -> None:
+def _seconds(said: Any) -> float:
+    """The process may be its guest's."""
+    return float(said) if type(said) in (int, float) and 0 <= said < math.inf else 0.0
+
+
+async def _finish(live: Live, part: Part) -> None:
     """ApiError. Only where it is sure that the guest has gone on is the file given up: it may be all that is left."""
     try:
-        finished = await live.ask("finish-save", keep=keep)
+        finished = await live.ask("finish-save", keep=False)
     except ApiError as error:
         raise ApiError(error.code, f"the file is whole and stays, but {error.message}") from error
     if finished.get("saved") is not True:

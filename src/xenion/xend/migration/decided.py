@@ -5,26 +5,35 @@ where it may be (`leaving`), and the target is asked again and again.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import msgspec
 
 from xenion.api.errors import ApiError
+from xenion.config.domain import DomainConfig
 from xenion.xend.chronicle import LEAVE, Chronicle
 from xenion.xend.live import Live
 from xenion.xend.migration import disks
 from xenion.xend.migration.connecting import Connector, Target
+from xenion.xend.migration.departures import Departures
 from xenion.xend.migration.talk import Arrived, DiskMark, Query, RefusalError, Unknown, hear, say
 from xenion.xend.migration.wire import WireError
 from xenion.xend.registry import Registry
+
+_logger = logging.getLogger(__name__)
 
 
 class Decided:
     """`look_after` begins what is wanted for a domain."""
 
-    def __init__(self, connector: Connector, registry: Registry, chronicle: Chronicle) -> None:
+    def __init__(
+        self, connector: Connector, registry: Registry, chronicle: Chronicle, departures: Departures
+    ) -> None:
         self._connector = connector
+        self._departures = departures
         self._registry = registry
         self._chronicle = chronicle
         self._deciding: set[str] = set()
@@ -69,12 +78,22 @@ class Decided:
 
     async def left(self, live: Live) -> None:
         """It runs there: here it ends. ApiError."""
-        managed = self._registry.managed.get(live.uuid) if live.record.managed else None
-        if managed is not None:
-            self._registry.managed.forget(managed)
-        await live.ask("finish-save", keep=False, reason="migrated")
-        self._chronicle.told(live, "migrated", "done", f"to {Target.of(live.record.leaving)}")
+        target = Target.of(live.record.leaving)
+        finished = await live.ask("finish-save", keep=False, reason="migrated")
+        if finished.get("saved") is not True:
+            self._settle(live)
+            raise ApiError(
+                "failed", f"{target} says that it runs {live.name}, which it was not given: it goes on here"
+            )
+        self._chronicle.told(live, "migrated", "done", f"to {target}")
         _forget(live)
+
+    def gone(self, live: Live) -> None:
+        """Its process has ended because it runs elsewhere. ApiError."""
+        managed = self._registry.managed.get(live.uuid)
+        if managed is not None and live.record.managed:
+            self._registry.managed.forget(managed)
+        self._remove(live.uuid)
 
     async def stays(self, live: Live) -> None:
         """It never runs there: it goes on here. ApiError."""
@@ -83,9 +102,69 @@ class Decided:
             theirs = msgspec.convert(marks, list[DiskMark])
             await asyncio.to_thread(disks.check_same, theirs, live.record.config, still_written=False)
         await live.ask("finish-save", keep=True)
+        self._settle(live)
+
+    def _settle(self, live: Live) -> None:
+        """It goes on here, and that is known. ApiError."""
         live.record.leaving = {}
         _forget(live)
         live.save()
+        self._remove(live.uuid)
+
+    # --- what a host knows after it has been started anew
+
+    def begins(self, live: Live, leaving: Mapping[str, Any]) -> None:
+        """It may leave from now on. ApiError."""
+        try:
+            self._departures.add(live.uuid, leaving)
+        except OSError as error:
+            raise ApiError(
+                "failed", f"that {live.name} leaves cannot be written down: {error.strerror}"
+            ) from error
+
+    def came_to_nothing(self, live: Live) -> None:
+        """It has not been released."""
+        self._remove(live.uuid)
+
+    def _remove(self, uuid: str) -> None:
+        try:
+            self._departures.remove(uuid)
+        except OSError as error:
+            _logger.error("what is known of departures cannot be written down: %s", error)
+
+    def sweep(self) -> None:
+        """At the start: what an earlier xend had not released goes on here."""
+        for uuid in self._departures.uuids():
+            live = self._registry.live.get(uuid)
+            if live is not None and not live.record.leaving:
+                self._remove(uuid)
+
+    async def check_start(self, config: DomainConfig) -> None:
+        """That it does not run elsewhere, having been on its way there when this host ended. ApiError."""
+        leaving = self._departures.get(config.uuid)
+        if leaving is None:
+            return
+        target = Target.of(leaving)
+        try:
+            has_it = await self._has_it(target, leaving["id"])
+        except (WireError, RefusalError) as error:
+            raise ApiError(
+                "failed",
+                f"{config.name} was on its way to {target} when this host ended, and whether it runs there is not "
+                f"known: {error}; if it does not, `xm migrate --resolve source {config.name}` says so",
+            ) from error
+        self.resolve_absent(config.uuid, here=not has_it)
+        if has_it:
+            raise ApiError("wrong-state", f"{config.name} runs on {target} now")
+
+    def resolve_absent(self, uuid: str, *, here: bool) -> None:
+        """Of one that has no process. ApiError."""
+        if self._departures.get(uuid) is None:
+            raise ApiError("wrong-state", "where that domain is is known: there is nothing to decide")
+        managed = self._registry.managed.get(uuid)
+        if not here and managed is not None:
+            self._registry.managed.forget(managed)
+        self._remove(uuid)
 
     @contextmanager
     def here(self, live: Live) -> Iterator[None]:

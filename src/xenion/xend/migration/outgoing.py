@@ -34,7 +34,7 @@ from xenion.xend.migration.wire import CHUNK_BYTES, DATA, Wire, WireError
 from xenion.xend.tasks import RunningTask
 from xenion.xend.writing import give_up, remarks_of, written
 
-LOADED_S, DECISION_S = 150.0, 30.0
+LOADED_S, DECISION_S, ENDING_S = 150.0, 30.0, 30.0
 BURST_S = 0.05
 MOST_ROUNDS = 1000
 STEP = "copying its memory"
@@ -70,6 +70,11 @@ class _Passage:
     """When the guest was about to be held."""
     held_s: float = 0.0
     """So long it stood still, but for the time that Commit was on its way."""
+
+    @property
+    def leaving(self) -> dict[str, Any]:
+        """For the record."""
+        return {"id": self.id, **self.target.to_mapping()}
 
     def note(self, figures: dict[str, float]) -> None:
         """What its process tells: the figures of a round, or that the guest is held now."""
@@ -146,6 +151,7 @@ class Outgoing:
     async def _pass(self, passage: _Passage) -> dict[str, Any]:
         """RefusalError, WireError, ApiError: it goes on here."""
         live, wire = passage.live, passage.wire
+        await asyncio.to_thread(self._decided.begins, live, passage.leaving)
         try:
             answer = await self._send(passage)
             await say(wire, Sent())
@@ -154,12 +160,17 @@ class Outgoing:
         except BaseException:
             if passage.whole:
                 await asyncio.shield(give_up(live, "migrate"))
+            self._decided.came_to_nothing(live)
             raise
         passage.task.committed = True
         passage.task.step("handing it over")
         with self._decided.here(live):
             arrived = await self._commit(passage, await self._release(passage))
-        await live.gone.wait()
+        try:
+            await asyncio.wait_for(live.gone.wait(), ENDING_S)
+        except TimeoutError:
+            why = f"{live.name} runs on {passage.target}, but its process here does not end: `xm destroy` ends it"
+            raise ApiError("failed", why) from None
         return self._told(passage, arrived.domid, remarks_of(answer))
 
     # --- its stream
@@ -221,7 +232,7 @@ class Outgoing:
         """From here on it is not decided by this host alone. ApiError: it goes on here."""
         live = passage.live
         try:
-            live.record.leaving = {"id": passage.id, **passage.target.to_mapping()}
+            live.record.leaving = passage.leaving
             live.record.want(LEAVE)
             live.save()
             await live.ask("release")

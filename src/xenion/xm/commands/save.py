@@ -16,7 +16,7 @@ def parser() -> Parser:
         "-c",
         "--checkpoint",
         action="store_true",
-        help="let the domain go on afterwards; it may write to no disk",
+        help="let the domain go on; it is held for a moment only, and may write to no disk",
     )
     p.add_argument(
         "-s", "--as-it-stands", action="store_true", help="do not ask the guest to suspend itself first"
@@ -44,5 +44,6 @@ def run(argv: Sequence[str]) -> int:
         return 0
     for remark in result.get("remarks", []):
         complain(remark)
-    print(f"The domain is in {escaped(result['path'])}")
+    held = f"; it stood still for {result['held_s'] * 1000:.0f} ms" if args.checkpoint else ""
+    print(f"The domain is in {escaped(result['path'])}{held}")
     return 0

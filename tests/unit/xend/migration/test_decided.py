@@ -429,14 +429,12 @@ def test_moved_again_while_it_is_held(host: Host) -> None:
 
 
 def test_its_definition_cannot_be_removed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is held until it can: it must not be started here."""
+    """It is not started here all the same, and is gone when it can be."""
 
     async def work() -> None:
         async with host, Targets() as targets:
-            await host.call("define", {"config": {**host.config().to_mapping(), "uuid": UUID}})
-            await host.task("start", domain="web")
-            live, managed = host.live(), host.services.registry.managed
-            forget, failures = type(managed).forget, [1, 2]
+            live, managed = await is_managed(host), host.services.registry.managed
+            forget, failures = type(managed).forget, [1]
 
             def full(self: Any, made: Any) -> None:
                 if failures:
@@ -450,11 +448,114 @@ def test_its_definition_cannot_be_removed(host: Host, monkeypatch: pytest.Monkey
                 await loses_the_answer(far)
                 await far.say(Arrived(3))
 
-            targets.then(takes, tells(Arrived(3)), tells(Arrived(3)))
+            targets.then(takes, tells(Arrived(3)))
+            await host.task("migrate", targets.where, domain="web")
+            await within(live.gone.wait())
+            assert managed.get(UUID) is not None
+            error = await host.refusal(host.task("start", domain="web"))
+            assert error.message == f"web runs on 127.0.0.1:{targets.port} now"
+            assert managed.get(UUID) is None
+
+    run(work)
+
+
+# --- a host that was started anew, or lost the process
+
+
+async def is_managed(host: Host) -> Live:
+    await host.call("define", {"config": {**host.config().to_mapping(), "uuid": UUID}})
+    await host.task("start", domain="web")
+    return host.live()
+
+
+async def is_lost(host: Host, targets: Targets) -> None:
+    """A managed domain that was held, and whose process is gone."""
+    live = await is_managed(host)
+    targets.then(loses_the_answer)
+    await host.refusal(host.task("migrate", targets.where, domain="web"))
+    assert live.record.leaving
+    live.kill()
+    await within(live.gone.wait())
+    assert read_json(host.where.state / "departures.json").keys() == {UUID}
+
+
+def test_it_is_started_if_it_never_arrived(host: Host) -> None:
+    async def work() -> None:
+        async with host, Targets() as targets:
+            await is_lost(host, targets)
+            targets.then(tells(Unknown()))
+            await host.task("start", domain="web")
+            assert host.names == ["web"]
+            assert read_json(host.where.state / "departures.json") == {}
+
+    run(work)
+
+
+def test_it_is_not_started_while_nobody_knows(host: Host) -> None:
+    async def work() -> None:
+        async with host, Targets() as targets:
+            await is_lost(host, targets)
+            for _ in range(2):
+                error = await host.refusal(host.task("start", domain="web"))
+                assert "whether it runs there is not known" in error.message
+                assert "`xm migrate --resolve source web`" in error.message
+            await host.call("resolve", {"goes_on": "source"}, domain="web")
+            await host.task("start", domain="web")
+            assert host.names == ["web"]
+
+    run(work)
+
+
+def test_somebody_knows_that_it_has_left(host: Host) -> None:
+    async def work() -> None:
+        async with host, Targets() as targets:
+            await is_lost(host, targets)
+            await host.call("resolve", {"goes_on": "target"}, domain="web")
+            assert host.services.registry.managed.get(UUID) is None
+
+    run(work)
+
+
+def test_one_that_went_on_is_started_without_asking(host: Host) -> None:
+    """It has come to nothing before it was released, and an xend that ended in the middle of it has left a note."""
+
+    async def work() -> None:
+        async with host, Targets() as targets:
+            live = await is_managed(host)
+            write_json(host.where.state / "departures.json", {UUID: {"id": WORD, **host.target.to_mapping()}})
+            host.services.decided._departures.__init__(host.where.state)  # type: ignore[misc]
+            host.services.decided.sweep()
+            assert read_json(host.where.state / "departures.json") == {}
+            await host.call("destroy", domain="web")
+            await within(live.gone.wait())
+            await host.task("start", domain="web")
+            assert targets.connections == 0
+
+    run(work)
+
+
+def test_a_target_that_lies(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that it has what it was not given: the domain goes on, and stays defined."""
+
+    async def work() -> None:
+        async with host, Targets() as targets:
+            live = await is_managed(host)
+            ask = live.ask
+
+            async def has_gone_on(what: str, **fields: Any) -> dict[str, Any]:
+                return {"saved": False} if what == "finish-save" else await ask(what, **fields)
+
+            monkeypatch.setattr(live, "ask", has_gone_on)
+
+            async def lies(far: Far) -> None:
+                await loses_the_answer(far)
+                await far.say(Arrived(3))
+
+            targets.then(lies)
             error = await host.refusal(host.task("migrate", targets.where, domain="web"))
-            assert error.message == "Read-only file system"
-            await has_left(host, live)
-            assert list(managed) == []
+            assert "it goes on here" in error.message
+            assert live.record.leaving == {}
+            assert host.services.registry.managed.get(UUID) is not None
 
     run(work)
 
