@@ -54,7 +54,9 @@ REASONS = {
     SHUTDOWN_crash: "crash",
     SHUTDOWN_watchdog: "watchdog",
 }
-LONGEST_WAIT_SECONDS = 3600.0
+LONGEST_WAIT_SECONDS, WATCHDOG_AGAIN_SECONDS = 3600.0, 0.5
+SAVES = "save"
+"""Who holds a guest that is saved or moved: nothing is to happen to it meanwhile."""
 EMERGENCY_BYTES, EMERGENCY_LOOK_SECONDS = 1 << 16, 0.1
 PULLS = 32
 """Rings full of output that are moved before others on Dom0's thread have their turn."""
@@ -198,6 +200,8 @@ class Machine:
         self.flush: Callable[[], None] = lambda: None
         """Called when there may be output for the console's readers."""
         self._holders: set[str] = set()
+        self._still_since = 0
+        """ns of system time when it was held to be saved."""
         self._watchdog: Timer | None = None
         self._deadline = 0
         """ns of system time for which `_watchdog` is set."""
@@ -299,11 +303,15 @@ class Machine:
 
     def hold(self, who: str) -> None:
         """The guest executes nothing from soon on (`domain.parked`), until all who hold it have let go."""
+        if who == SAVES and who not in self._holders:
+            self._still_since = self.domain.system_time()
         self._holders.add(who)
         self.domain.pause()
 
     def let_go(self, who: str) -> None:
         """Harmless when `who` does not hold it."""
+        if who == SAVES and who in self._holders:
+            self.domain.watchdogs.put_off(self.domain.system_time() - self._still_since)
         self._holders.discard(who)
         if not self._holders:
             self.domain.unpause()
@@ -318,6 +326,8 @@ class Machine:
 
     def feed(self, data: bytes) -> int:
         """Input for the guest's console; how many bytes of it had room."""
+        if self.held_by(SAVES):
+            return 0
         try:
             return self._hub.write(data)
         except RingError as error:
@@ -327,7 +337,10 @@ class Machine:
     # --- Dom0's thread
 
     def serve_console(self) -> None:
-        """Moves output on that the readers have room for. A guest that never stops has it moved in many turns."""
+        """Moves output on that the readers have room for. A guest that never stops has it moved in many turns; of one
+        that is saved nothing is moved."""
+        if self.held_by(SAVES) and self.domain.parked:
+            return
         try:
             self._backend.on_event()
             self._take_emergency()
@@ -379,8 +392,11 @@ class Machine:
         self._watchdog = self._loop.later(min(left, LONGEST_WAIT_SECONDS), self._on_watchdog)
 
     def _on_watchdog(self) -> None:
-        """One that has expired ends the domain; it may have been put off, though."""
+        """One that has expired ends the domain; it may have been put off, though, or the guest not be able to."""
         self._watchdog = None
+        if self.held_by(SAVES):
+            self._watchdog = self._loop.later(WATCHDOG_AGAIN_SECONDS, self._on_watchdog)
+            return
         deadline = self.domain.watchdogs.next_deadline
         if deadline is not None and deadline <= self.domain.system_time():
             self.domain.shutdown(SHUTDOWN_watchdog)

@@ -428,7 +428,7 @@ class DomainProcess:
         if action in RESTARTS and seconds < SHORTEST_LIFE_SECONDS:
             self._note("the guest ended within a second of its start and is not restarted")
             action = Action.COREDUMP_DESTROY if action in DUMPS else Action.DESTROY
-        if not self.loop.running:
+        if not self.loop.running or self._on_dom0(lambda: self.saves.released):
             action = Action.DESTROY
         core = action in DUMPS and self._dump(machine)
         used = self._guest_seconds

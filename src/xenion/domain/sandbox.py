@@ -20,7 +20,7 @@ KEPT = {
         "ftruncate", "sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown",
     ),
     "disk images, opened by xend": (
-        "preadv", "preadv2", "pwritev", "pwritev2", "pread64", "fdatasync", "fallocate",
+        "preadv", "preadv2", "pwritev", "pwritev2", "pread64", "fdatasync", "fallocate", "fadvise64",
     ),
     "xend and console clients connect to sockets that listen already": ("accept4", "getsockname", "getsockopt"),
     "Dom0's thread waits for them": (

@@ -24,6 +24,7 @@ from xenion.dom0.loop import Loop, Timer
 from xenion.dom0.xenstore.trees import KeptNode, TreesError
 from xenion.domain.control import Refusal, Request
 from xenion.domain.devices import Devices
+from xenion.domain.machine import SAVES as HOLDER
 from xenion.domain.machine import Machine
 from xenion.domain.saved.format import SaveError
 from xenion.domain.saved.rounds import Rounds
@@ -32,7 +33,6 @@ from xenion.domain.saved.write import Echo, Outgoing
 from xenion.vmm.saved import UnsavableError
 from xenion.vmm.written import WriteWatch
 
-HOLDER = "save"
 LOOK_SECONDS = 0.5
 SUSPENDING_SECONDS, PARKING_SECONDS, QUIET_SECONDS = 10.0, 10.0, 60.0
 AS_IT_STANDS = (
@@ -90,6 +90,11 @@ class Saves:
         self._devices = devices
         self._save: _Save | None = None
         self._cancelled = False
+
+    @property
+    def released(self) -> bool:
+        """Its disks are for another host, where it may run."""
+        return self._save is not None and self._save.stage == "released"
 
     @property
     def busy(self) -> bool:

@@ -40,6 +40,10 @@ class Watchdogs:
             raise ValueError(f"{len(deadlines)} watchdogs")
         self._deadlines = list(deadlines)
 
+    def put_off(self, ns: int) -> None:
+        """All of them, by so long: the guest could not have reset them."""
+        self._deadlines = [None if deadline is None else deadline + ns for deadline in self._deadlines]
+
     @property
     def next_deadline(self) -> int | None:
         return min((d for d in self._deadlines if d is not None), default=None)

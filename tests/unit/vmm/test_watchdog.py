@@ -48,3 +48,10 @@ def test_two_deadlines_and_no_other_number(deadlines: list[int | None]) -> None:
     with pytest.raises(ValueError, match="watchdogs"):
         dogs.set_deadlines(deadlines)
     assert dogs.deadlines() == [None, None]
+
+
+def test_put_off() -> None:
+    dogs = Watchdogs()
+    dogs.operate(0, 5, now=0)
+    dogs.put_off(7)
+    assert dogs.deadlines() == [5 * 10**9 + 7, None]

@@ -74,7 +74,7 @@ class FileDisk(Disk):
 
     def lock(self) -> None:
         with suppress(locks.NoLocksError):
-            locks.take(self._fd, writable=self.writable)
+            locks.take_over(self._fd, writable=self.writable)
 
     def _find_size(self) -> int:
         self._bytes = os.lseek(self._fd, 0, os.SEEK_END)

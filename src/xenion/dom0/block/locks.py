@@ -7,7 +7,9 @@ file description: they last as long as any process holds the descriptor.
 
 import errno
 import fcntl
+import os
 import struct
+from contextlib import suppress
 
 USED_BASE, DENIED_BASE = 100, 200
 CONSISTENT_READ, WRITE, RESIZE = 0, 1, 3
@@ -43,6 +45,15 @@ def take(fd: int, *, writable: bool) -> None:
     if held:
         _release(fd, mine)
         raise InUseError
+
+
+def take_over(fd: int, *, writable: bool) -> None:
+    """As `take`, of a file that another host has had: what this one has of it in its cache may be older."""
+    try:
+        take(fd, writable=writable)
+    finally:
+        with suppress(OSError):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def give_back(fd: int) -> None:

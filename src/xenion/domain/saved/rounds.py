@@ -68,7 +68,7 @@ class Rounds:
         if self.last is None:
             return False
         tired = self.last.number >= MOST_ROUNDS or self._no_better >= NO_BETTER_ROUNDS
-        return tired or self.rest_s <= HOPED_S
+        return tired or self.rest_s <= min(HOPED_S, self._worst_s or HOPED_S)
 
     @property
     def why_not(self) -> str:

@@ -18,7 +18,7 @@ from xenion.vmm.written import WriteWatch, Written
 Runs = Sequence[Run]
 
 MOST_HEAT = 255
-LOOK_S = 0.2
+LOOK_S, ECHO_S = 0.2, 120.0
 
 
 class Echo:
@@ -92,6 +92,7 @@ class Outgoing:
             if rounds.why_not:
                 raise SaveError(f"the domain stays here: {rounds.why_not}")
             self._send(pages)
+            self._wait_for(echo, rounds.last.number + 1 if rounds.last else 1)
         except OSError as error:
             raise SaveError(f"the domain's memory cannot be watched ({error.strerror})") from error
 
@@ -99,8 +100,11 @@ class Outgoing:
         if echo is None:
             return
         self._writer.section(SYNC, NUMBER.pack(number))
+        deadline = time.monotonic() + ECHO_S
         while not echo.heard(number, LOOK_S):
             self._go_on()
+            if time.monotonic() > deadline:
+                raise SaveError("the other host does not read what it is sent")
 
     def _round(self, rounds: Rounds, todo: Runs, began: float, done: int, sent: int) -> Round:
         number = rounds.last.number + 1 if rounds.last else 1

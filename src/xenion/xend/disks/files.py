@@ -39,7 +39,7 @@ def open_file(disk: Disk, place: DiskPlace) -> OpenDisk:
 def _lock(disk: Disk, place: DiskPlace, made: OpenDisk) -> None:
     """ApiError."""
     try:
-        locks.take(made.fds[0], writable=disk.writable)
+        (locks.take_over if place.arriving else locks.take)(made.fds[0], writable=disk.writable)
     except locks.InUseError:
         raise in_use(disk, disk.target, place) from None
     except locks.NoLocksError:

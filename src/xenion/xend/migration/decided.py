@@ -19,7 +19,7 @@ from xenion.xend.live import Live
 from xenion.xend.migration import disks
 from xenion.xend.migration.connecting import Connector, Target
 from xenion.xend.migration.departures import Departures
-from xenion.xend.migration.talk import Arrived, DiskMark, Query, RefusalError, Unknown, hear, say
+from xenion.xend.migration.talk import Arrived, DiskMark, Query, RefusalError, Undecided, Unknown, hear, say
 from xenion.xend.migration.wire import WireError
 from xenion.xend.registry import Registry
 
@@ -49,8 +49,8 @@ class Decided:
             has_it = await self._has_it(target, leaving["id"])
         except (WireError, RefusalError) as error:
             raise ApiError("failed", f"whether {live.name} runs on {target} is not known: {error}") from error
-        if not live.record.leaving:
-            return  # somebody has decided meanwhile
+        if not live.record.leaving or live.uuid in self._deciding:
+            return  # somebody has decided meanwhile, or is about to
         if has_it:
             await self.left(live)
         else:
@@ -61,7 +61,10 @@ class Decided:
         wire = await self._connector.connect(target)
         try:
             await say(wire, Query(word))
-            return isinstance(await hear(wire, (Arrived, Unknown)), Arrived)
+            answer = await hear(wire, (Arrived, Undecided, Unknown))
+            if isinstance(answer, Undecided):
+                raise WireError("it is about to run there")
+            return isinstance(answer, Arrived)
         finally:
             await wire.close()
 
@@ -71,10 +74,8 @@ class Decided:
             raise ApiError("wrong-state", f"where {live.name} is is known: there is nothing to decide")
         if live.uuid in self._deciding:
             raise ApiError("wrong-state", f"{live.name} is just being handed over: wait for its end")
-        if here:
-            await self.stays(live)
-        else:
-            await self.left(live)
+        with self.here(live):
+            await (self.stays(live) if here else self.left(live))
 
     async def left(self, live: Live) -> None:
         """It runs there: here it ends. ApiError."""

@@ -3,11 +3,14 @@
 import os
 import stat
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from xenion.api.errors import ApiError
 from xenion.config.disk import Disk, Format
 from xenion.config.domain import DomainConfig
 from xenion.xend.migration.talk import DiskMark
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def check_movable(config: DomainConfig, *, same_disks: bool) -> None:
@@ -21,7 +24,7 @@ def check_movable(config: DomainConfig, *, same_disks: bool) -> None:
                 f"disk {disk.vdev} of {config.name} stays here: images of the format qcow2, and overlays, cannot move "
                 "yet: use a raw file or device that both hosts have",
             )
-        if not same_disks and disk.format is Format.RAW and _is_device(disk.target):
+        if not same_disks and (_is_device(disk) or _is_local(disk)):
             raise ApiError(
                 "refused",
                 f"disk {disk.vdev} of {config.name}: whether {disk.target} is the same device on both hosts cannot be "
@@ -52,9 +55,19 @@ def check_same(theirs: Sequence[DiskMark], config: DomainConfig, *, still_writte
             )
 
 
-def _is_device(path: str) -> bool:
+def _is_local(disk: Disk) -> bool:
+    """An NBD server that each host looks for on itself."""
+    if disk.format is not Format.NBD:
+        return False
+    url = urlsplit(disk.target)
+    return url.scheme.endswith("+unix") or (url.hostname or "localhost") in LOOPBACK
+
+
+def _is_device(disk: Disk) -> bool:
+    if disk.format is Format.NBD:
+        return False
     try:
-        return stat.S_ISBLK(os.stat(path).st_mode)  # noqa: PTH116
+        return stat.S_ISBLK(os.stat(disk.target).st_mode)  # noqa: PTH116
     except OSError:
         return False  # who opens it says so
 

@@ -31,6 +31,7 @@ from xenion.xend.migration.talk import (
     RefusalError,
     Refused,
     Sent,
+    Undecided,
     Unknown,
     hear,
     message_of,
@@ -40,7 +41,7 @@ from xenion.xend.migration.wire import DATA, Wire, WireError
 from xenion.xend.registry import Registry
 from xenion.xend.starter import Saved, Starter
 
-FIRST_WORD_S, SILENCE_S, LOADING_S, DECISION_S = 10.0, 60.0, 120.0, 120.0
+FIRST_WORD_S, SILENCE_S, LOADING_S, DECISION_S = 10.0, 180.0, 120.0, 120.0
 ENDING_S = 15.0
 MOST_SESSIONS = 16
 T = TypeVar("T")
@@ -105,7 +106,7 @@ class Incoming:
             return
         live = self._registry.live.get(self._arrivals.uuid(word))
         if live is not None and live.record.arriving == word:
-            await say(wire, Refused("it is about to run there: ask again"))
+            await say(wire, Undecided())
         else:
             await say(wire, Arrived(live.domid if live else 0))
 
@@ -127,6 +128,7 @@ class Incoming:
             why = ""
         except (ApiError, RefusalError) as error:
             why = str(error) or why
+            await self._give_up(session)  # its disks are free when the source hears of it
             with suppress(WireError):
                 await say(wire, Refused(why))
         except WireError as error:
@@ -248,6 +250,10 @@ class Incoming:
         began = time.monotonic()
         await asyncio.to_thread(self._devices.lock, session.opened)
         await asyncio.to_thread(disks.check_same, commit.disks, config, still_written=False)
+        if [mark.size for mark in commit.disks] != [mark.size for mark in session.offer.disks]:
+            raise ApiError(
+                "refused", f"a disk of {config.name} was made larger while it was moved: try again"
+            )
         if session.given_up:
             raise ApiError(
                 "refused", "the source has asked what became of it, and was told that it does not come"
@@ -297,7 +303,9 @@ class Incoming:
             _logger.error("%s never ran here, which is not written down: %s", live.name, error)
 
     async def _give_up(self, session: _Session) -> None:
+        """Again is fine."""
         session.given_up = True
+        session.opened.close()
         if session.live is not None:
             try:
                 await session.live.stop()

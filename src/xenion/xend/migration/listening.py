@@ -33,8 +33,8 @@ class Listening:
             )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        address = writer.get_extra_info("peername")[0]
-        if not self._allowed(address) or len(self._serving) >= MOST_CONNECTIONS:
+        address = (writer.get_extra_info("peername") or ("",))[0]
+        if not address or not self._allowed(address) or len(self._serving) >= MOST_CONNECTIONS:
             _logger.warning(
                 "a migration from %s is refused: [migration] allow does not have it, or too many", address
             )

@@ -66,6 +66,7 @@ class _Passage:
     sent_bytes: int = 0
     whole: bool = False
     """Its process has written all of it, and holds the guest."""
+    offer: Offer | None = None
     held_at: float = 0.0
     """When the guest was about to be held."""
     held_s: float = 0.0
@@ -83,6 +84,22 @@ class _Passage:
         elif len(self.rounds) < MOST_ROUNDS:
             self.rounds.append(figures)
             self.task.tell(figures)
+
+
+def _offer_of(passage: _Passage, marks: list[DiskMark]) -> Offer:
+    """As it is now."""
+    live, made = passage.live, passage.live.record
+    return Offer(
+        id=passage.id,
+        config={**made.config.to_mapping(), "uuid": made.uuid, "name": made.name},
+        domid=made.domid,
+        managed=made.managed,
+        lasting=made.lasting,
+        paused=live.condition.state == "paused",
+        check=passage.how.check,
+        same_disks=passage.how.same_disks,
+        disks=marks,
+    )
 
 
 async def _unless(work: Awaitable[T], *others: "asyncio.Future[Any]") -> T:
@@ -131,21 +148,10 @@ class Outgoing:
         return {**told, "seconds": round(time.monotonic() - began, 3)}
 
     async def _offer(self, passage: _Passage) -> None:
-        live, how = passage.live, passage.how
-        made = live.record
-        marks = await asyncio.to_thread(disks.marks_of, made.config)
-        offer = Offer(
-            id=passage.id,
-            config={**made.config.to_mapping(), "uuid": made.uuid, "name": made.name},
-            domid=made.domid,
-            managed=made.managed,
-            lasting=made.lasting,
-            paused=live.condition.state == "paused",
-            check=how.check,
-            same_disks=how.same_disks,
-            disks=marks,
+        passage.offer = _offer_of(
+            passage, await asyncio.to_thread(disks.marks_of, passage.live.record.config)
         )
-        await say(passage.wire, offer)
+        await say(passage.wire, passage.offer)
         await hear(passage.wire, Accepted)
 
     async def _pass(self, passage: _Passage) -> dict[str, Any]:
@@ -169,8 +175,8 @@ class Outgoing:
         try:
             await asyncio.wait_for(live.gone.wait(), ENDING_S)
         except TimeoutError:
-            why = f"{live.name} runs on {passage.target}, but its process here does not end: `xm destroy` ends it"
-            raise ApiError("failed", why) from None
+            live.kill()  # it runs there
+            await live.gone.wait()
         return self._told(passage, arrived.domid, remarks_of(answer))
 
     # --- its stream
@@ -232,6 +238,8 @@ class Outgoing:
         """From here on it is not decided by this host alone. ApiError: it goes on here."""
         live = passage.live
         try:
+            if passage.offer != _offer_of(passage, passage.offer.disks if passage.offer else []):
+                raise ApiError("wrong-state", f"{live.name} was changed while it was moved: try again")
             live.record.leaving = passage.leaving
             live.record.want(LEAVE)
             live.save()

@@ -11,7 +11,7 @@
                      ◀────────   Arrived: it runs here, and the source's ends
 
 Refused, at any place, means that it will never run there. Query asks, on a connection of its own, what has become of
-one whose last answer was lost: Arrived, or Unknown, after which it never arrives.
+one whose last answer was lost: Arrived, or Unknown, after which it never arrives, or Undecided: ask again.
 """
 
 from typing import Annotated, Any, TypeVar
@@ -88,7 +88,10 @@ class Query(msgspec.Struct, frozen=True, tag="query"):
 class Unknown(msgspec.Struct, frozen=True, tag="unknown"): ...
 
 
-Message = Offer | Accepted | Refused | Got | Sent | Loaded | Commit | Arrived | Query | Unknown
+class Undecided(msgspec.Struct, frozen=True, tag="undecided"): ...
+
+
+Message = Offer | Accepted | Refused | Got | Sent | Loaded | Commit | Arrived | Query | Undecided | Unknown
 _decoder: "msgspec.json.Decoder[Message]" = msgspec.json.Decoder(Message)
 
 

@@ -60,6 +60,8 @@ def run(argv: Sequence[str]) -> int:
     args = parse(parser(), argv)
     if (args.resolve is None) != (args.host is not None):
         raise UsageError('give HOST, or --resolve without it; see "xm migrate -h"')
+    if args.abort_after_downtime is not None and not args.live:
+        raise UsageError('--abort-after-downtime is for --live; see "xm migrate -h"')
     with connected() as client:
         if args.resolve is not None:
             client.call("resolve", {"goes_on": args.resolve}, domain=args.domain)

@@ -446,11 +446,11 @@ def test_each_round_is_awaited_there(watch: WriteWatch) -> None:
         reader.begin()
         assert reader.next(HEAD)
         numbers: list[int] = []
-        while len(numbers) < 3:
+        while len(numbers) < 4:
             section = reader.next(PAGES, SYNC)
             if section.kind == SYNC:
                 numbers.append(NUMBER.unpack(section.data)[0])
-        assert numbers == [1, 2, 3]
+        assert numbers == [1, 2, 3, 4]
 
 
 def test_the_time_of_a_round_is_until_it_is_there(watch: WriteWatch) -> None:

@@ -15,7 +15,7 @@ from xenion.xend.migration import disks
 from xenion.xend.migration.disks import check_movable, check_same, marks_of
 from xenion.xend.migration.talk import DiskMark
 
-NBD = "nbd://127.0.0.1:10809/x"
+NBD = "nbd://192.0.2.1:10809/x"
 
 
 def config(*found: Disk) -> DomainConfig:
@@ -156,7 +156,7 @@ def test_one_mark_twice(image: Path) -> None:
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(disks, "_is_device", lambda path: path == "/dev/sdx")
+    monkeypatch.setattr(disks, "_is_device", lambda disk: disk.target == "/dev/sdx")
     return "/dev/sdx"  # type: ignore[return-value]
 
 
@@ -189,15 +189,24 @@ def test_devices(device: str) -> None:
     check_movable(config(disk(device, writable=False)), same_disks=False)
 
 
+@pytest.mark.parametrize(
+    "url", ["nbd://127.0.0.1:10809/x", "nbd://localhost/x", "nbd://[::1]/x", "nbd+unix:///x?socket=/run/nbd"]
+)
+def test_a_server_of_each_hosts_own(url: str) -> None:
+    made = config(disk(url, "xvdb", format=Format.NBD))
+    assert "is the same device on both hosts" in refusal(check_movable, made, same_disks=False)
+    check_movable(made, same_disks=True)
+
+
 def test_what_is_a_device(tmp_path: Path, image: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "socket"))
     for path in (image, tmp_path / "socket", tmp_path, "/dev/null", tmp_path / "gone", image / "x"):
-        assert not disks._is_device(str(path))
+        assert not disks._is_device(disk(path))
 
 
 def test_a_real_device() -> None:
     found = [path for path in Path("/dev").iterdir() if path.is_block_device()]
     if not found:
         pytest.skip("there is no block device here")
-    assert disks._is_device(str(found[0]))
+    assert disks._is_device(disk(found[0]))

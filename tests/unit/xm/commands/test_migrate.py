@@ -59,8 +59,8 @@ def test_moved(xm: Xm, xend: FakeXend) -> None:
         (["-s", "-p", "9000"], {"ssl": True, "port": 9000}),
         (["--resource", "100"], {"most_mbit_per_s": 100}),
         (
-            ["-r", "1", "--abort-after-downtime", "300"],
-            {"most_mbit_per_s": 1, "abort_after_downtime_ms": 300},
+            ["-l", "-r", "1", "--abort-after-downtime", "300"],
+            {"live": True, "most_mbit_per_s": 1, "abort_after_downtime_ms": 300},
         ),
         (["--check", "--same-disks"], {"check": True, "same_disks": True}),
         (["--as-it-stands"], {"as_it_stands": True}),
