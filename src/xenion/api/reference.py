@@ -61,9 +61,9 @@ than 64 bits in an integer. The `config` of a body is described in [config.md](c
 
 ## What takes long
 
-`create`, `start`, `restore`, `shutdown`, `save` and `dump` answer 202 with a [`Task`](#type-task), which goes on by
-itself. Follow it by asking for it with `wait` and the `seen` of the last answer: that answers as soon as the task has
-changed.
+`create`, `start`, `restore`, `shutdown`, `save`, `migrate` and `dump` answer 202 with a [`Task`](#type-task), which
+goes on by itself. Follow it by asking for it with `wait` and the `seen` of the last answer: that answers as soon as the
+task has changed.
 
 ```sh
 curl --unix-socket $S "http://xend/v1/tasks/$ID?wait=20&seen=$SEEN"
@@ -76,12 +76,15 @@ Its `result`, once its `state` is `done`:
 |---|---|
 | `create`, `start` | `domain`: the domain, which runs, or is paused before its first instruction |
 | `restore` | `domain`: the domain, which runs or is paused where it was saved |
-| `save` | `path` and `size` in bytes of the file, `remarks`: what there is to say about it |
+| `save` | `path` and `size` in bytes of the file, `remarks`: what there is to say about it; with `keep`, `held_s`: \
+for how many seconds the guest stood still |
+| `migrate` | `host` and `domid`: where it runs; `seconds` in all, `downtime_s` without the guest, `sent_bytes`, \
+`rounds` (the figures of each), `remarks`; with `check`, `checked` |
 | `shutdown` | `reason`: why the domain stopped, or `reboot` |
 | `dump` | `path` and `size` in bytes of the core, `remarks`: what it lacks |
 
 A cancelled `create` leaves no domain, a cancelled `dump` no file, a cancelled `save` no file and the domain as it
-was; a guest that was asked to shut down still
+was, a cancelled `migrate` the domain where it was; a guest that was asked to shut down still
 may. Tasks that are over are kept for ten minutes. A xend that is restarted forgets its tasks: send `create` and
 `start` again with the same `request` word, and they find the domain that the first request made.
 

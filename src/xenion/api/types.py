@@ -278,7 +278,8 @@ class Outcome(TypedDict):
     uuid: str
     over: bool
     reason: str
-    """poweroff, reboot, suspend, crash, watchdog, destroyed, saved, died (its process, without a word); empty: runs."""
+    """poweroff, reboot, suspend, crash, watchdog, destroyed, saved, migrated, died (its process, without a word);
+    empty: runs."""
     action: str
     report: str
     core: str

@@ -3,6 +3,8 @@
 A line is a JSON object: `n` from 1 on, `time` (seconds since the epoch), `kind`, and the kind's own fields:
 
     running    boot, cpu_base: the guest runs; CPU seconds of the thread that were not the guest's
+    echo       number: that round of what comes from another host is here
+    loaded     all of it is here, and waits for xend's word
     refused    text: it was never built
     paused, unpaused
     resized    vcpus, memory_mib, maxmem_mib: how many the guest was asked to have online; what it has and may have

@@ -1,7 +1,11 @@
 """Which migrations have come to this host for good: STATE/arrivals.json, the newest ones. What is in there runs here
-and nowhere else, whatever becomes of the connection, of this xend, or of the host."""
+and nowhere else, whatever becomes of the connection, of this xend, or of the host.
+
+The file has a name of its own, which a source learns before anything comes: "unknown" counts only from who would know.
+"""
 
 import errno
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,13 +18,24 @@ class Arrivals:
     def __init__(self, state: Path) -> None:
         """OSError."""
         self._path = state / "arrivals.json"
+        self._ledger, self._written = secrets.token_hex(16), False
         self._known: dict[str, str] = {}
         try:
-            self._known = {str(word): str(uuid) for word, uuid in read_json(self._path).items()}
+            values = read_json(self._path)
+            self._ledger = str(values["ledger"])
+            self._known = {str(word): str(uuid) for word, uuid in values["known"].items()}
+            self._written = True
         except FileNotFoundError:
             return
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise OSError(errno.EUCLEAN, "it is damaged: move it away", str(self._path)) from error
+
+    @property
+    def ledger(self) -> str:
+        """The file's name, which is on the disk. OSError."""
+        if not self._written:
+            self._write()
+        return self._ledger
 
     def __contains__(self, word: str) -> bool:
         return word in self._known
@@ -47,4 +62,6 @@ class Arrivals:
 
     def _write(self) -> None:
         """OSError."""
-        write_json(self._path, dict(list(self._known.items())[-KEPT:]), durable=True)
+        known = dict(list(self._known.items())[-KEPT:])
+        write_json(self._path, {"ledger": self._ledger, "known": known}, durable=True)
+        self._written = True

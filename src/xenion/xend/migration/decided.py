@@ -46,7 +46,7 @@ class Decided:
             return
         target = Target.of(leaving)
         try:
-            has_it = await self._has_it(target, leaving["id"])
+            has_it = await self._has_it(target, leaving)
         except (WireError, RefusalError) as error:
             raise ApiError("failed", f"whether {live.name} runs on {target} is not known: {error}") from error
         if not live.record.leaving or live.uuid in self._deciding:
@@ -56,14 +56,16 @@ class Decided:
         else:
             await self.stays(live)
 
-    async def _has_it(self, target: Target, word: str) -> bool:
+    async def _has_it(self, target: Target, leaving: Mapping[str, Any]) -> bool:
         """WireError, RefusalError."""
         wire = await self._connector.connect(target)
         try:
-            await say(wire, Query(word))
+            await say(wire, Query(leaving["id"]))
             answer = await hear(wire, (Arrived, Undecided, Unknown))
             if isinstance(answer, Undecided):
                 raise WireError("it is about to run there")
+            if isinstance(answer, Unknown) and answer.ledger != leaving.get("ledger", ""):
+                raise WireError("another xend answers there, or one that has lost its arrivals.json")
             return isinstance(answer, Arrived)
         finally:
             await wire.close()
@@ -147,7 +149,7 @@ class Decided:
             return
         target = Target.of(leaving)
         try:
-            has_it = await self._has_it(target, leaving["id"])
+            has_it = await self._has_it(target, leaving)
         except (WireError, RefusalError) as error:
             raise ApiError(
                 "failed",

@@ -102,7 +102,10 @@ class Incoming:
         if session is not None and not session.arrived:
             session.given_up = True
         if word not in self._arrivals:
-            await say(wire, Unknown())
+            try:
+                await say(wire, Unknown(self._ledger()))
+            except ApiError:
+                await say(wire, Undecided())
             return
         live = self._registry.live.get(self._arrivals.uuid(word))
         if live is not None and live.record.arriving == word:
@@ -118,7 +121,7 @@ class Incoming:
             await say(wire, Refused(error.message))
             return
         if offer.check:
-            await say(wire, Accepted())
+            await say(wire, Accepted(self._ledger()))
             return
         number = self._log.begin(who, "receive", domain=config.name, uuid=config.uuid)
         self._sessions[offer.id] = session
@@ -143,9 +146,17 @@ class Incoming:
             domid = session.live.domid if session.live else None
             self._log.end(number, "failed" if why else "done", detail=why, domid=domid)
 
+    def _ledger(self) -> str:
+        """ApiError."""
+        try:
+            return self._arrivals.ledger
+        except OSError as error:
+            raise ApiError("failed", f"its arrival cannot be written down there: {error.strerror}") from error
+
     async def _look_at(self, offer: Offer) -> DomainConfig:
         """What can be told at once is refused at once. ApiError."""
         self._check_new(offer)
+        self._ledger()
         try:
             config = DomainConfig.from_mapping(offer.config)
         except ConfigError as error:
@@ -179,7 +190,7 @@ class Incoming:
                 session.live, session.opened = await self._starter.receive(
                     config, saved, managed=offer.managed, paused=offer.paused, lasting=offer.lasting
                 )
-            await say(wire, Accepted())
+            await say(wire, Accepted(self._ledger()))
             ours.setblocking(False)
             await self._while_it_lives(session.live, self._pass_on(session.live, wire, ours))
         loaded = asyncio.wait_for(self._loaded(session.live), LOADING_S)

@@ -67,6 +67,7 @@ class _Passage:
     whole: bool = False
     """Its process has written all of it, and holds the guest."""
     offer: Offer | None = None
+    ledger: str = ""
     held_at: float = 0.0
     """When the guest was about to be held."""
     held_s: float = 0.0
@@ -75,7 +76,7 @@ class _Passage:
     @property
     def leaving(self) -> dict[str, Any]:
         """For the record."""
-        return {"id": self.id, **self.target.to_mapping()}
+        return {"id": self.id, "ledger": self.ledger, **self.target.to_mapping()}
 
     def note(self, figures: dict[str, float]) -> None:
         """What its process tells: the figures of a round, or that the guest is held now."""
@@ -152,7 +153,7 @@ class Outgoing:
             passage, await asyncio.to_thread(disks.marks_of, passage.live.record.config)
         )
         await say(passage.wire, passage.offer)
-        await hear(passage.wire, Accepted)
+        passage.ledger = (await hear(passage.wire, Accepted)).ledger
 
     async def _pass(self, passage: _Passage) -> dict[str, Any]:
         """RefusalError, WireError, ApiError: it goes on here."""

@@ -51,7 +51,10 @@ class Offer(msgspec.Struct, frozen=True, tag="offer"):
     disks: list[DiskMark]
 
 
-class Accepted(msgspec.Struct, frozen=True, tag="accepted"): ...
+class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
+    """`ledger`: the name of the target's file of arrivals."""
+
+    ledger: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -85,7 +88,10 @@ class Query(msgspec.Struct, frozen=True, tag="query"):
     id: WORD
 
 
-class Unknown(msgspec.Struct, frozen=True, tag="unknown"): ...
+class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+    """Not in the `ledger`."""
+
+    ledger: str = ""
 
 
 class Undecided(msgspec.Struct, frozen=True, tag="undecided"): ...

@@ -21,6 +21,7 @@ from xenion.xend.migration.connecting import Connector, Target
 from xenion.xend.migration.talk import Accepted, Commit, DiskMark, Loaded, Message, Offer, Sent, hear, say
 from xenion.xend.migration.wire import DATA, Wire, WireError
 from xenion.xend.settings import Migration, Settings
+from xenion.xend.storage import read_json
 
 UUID = "00000000-0000-4000-8000-00000000000a"
 WORD = "0123456789abcdef"
@@ -81,7 +82,11 @@ class Host(World):
     @property
     def arrivals(self) -> dict[str, str]:
         path = self.where.state / "arrivals.json"
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else {}
+        return dict(read_json(path)["known"]) if path.exists() else {}
+
+    @property
+    def ledger(self) -> str:
+        return str(read_json(self.where.state / "arrivals.json")["ledger"])
 
     @property
     def sessions(self) -> dict[str, Any]:

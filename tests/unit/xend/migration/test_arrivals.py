@@ -53,10 +53,21 @@ def test_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     known = Arrivals(tmp_path)
     for number in range(9):
         known.add(f"a{number}", "u")
-    assert list(json.loads((tmp_path / FILE).read_text())) == ["a6", "a7", "a8"]
+    assert list(json.loads((tmp_path / FILE).read_text())["known"]) == ["a6", "a7", "a8"]
     known = Arrivals(tmp_path)
     known.add("b", "u")
-    assert list(json.loads((tmp_path / FILE).read_text())) == ["a7", "a8", "b"]
+    assert list(json.loads((tmp_path / FILE).read_text())["known"]) == ["a7", "a8", "b"]
+
+
+def test_its_name_stays(tmp_path: Path) -> None:
+    """It is on the disk before anybody hears of it."""
+    name = Arrivals(tmp_path).ledger
+    assert len(name) == 32
+    known = Arrivals(tmp_path)
+    known.add("a", "u")
+    assert (known.ledger, Arrivals(tmp_path).ledger) == (name, name)
+    (tmp_path / FILE).unlink()
+    assert Arrivals(tmp_path).ledger != name
 
 
 def test_removed(tmp_path: Path) -> None:
@@ -70,7 +81,7 @@ def test_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"x", b'{"a": "u"', b"[]", b"7", b"null", b'"a"', b"\xff\xfe", b"\0" * 100],
+    [b"", b"x", b'{"a": "u"', b'{"a": "u"}', b"[]", b"7", b"null", b'"a"', b"\xff\xfe", b"\0" * 100],
 )
 def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
     """Nobody guesses: what was in it runs here, and perhaps nowhere else."""

@@ -534,6 +534,21 @@ def test_one_that_went_on_is_started_without_asking(host: Host) -> None:
     run(work)
 
 
+def test_another_xend_does_not_know(host: Host) -> None:
+    """At the same address, or the same one that has lost its file: its "unknown" means nothing."""
+
+    async def work() -> None:
+        async with host, Targets() as targets:
+            live = await is_held(host, targets)
+            targets.then(tells(Unknown("another")), tells(Unknown("another")))
+            await host.until(lambda: targets.done)
+            assert (words(live), bool(live.record.leaving)) == (HELD, True)
+            targets.then(tells(Unknown()))
+            await stays(host, live)
+
+    run(work)
+
+
 def test_a_target_that_lies(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says that it has what it was not given: the domain goes on, and stays defined."""
 

@@ -90,7 +90,7 @@ def test_it_leaves(host: Host) -> None:
             flags = (offer.managed, offer.lasting, offer.paused, offer.check, offer.same_disks)
             assert (offer.domid, flags) == (1, (False, True, False, False, False))
             address = {"host": "127.0.0.1", "port": targets.port, "ssl": False}
-            assert records[0]["leaving"] == {"id": offer.id, **address}
+            assert records[0]["leaving"] == {"id": offer.id, "ledger": "", **address}
             assert "leave" in records[0]["wants"]
             assert (result["host"], result["domid"]) == (f"127.0.0.1:{targets.port}", 77)
             assert result["rounds"] == [{"round": 1, "pages": 7}]
