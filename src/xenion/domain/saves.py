@@ -90,6 +90,8 @@ class Saves:
         self._devices = devices
         self._save: _Save | None = None
         self._cancelled = False
+        self._last: threading.Thread | None = None
+        """The newest one that was started."""
 
     @property
     def released(self) -> bool:
@@ -309,6 +311,7 @@ class Saves:
         save.thread = threading.Thread(target=self._work, args=(save, work, then), name="save", daemon=True)
         try:
             save.thread.start()
+            self._last = save.thread
         except RuntimeError:
             save.thread = None
             self._fail(save, f"the domain cannot be {save.out}: the host has no room for another thread")
@@ -365,10 +368,10 @@ class Saves:
         self._cancelled = True
         save = self._save
         self._loop.call_and_wait(self._forget)
-        if save is not None and save.thread is not None:
-            save.thread.join()
-            if not self._loop.call_and_wait(lambda: None):  # it has been answered then
-                self._close(save)
+        if self._last is not None:
+            self._last.join()
+        if save is not None and save.thread is not None and not self._loop.call_and_wait(lambda: None):
+            self._close(save)  # nobody was there to answer it
 
     def _forget(self) -> None:
         """The guest has stopped: there is nothing that could go on."""
