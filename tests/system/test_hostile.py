@@ -106,13 +106,15 @@ class Test_the_process_of_a_domain:
         assert os.getsid(domain.pid) == domain.pid
 
     def test_has_only_the_descriptors_it_needs(self, xm: "Xm", domain: "DomainProcess") -> None:
-        """Sockets and memory of its own, its files, its lock and journal, and what it boots again from, to read."""
+        """Sockets and memory of its own, its files, its lock and journal, what it boots again from, to read, and which
+        pages of its own memory have been written."""
         folders = xm.domain_folder("quiet"), xm.run_folder / "xenion" / "domains"
         kernel = next(line for line in (xm.folder / "quiet.cfg").read_text().splitlines() if "kernel" in line)
         for entry in Path(f"/proc/{domain.pid}/fd").iterdir():
             target = str(entry.readlink())
             mode = entry.stat().st_mode
             own = target.startswith(("anon_inode:", "/memfd:", "pipe:", "socket:")) or target == "/dev/null"
+            own = own or (target == f"/proc/{domain.pid}/pagemap" and not writable(domain, entry.name))
             own = own or any(Path(target).is_relative_to(folder) for folder in folders)
             assert own or (target in kernel and not writable(domain, entry.name)), target
             assert not stat.S_ISBLK(mode)
