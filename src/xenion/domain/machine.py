@@ -412,13 +412,14 @@ class Machine:
             self._saved = None
 
     def _detach(self) -> None:
-        """Takes the guest's last words, whether or not readers have room for them."""
+        """Takes the guest's last words, whether or not readers have room for them; those of one that goes on from a
+        file or on another host are said there."""
         if self._watchdog is not None:
             self._watchdog.cancel()
         self.sizes.stop()
         self._loop.watch(self._notify_fd, 0, self._on_notify)
         try:
-            while output := self._backend.drain():
+            while not self.held_by(SAVES) and (output := self._backend.drain()):
                 self._hub.publish(output)
         except RingError as error:
             self.log_error(str(error))
