@@ -9,23 +9,17 @@ import pytest
 
 from tests.processor.conftest import Run
 from tests.processor.kit.bench import Guest
+from tests.write_watches import METHODS, open_watch
 from xenion.vmm.memory import PAGE_SIZE
-from xenion.vmm.written import SWITCH, WriteWatch, Written
+from xenion.vmm.written import WriteWatch, Written
 
 LOOKING_SECONDS = 0.3
-METHODS = ("write protection", "digests")
 LEVELS = [pytest.param(False, id="kernel"), pytest.param(True, id="user")]
 
 
 @pytest.fixture(params=METHODS)
 def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteWatch]:
-    if request.param == "digests":
-        monkeypatch.setenv(SWITCH, "digests")
-    else:
-        monkeypatch.delenv(SWITCH, raising=False)
-    opened = WriteWatch.open()
-    if opened.method != request.param:
-        pytest.skip("no write protection: it takes Linux 6.7 with userfaultfd and PAGEMAP_SCAN")
+    opened = open_watch(request.param, monkeypatch)
     yield opened
     opened.close()
 

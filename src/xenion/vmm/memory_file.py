@@ -5,13 +5,20 @@ import errno
 import os
 from collections.abc import Iterator
 
-from xenion.vmm.memory import PAGE_SIZE
+from xenion.vmm.memory import PAGE_SIZE, MachineMemory
+from xenion.vmm.runs import Run
 
 FEW_PAGES, MANY_PAGES = 16, 1 << 14
 """Looked at by one call of mincore: where most of them are holes, and where few are."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+
+
+def frames_there(memory: MachineMemory, first: int, count: int) -> Iterator[Run]:
+    """Of these frames those that the host has memory for, in order; two runs may be next to each other. OSError."""
+    for low, high in touched(memory.fd, memory.mapped_at, first * PAGE_SIZE, (first + count) * PAGE_SIZE):
+        yield low // PAGE_SIZE, (high - low) // PAGE_SIZE
 
 
 def touched(fd: int, address: int, start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -22,12 +22,13 @@ import mmap
 import os
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from xenion.core import ffi, lib
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
-from xenion.vmm.memory_file import touched
+from xenion.vmm.memory_file import frames_there
+from xenion.vmm.runs import Run, joined
 
 SWITCH = "XENION_WRITE_WATCH"
 ROOM = 4096
@@ -61,8 +62,6 @@ UFFDIO_UNREGISTER = _request(_IOC_READ, _UFFD_API, 1, _RANGE)
 UFFDIO_WRITEPROTECT = _request(_IOC_READ | _IOC_WRITE, _UFFD_API, 6, _WRITEPROTECT)
 PAGEMAP_SCAN = _request(_IOC_READ | _IOC_WRITE, ord("f"), 16, _SCAN)
 
-Run = tuple[int, int]
-"""(first frame, count)."""
 Pages = bytes | bytearray | memoryview
 
 
@@ -149,19 +148,7 @@ def _scan(pagemap: int, start: int, end: int, found: "array[int]") -> tuple[int,
 
 def _there(memory: MachineMemory) -> Iterator[Run]:
     """What the host has memory for."""
-    for low, high in touched(memory.fd, memory.mapped_at, 0, memory.nr_frames * PAGE_SIZE):
-        yield low // PAGE_SIZE, (high - low) // PAGE_SIZE
-
-
-def _joined(runs: Iterable[Run]) -> list[Run]:
-    """Of runs in order."""
-    made: list[Run] = []
-    for first, count in runs:
-        if made and sum(made[-1]) == first:
-            made[-1] = made[-1][0], made[-1][1] + count
-        else:
-            made.append((first, count))
-    return made
+    return frames_there(memory, 0, memory.nr_frames)
 
 
 class _Protected:
@@ -184,7 +171,7 @@ class _Protected:
             fcntl.ioctl(self._userfaultfd, UFFDIO_WRITEPROTECT, protect)
 
     def collect(self) -> list[Run]:
-        return _joined(self._written())
+        return joined(self._written())
 
     def _written(self) -> Iterator[Run]:
         base, found = self._base, self._found
@@ -218,7 +205,7 @@ class _Digested:
             lib.core_digest_pages(pages, count, self._digests[first : first + count])
 
     def collect(self) -> list[Run]:
-        return _joined(self._written())
+        return joined(self._written())
 
     def _written(self) -> Iterator[Run]:
         at, runs = ffi.new("uint64_t *"), ffi.new("uint64_t[]", 2 * ROOM)

@@ -3,6 +3,7 @@
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from tests.unit.vmm import holes
 from xenion.core import ffi
 from xenion.vmm import memory_file
-from xenion.vmm.memory_file import touched
+from xenion.vmm.memory import MachineMemory
+from xenion.vmm.memory_file import frames_there, touched
+from xenion.vmm.runs import frames_of
 
 PAGE = 4096
 
@@ -66,6 +69,16 @@ def test_both_find_the_same(pages: set[int], start: int, stop: int) -> None:
     fd = memory_of(200, *pages)
     assert parts(fd, start * PAGE, stop * PAGE) == by_file(fd, start * PAGE, stop * PAGE)
     os.close(fd)
+
+
+@given(written=st.sets(st.integers(0, 39)), first=st.integers(0, 40), count=st.integers(0, 40))
+def test_frames_of_a_machine(written: set[int], first: int, count: int) -> None:
+    count = min(count, 40 - first)
+    with closing(MachineMemory(40)) as memory:
+        for number in written:
+            memory.page(memory.first_mfn + number)[0] = 1
+        found = list(frames_of(frames_there(memory, memory.first_mfn + first, count)))
+    assert found == [memory.first_mfn + n for n in sorted(written) if first <= n < first + count]
 
 
 @pytest.mark.parametrize("count", [15, 16, 17, 300])

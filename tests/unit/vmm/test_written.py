@@ -12,24 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.vmm.holes import touched
+from tests.write_watches import METHODS, is_protected, open_watch
 from xenion.vmm import written
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
-from xenion.vmm.written import PAGEMAP_SCAN, SWITCH, UFFDIO_REGISTER, Run, WriteWatch, Written
+from xenion.vmm.runs import Run, frames_of
+from xenion.vmm.written import PAGEMAP_SCAN, SWITCH, UFFDIO_REGISTER, WriteWatch, Written
 
 PAGES = 64
 WRITING_SECONDS = 0.5
-METHODS = ("write protection", "digests")
 
 
 @pytest.fixture(params=METHODS)
 def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteWatch]:
-    if request.param == "digests":
-        monkeypatch.setenv(SWITCH, "digests")
-    else:
-        monkeypatch.delenv(SWITCH, raising=False)
-    opened = WriteWatch.open()
-    if opened.method != request.param:
-        pytest.skip("no write protection: it takes Linux 6.7 with userfaultfd and PAGEMAP_SCAN")
+    opened = open_watch(request.param, monkeypatch)
     yield opened
     opened.close()
 
@@ -70,7 +65,7 @@ def read(memory: MachineMemory, n: int) -> bytes:
 
 
 def numbers(memory: MachineMemory, runs: Iterable[Run]) -> list[int]:
-    return [mfn - memory.first_mfn for first, count in runs for mfn in range(first, first + count)]
+    return [mfn - memory.first_mfn for mfn in frames_of(runs)]
 
 
 def there(memory: MachineMemory) -> Iterator[Run]:
@@ -212,12 +207,6 @@ def test_copies_of_no_frame(memory: MachineMemory, monkeypatch: pytest.MonkeyPat
 
 
 # --- starting and stopping
-
-
-def is_protected() -> bool:
-    """Is any memory of this process, by proc_pid_smaps(5)?"""
-    lines = Path("/proc/self/smaps").read_text().splitlines()
-    return any("uw" in line.split() for line in lines if line.startswith("VmFlags:"))
 
 
 def test_stopped_memory_is_as_any_other(memory: MachineMemory, watch: WriteWatch, look: Written) -> None:

@@ -9,7 +9,8 @@ from xenion.core import lib
 from xenion.domain.dump.output import DumpError, Output
 from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
-from xenion.vmm.memory_file import touched
+from xenion.vmm.memory_file import frames_there
+from xenion.vmm.runs import Run
 
 PIECE_PAGES = 256
 """Copied, looked at and written at a time: other threads have their turn in between."""
@@ -64,9 +65,10 @@ def write_p2m(output: Output, offset: int, pages: OwnedPages) -> None:
 def write_pages(output: Output, offset: int, pages: OwnedPages, memory: MachineMemory) -> Iterator[int]:
     """Yields, now and then, how many bytes are done. Zeroes are not written: the file has a hole there."""
     for start, stop in _pieces(pages.mfns):
-        origin = pages.mfns[start] * PAGE_SIZE
-        for low, high in _touched(memory, origin, origin + (stop - start) * PAGE_SIZE):
-            copy, at = bytes(memory.bytes[low:high]), offset + start * PAGE_SIZE + low - origin
+        origin = pages.mfns[start]
+        for mfn, count in _there(memory, (origin, stop - start)):
+            copy = bytes(memory.bytes[mfn * PAGE_SIZE : (mfn + count) * PAGE_SIZE])
+            at = offset + (start + mfn - origin) * PAGE_SIZE
             for first, last in _not_zero(copy):
                 output.write(at + first, memoryview(copy)[first:last])
         if start // PIECE_PAGES != stop // PIECE_PAGES or stop == len(pages.mfns):
@@ -84,9 +86,9 @@ def _pieces(mfns: "array[int]") -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _touched(memory: MachineMemory, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def _there(memory: MachineMemory, run: Run) -> Iterator[Run]:
     try:
-        yield from touched(memory.fd, memory.mapped_at, start, stop)
+        yield from frames_there(memory, *run)
     except OSError as error:
         raise UnreadableError(error) from error
 

@@ -10,7 +10,8 @@ import zstandard
 
 from xenion.domain.saved.format import COUNT, PIECE_PAGES, SavedFileError, SaveError
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
-from xenion.vmm.memory_file import touched
+from xenion.vmm.memory_file import frames_there
+from xenion.vmm.runs import Run, frames_of
 
 LEVEL = 1
 """zstd's: the guest waits for it."""
@@ -37,16 +38,15 @@ def filled(memory: MachineMemory, pages: Iterable[tuple[int, bytes]]) -> Iterato
             yield mfn, page
 
 
-def present(memory: MachineMemory, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+def present(memory: MachineMemory, runs: Iterable[Run]) -> Iterator[tuple[int, bytes]]:
     """Pages that the host has memory for, and the hypervisor's. SaveError."""
-    for first, count in runs:
-        ours, start, stop = first < memory.first_mfn, first * PAGE_SIZE, (first + count) * PAGE_SIZE
-        for low, high in [(start, stop)] if ours else _touched(memory, start, stop):
-            for at in range(low, high, PAGE_SIZE):
-                yield at // PAGE_SIZE, bytes(memory.bytes[at : at + PAGE_SIZE])
+    for run in runs:
+        ours = run[0] < memory.first_mfn
+        for mfn in frames_of([run] if ours else _there(memory, run)):
+            yield mfn, bytes(memory.page(mfn))
 
 
-def whole(memory: MachineMemory, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+def whole(memory: MachineMemory, runs: Iterable[Run]) -> Iterator[tuple[int, bytes]]:
     """As `present`, and the others as zeros."""
     for first, count in runs:
         at = first
@@ -57,23 +57,19 @@ def whole(memory: MachineMemory, runs: Iterable[tuple[int, int]]) -> Iterator[tu
         yield from ((hole, ZERO) for hole in range(at, first + count))
 
 
-def _touched(memory: MachineMemory, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def _there(memory: MachineMemory, run: Run) -> Iterator[Run]:
     try:
-        yield from touched(memory.fd, memory.mapped_at, start, stop)
+        yield from frames_there(memory, *run)
     except OSError as error:
         raise SaveError(f"the domain's memory cannot be read ({error.strerror})") from error
 
 
-def resident(memory: MachineMemory, runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def resident(memory: MachineMemory, runs: Iterable[Run]) -> list[Run]:
     """Runs of the frames among these that the host has memory for. SaveError."""
-    made = []
-    for first, count in runs:
-        for low, high in _touched(memory, first * PAGE_SIZE, (first + count) * PAGE_SIZE):
-            made.append((low // PAGE_SIZE, (high - low) // PAGE_SIZE))
-    return made
+    return [part for run in runs for part in _there(memory, run)]
 
 
-def unpack(data: bytes, memory: MachineMemory, allowed: Sequence[tuple[int, int]]) -> int:
+def unpack(data: bytes, memory: MachineMemory, allowed: Sequence[Run]) -> int:
     """Puts a section's pages into their frames, which must be in the runs `allowed`, in order and apart from each
     other; how many. SavedFileError."""
     try:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from xenion.domain.saved.format import DONE, HEAD, NUMBER, PAGES, STATE, SYNC, Reader, SavedFileError
 from xenion.domain.saved.pages import resident, unpack
-from xenion.domain.saved.runs import joined, without
 from xenion.domain.saved.state import Head, MachineState, decode
 from xenion.vmm.clock import scaling
 from xenion.vmm.domain import Domain
+from xenion.vmm.runs import joined, without
 from xenion.vmm.saved import SavedStateError, memory_runs, prepare, resume
 
 MOST_SYNCS = 1000

@@ -9,9 +9,9 @@ from contextlib import suppress
 from xenion.domain.saved.format import DONE, HEAD, NUMBER, PAGES, STATE, SYNC, Progress, SaveError, Writer
 from xenion.domain.saved.pages import ZERO, filled, pieces, present, resident, whole
 from xenion.domain.saved.rounds import Round, Rounds
-from xenion.domain.saved.runs import Run, common, frames_of, joined, without
 from xenion.domain.saved.state import Head, MachineState, encode
 from xenion.vmm.domain import Domain
+from xenion.vmm.runs import Run, common, frames_of, joined, without
 from xenion.vmm.saved import memory_runs, shared_runs, shown_pages
 from xenion.vmm.written import WriteWatch, Written
 

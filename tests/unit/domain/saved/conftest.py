@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.domain.saved.moving_kit import METHODS, is_protected, open_watch
+from tests.write_watches import METHODS, is_protected, open_watch
 from xenion.vmm.written import WriteWatch
 
 

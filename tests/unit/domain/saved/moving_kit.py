@@ -3,10 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
-
-import pytest
 
 from tests.unit.domain.saved.test_format import holding
 from tests.unit.domain.saved.test_state import HEAD as WHO
@@ -33,10 +30,10 @@ from xenion.domain.saved.state import MachineState
 from xenion.domain.saved.write import Echo, Outgoing
 from xenion.vmm.domain import Domain
 from xenion.vmm.memory import PAGE_SIZE, MachineMemory
+from xenion.vmm.runs import Run
 from xenion.vmm.saved import capture
-from xenion.vmm.written import SWITCH, Pages, Run, WriteWatch, Written
+from xenion.vmm.written import Pages, WriteWatch, Written
 
-METHODS = ("write protection", "digests")
 FREE_PFN = LAST_PFN_IN_USE + 1
 """From here on pages are the tests' own."""
 Act = Callable[[], None]
@@ -59,24 +56,6 @@ def machine(kernel: Kernel) -> MachineState:
 
 
 # --- who watches
-
-
-def open_watch(method: str, monkeypatch: pytest.MonkeyPatch) -> WriteWatch:
-    if method == "digests":
-        monkeypatch.setenv(SWITCH, "digests")
-    else:
-        monkeypatch.delenv(SWITCH, raising=False)
-    opened = WriteWatch.open()
-    if opened.method != method:
-        opened.close()
-        pytest.skip("no write protection: it takes Linux 6.7 with userfaultfd and PAGEMAP_SCAN")
-    return opened
-
-
-def is_protected() -> bool:
-    """Is any memory of this process, by proc_pid_smaps(5)?"""
-    lines = Path("/proc/self/smaps").read_text().splitlines()
-    return any("uw" in line.split() for line in lines if line.startswith("VmFlags:"))
 
 
 class Disturbed:

@@ -20,7 +20,6 @@ from tests.unit.domain.saved.moving_kit import (
     Running,
     Watching,
     arrived,
-    is_protected,
     machine,
     nothing,
     on,
@@ -41,6 +40,7 @@ from tests.unit.vmm.saved_kit import (
     fill_memory,
     pinned_table,
 )
+from tests.write_watches import is_protected
 from xenion.core import lib
 from xenion.domain.saved import rounds as rounds_module
 from xenion.domain.saved import write

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xenion.domain.saved.runs import Run, common, frames_of, joined, without
+from xenion.vmm.runs import Run, common, frames_of, joined, without
 
 FRAMES = st.sets(st.integers(0, 60), max_size=40)
 ANY = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=12)
