@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from xenion.abi.xen import DOMID_FIRST_RESERVED
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
 from xenion.config.disk import Disk
@@ -17,8 +18,7 @@ DOMAIN_0, UUID_0 = "Domain-0", "00000000-0000-0000-0000-000000000000"
 HOST_WORDS = ("0", DOMAIN_0, UUID_0)
 """What means the host."""
 
-DOMID_FIRST, DOMID_END = 1, 0x7FF0
-"""public/xen.h: DOMID_FIRST_RESERVED."""
+DOMID_FIRST, DOMID_END = 1, DOMID_FIRST_RESERVED
 
 
 class Registry:

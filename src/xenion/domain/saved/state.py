@@ -5,13 +5,14 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from xenion.abi.xen import DOMID_FIRST_RESERVED
 from xenion.dom0.xenstore.pump import PumpState
 from xenion.dom0.xenstore.trees import KeptNode
 from xenion.domain.saved.format import SavedFileError
 from xenion.vmm.saved import U32, DomainState
 
 S = TypeVar("S", bound=msgspec.Struct)
-Domid = Annotated[int, Meta(gt=0, lt=0x7FF0)]
+Domid = Annotated[int, Meta(gt=0, lt=DOMID_FIRST_RESERVED)]
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from xenion.abi.xen import DOMID_FIRST_RESERVED
 from xenion.xend.logstate import clean
 from xenion.xend.migration.wire import DATA, MESSAGE, Frame, Wire, WireError
 
@@ -41,7 +42,7 @@ class Offer(msgspec.Struct, frozen=True, tag="offer"):
 
     id: WORD
     config: dict[str, Any]
-    domid: Annotated[int, Meta(gt=0, lt=0x7FF0)]
+    domid: Annotated[int, Meta(gt=0, lt=DOMID_FIRST_RESERVED)]
     managed: bool
     lasting: bool
     paused: bool
@@ -78,9 +79,9 @@ class Commit(msgspec.Struct, frozen=True, tag="commit"):
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
-    """`seconds`: from the Commit until it ran."""
+    """`domid`: 0 if it has ended there since. `seconds`: from the Commit until it ran."""
 
-    domid: int
+    domid: Annotated[int, Meta(ge=0, lt=DOMID_FIRST_RESERVED)]
     seconds: Annotated[float, Meta(ge=0)] = 0.0
 
 

@@ -204,6 +204,8 @@ def test_queries_that_are_none(id_: str) -> None:
         b'{"type":"arrived"}',
         b'{"type":"arrived","domid":"x"}',
         b'{"type":"arrived","domid":1e400}',
+        b'{"type":"arrived","domid":-1}',
+        b'{"type":"arrived","domid":32752}',
         b'{"type":"arrived","domid":1,"seconds":-1}',
         b'{"type":"arrived","domid":1,"seconds":1e400}',
         b'{"type":"arrived","domid":1,"seconds":null}',
