@@ -110,11 +110,14 @@ class DiskResource:
         """Nobody asks where a disk is."""
 
     def unlock(self) -> None:
-        self._disk.unlock()
+        """One that is only read is for both hosts."""
+        if self._disk.writable:
+            self._disk.unlock()
 
     def lock(self) -> None:
         try:
-            self._disk.lock()
+            if self._disk.writable:
+                self._disk.lock()
         except InUseError:
             raise DeviceError("another domain uses it") from None
         except OSError as error:
