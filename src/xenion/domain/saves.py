@@ -24,8 +24,7 @@ from xenion.dom0.loop import Loop, Timer
 from xenion.dom0.xenstore.trees import KeptNode, TreesError
 from xenion.domain.control import Refusal, Request
 from xenion.domain.devices import Devices
-from xenion.domain.machine import SAVES as HOLDER
-from xenion.domain.machine import Machine
+from xenion.domain.machine import SAVES, Machine
 from xenion.domain.saved.format import SaveError
 from xenion.domain.saved.rounds import Rounds
 from xenion.domain.saved.state import Head, MachineState
@@ -166,7 +165,7 @@ class Saves:
         save.held_at = time.monotonic()
         if save.moving:
             save.request.tell({"held": 1})
-        save.machine.hold(HOLDER)
+        save.machine.hold(SAVES)
         self.look()
 
     def echo(self, number: int) -> None:
@@ -268,7 +267,7 @@ class Saves:
         if save.stage not in ("copying", "asking", "parking"):
             save.machine.store.pump.go_on()
             self._devices.let_go()
-        save.machine.let_go(HOLDER)
+        save.machine.let_go(SAVES)
         save.held_s = time.monotonic() - save.held_at
 
     # --- the file

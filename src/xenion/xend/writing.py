@@ -1,4 +1,4 @@
-"""What a domain's process writes into a file of xend's, while people look on: cores, and saved domains."""
+"""What a domain's process writes for xend while people look on: cores, saved domains, and domains that move."""
 
 import asyncio
 from collections.abc import Callable, Mapping
