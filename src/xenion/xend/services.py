@@ -77,7 +77,7 @@ def make_services(
     starter.check_start = decided.check_start
     errands.moved = decided.gone
     decided.look_after = supervisor.look_after
-    incoming = Incoming(registry, starter, devices, errands, Arrivals(where.state), log)
+    incoming = Incoming(registry, starter, devices, errands, Arrivals(where.state), decided, log)
     errands.never_ran = incoming.forget
     incoming.look_after = supervisor.look_after
     errands.take_on(ARRIVE, incoming.arrive)

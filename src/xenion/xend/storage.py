@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,15 @@ def _write(path: Path, data: bytes, *, durable: bool) -> None:
 def read_json(path: Path) -> Any:
     """OSError, ValueError."""
     return json.loads(path.read_bytes())
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Whatever in the file does not make sense to the block is an OSError, EUCLEAN."""
+    try:
+        yield
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise OSError(errno.EUCLEAN, "it is damaged: move it away", str(path)) from error
 
 
 def remove(path: Path) -> None:

@@ -1,12 +1,13 @@
 """Files are there whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from tests.unit.xend.kit import names
-from xenion.xend.storage import folder_of_files, private_folder, read_json, remove, write_json
+from xenion.xend.storage import folder_of_files, private_folder, read_json, remove, sound, write_json
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -20,6 +21,22 @@ def test_written_and_read(tmp_path: Path, durable: bool) -> None:
     remove(path)
     remove(path)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b'{"b": 1}', b"[]", b"null", b'{"a": 1}', b"[" * 100_000]
+)
+def test_what_is_damaged(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="it is damaged: move it away") as caught, sound(path):
+        read_json(path)["a"].items()
+    assert (caught.value.errno, caught.value.filename) == (errno.EUCLEAN, str(path))
+
+
+def test_what_is_not_there_is_not_damaged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), sound(tmp_path / "x.json"):
+        read_json(tmp_path / "x.json")
 
 
 def test_a_disk_that_is_full_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

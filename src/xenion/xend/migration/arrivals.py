@@ -4,12 +4,11 @@ and nowhere else, whatever becomes of the connection, of this xend, or of the ho
 The file has a name of its own, which a source learns before anything comes: "unknown" counts only from who would know.
 """
 
-import errno
 import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from xenion.xend.storage import read_json, write_json
+from xenion.xend.storage import read_json, sound, write_json
 
 KEPT = 1000
 
@@ -20,15 +19,11 @@ class Arrivals:
         self._path = state / "arrivals.json"
         self._ledger, self._written = secrets.token_hex(16), False
         self._known: dict[str, str] = {}
-        try:
+        with suppress(FileNotFoundError), sound(self._path):
             values = read_json(self._path)
             self._ledger = str(values["ledger"])
             self._known = {str(word): str(uuid) for word, uuid in values["known"].items()}
             self._written = True
-        except FileNotFoundError:
-            return
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise OSError(errno.EUCLEAN, "it is damaged: move it away", str(self._path)) from error
 
     @property
     def ledger(self) -> str:

@@ -125,8 +125,8 @@ class Decided:
                 "failed", f"that {live.name} leaves cannot be written down: {error.strerror}"
             ) from error
 
-    def came_to_nothing(self, live: Live) -> None:
-        """It has not been released."""
+    def is_here(self, live: Live) -> None:
+        """It has not been released, or has come back."""
         self._remove(live.uuid)
 
     def _remove(self, uuid: str) -> None:

@@ -20,6 +20,7 @@ from xenion.xend.live import Live
 from xenion.xend.managed import Managed
 from xenion.xend.migration import disks
 from xenion.xend.migration.arrivals import Arrivals
+from xenion.xend.migration.decided import Decided
 from xenion.xend.migration.talk import (
     Accepted,
     Arrived,
@@ -70,6 +71,7 @@ class Incoming:
         devices: Devices,
         errands: Errands,
         arrivals: Arrivals,
+        decided: Decided,
         log: EventLog,
     ) -> None:
         self._registry = registry
@@ -77,6 +79,7 @@ class Incoming:
         self._devices = devices
         self._errands = errands
         self._arrivals = arrivals
+        self._decided = decided
         self._log = log
         self._sessions: dict[str, _Session] = {}
         self.look_after: Callable[[Live], None] = lambda live: None
@@ -330,6 +333,7 @@ class Incoming:
         if made.arriving in self._arrivals:
             if made.managed and self._registry.managed.get(made.uuid) is None:
                 self._registry.managed.put(Managed(made.config, made.logs))
+            self._decided.is_here(live)
             await live.ask("arrive", timeout=DECISION_S)
             made.arriving = ""
         elif made.arriving and made.arriving not in self._sessions and not live.condition.boot:

@@ -158,7 +158,7 @@ class Outgoing:
     async def _pass(self, passage: _Passage) -> dict[str, Any]:
         """RefusalError, WireError, ApiError: it goes on here."""
         live, wire = passage.live, passage.wire
-        await asyncio.to_thread(self._decided.begins, live, passage.leaving)
+        self._decided.begins(live, passage.leaving)
         try:
             answer = await self._send(passage)
             await say(wire, Sent())
@@ -167,7 +167,7 @@ class Outgoing:
         except BaseException:
             if passage.whole:
                 await asyncio.shield(give_up(live, "migrate"))
-            self._decided.came_to_nothing(live)
+            self._decided.is_here(live)
             raise
         passage.task.committed = True
         passage.task.step("handing it over")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.xend.kit import asked, end, impatient, run, within
+from tests.unit.xend.migration.incoming_kit import comes
 from tests.unit.xend.migration.kit import UUID, WORD, Far, Host, Script, Targets, words
 from xenion.api.errors import ApiError
 from xenion.xend import supervisor
@@ -530,6 +531,24 @@ def test_one_that_went_on_is_started_without_asking(host: Host) -> None:
             await within(live.gone.wait())
             await host.task("start", domain="web")
             assert targets.connections == 0
+
+    run(work)
+
+
+def test_one_that_has_come_back(host: Host) -> None:
+    """Where it was meanwhile is asked no more: it would say that it was there."""
+
+    async def work() -> None:
+        async with host, Targets() as targets:
+            await is_lost(host, targets)
+            asked_before = targets.connections
+            await comes(host, managed=True)
+            assert read_json(host.where.state / "departures.json") == {}
+            live = host.live()
+            await host.call("destroy", domain="web")
+            await within(live.gone.wait())
+            await host.task("start", domain="web")
+            assert targets.connections == asked_before
 
     run(work)
 

@@ -34,9 +34,10 @@ def test_a_full_disk(tmp_path: Path) -> None:
     known = Departures(tmp_path)
     with disk_ends_at(0), pytest.raises(OSError, match="File too large"):
         known.add("web", LEAVING)
+    assert known.get("web") is None
 
 
-@pytest.mark.parametrize("data", ["", "[]", "{", '{"web": 1}'])
+@pytest.mark.parametrize("data", ["", "[]", "{", "[" * 100000, '{"web": 1}'])
 def test_a_damaged_file(tmp_path: Path, data: str) -> None:
     (tmp_path / FILE).write_text(data)
     with pytest.raises(OSError, match="it is damaged: move it away"):
