@@ -18,7 +18,7 @@ from tests.system.disk_guest import DebianGuest, Image
 from tests.system.hosts import Fault, Host, Line
 from tests.system.images_on_host import tool
 from tests.system.namespaces import Namespaces, add_cable, add_link, inside, usable
-from tests.system.test_save import TICKS, names, spinning, ticks, wait_for_more
+from tests.system.ticking import TICKS, names, spinning, ticks, wait_for_more
 from tests.system.xm import DomainProcess, wait_for
 
 if TYPE_CHECKING:
@@ -346,7 +346,8 @@ def test_connections_survive_on_a_bridge(tmp_path: Path, debian_guest: Image, la
         told = json.loads(client.communicate(timeout=60)[0])
     assert client.returncode == 0, told.get("error")
     assert told["end"]["sum_received"]["bytes"] > 0.8 * told["end"]["sum_sent"]["bytes"] > 0
-    assert guest.run("ss -tn | grep -c 5201 || true").isdecimal()
+    assert all(second["sum"]["bytes"] for second in told["intervals"][-2:])
+    assert guest.run("ss -ltn | grep -c 5201") == "1"
     guest.destroy()
     left = [process for host in made for process in host.end_all()]
     assert not left, f"the test left processes behind: {left}"

@@ -23,6 +23,9 @@ class HeldGuest:
     def let_go(self, who: str) -> None:
         self.holders.discard(who)
 
+    def held_by(self, who: str) -> bool:
+        return who in self.holders
+
 
 class Asked:
     """A request with descriptors of files, which keeps its answers and, apart from them, the progress and figures."""

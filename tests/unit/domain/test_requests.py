@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from tests.descriptors import descriptors
+from tests.unit.domain.holding_kit import HeldGuest
 from xenion.dom0.loop import Loop
 from xenion.domain import requests
 from xenion.domain.control import Refusal, Request
@@ -21,26 +22,11 @@ from xenion.domain.saved.state import Head
 from xenion.domain.saves import Moving
 
 
-class Guest:
-    def __init__(self) -> None:
-        self.domain = SimpleNamespace(parked=False)
-        self.holders: set[str] = set()
-
-    def hold(self, who: str) -> None:
-        self.holders.add(who)
-
-    def let_go(self, who: str) -> None:
-        self.holders.discard(who)
-
-    def held_by(self, who: str) -> bool:
-        return who in self.holders
-
-
 class Process:
     """As much of a process as requests ask for."""
 
     def __init__(self) -> None:
-        self.machine: Guest | None = Guest()
+        self.machine: HeldGuest | None = HeldGuest()
         self.running = True
         self.kinds: list[str] = []
         self.files: dict[str, list[int]] = {"log": [], "report": [], "core": []}
@@ -76,7 +62,7 @@ def process() -> Iterator[Process]:
     assert set(descriptors()) <= set(before), "a descriptor was left open"
 
 
-def guest(process: Process) -> Guest:
+def guest(process: Process) -> HeldGuest:
     assert process.machine is not None
     return process.machine
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.domain.saved.reading_kit import refused
 from tests.unit.domain.saved.test_format import file_of, holding, through_a_pipe
 from tests.unit.domain.saved.test_format import section as framed
 from tests.unit.domain.saved.test_pages import section as page_section
@@ -65,15 +66,6 @@ def read(data: bytes, domain: Domain) -> SavedDomain:
         found = SavedDomain(fd)
         found.fill(domain)
         return found
-
-
-def refused(data: bytes, why: str) -> None:
-    """And whatever it did, the hypervisor's pages are its own."""
-    with empty_domain() as domain:
-        before = hypervisors_pages(domain)
-        with pytest.raises(SavedFileError, match=why):
-            read(data, domain)
-        assert hypervisors_pages(domain) == before
 
 
 def with_state(parts: list[Section], **fields: Any) -> Section:

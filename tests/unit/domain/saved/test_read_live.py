@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.domain.saved import reading_kit
 from tests.unit.domain.saved.moving_kit import (
     Exactly,
     Running,
@@ -58,6 +60,7 @@ from xenion.vmm.memory import PAGE_SIZE
 from xenion.vmm.written import WriteWatch
 
 SECOND = 10**9
+refused = partial(reading_kit.refused, echo=lambda number: None)
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +88,6 @@ def read(data: bytes, domain: Domain) -> list[int]:
     with holding(data) as fd:
         SavedDomain(fd).fill(domain, echoes.append)
     return echoes
-
-
-def refused(data: bytes, why: str) -> None:
-    """And whatever it did, the hypervisor's pages are its own."""
-    with empty_domain() as domain:
-        before = hypervisors_pages(domain)
-        with pytest.raises(SavedFileError, match=why):
-            read(data, domain)
-        assert hypervisors_pages(domain) == before
 
 
 def state_at(parts: list[Section]) -> int:

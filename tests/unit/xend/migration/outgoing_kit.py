@@ -4,21 +4,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.unit.xend.kit import within
-from tests.unit.xend.migration.kit import UUID, Far, Host, Targets, words
+from tests.unit.xend.migration.kit import UUID, Far, Host, Script, Targets, words
 from xenion.api.errors import ApiError
 from xenion.xend.live import Live
 from xenion.xend.migration.talk import (
     Accepted,
     Arrived,
     Commit,
+    Message,
     Offer,
+    Query,
 )
 from xenion.xend.migration.wire import DATA
 from xenion.xend.storage import read_json
 
 GAVE_UP = ["migrate", "cancel-migrate"]
-
-
 STAYED = ["migrate", "release", "finish-save"]
 
 
@@ -26,6 +26,22 @@ async def takes_it(far: Far) -> None:
     await far.takes()
     await far.hear(Commit)
     await far.say(Arrived(77))
+
+
+async def is_not_asked(far: Far) -> None:
+    """It takes it, and is never told that it may run."""
+    await far.takes()
+    assert await far.over()
+
+
+def tells(*answers: Message) -> Script:
+    """Of what it is asked."""
+
+    async def tell(far: Far) -> None:
+        await far.hear(Query)
+        await far.say(*answers)
+
+    return tell
 
 
 async def migrates(host: Host, targets: Targets, **more: Any) -> Any:

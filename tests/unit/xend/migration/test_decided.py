@@ -9,27 +9,15 @@ import pytest
 from tests.unit.xend.kit import asked, end, impatient, run, within
 from tests.unit.xend.migration.incoming_kit import comes
 from tests.unit.xend.migration.kit import UUID, WORD, Far, Host, Script, Targets, words
+from tests.unit.xend.migration.outgoing_kit import tells, when_committed
 from xenion.api.errors import ApiError
 from xenion.xend import supervisor
 from xenion.xend.live import Live
 from xenion.xend.migration import disks, talk
-from xenion.xend.migration.talk import Arrived, Commit, Message, Offer, Query, Refused, Sent, Unknown
+from xenion.xend.migration.talk import Arrived, Message, Offer, Query, Refused, Sent, Unknown
 from xenion.xend.storage import read_json, write_json
 
 HELD = ["migrate", "release"]
-
-
-async def loses_the_answer(far: Far) -> None:
-    await far.takes()
-    await far.hear(Commit)
-
-
-def tells(*answers: Message) -> Script:
-    async def tell(far: Far) -> None:
-        await far.hear(Query)
-        await far.say(*answers)
-
-    return tell
 
 
 async def says_nothing(far: Far) -> None:
@@ -39,7 +27,7 @@ async def says_nothing(far: Far) -> None:
 async def is_held(host: Host, targets: Targets, **more: Any) -> Live:
     """A domain of which it is not known where it is; nobody is there to be asked."""
     live = await host.has(**more)
-    targets.then(loses_the_answer)
+    targets.then(when_committed)
     error = await host.refusal(host.task("migrate", targets.where, domain="web"))
     assert "is not known" in error.message
     assert words(live) == HELD
@@ -142,7 +130,7 @@ def test_a_target_that_does_not_answer(host: Host, monkeypatch: pytest.MonkeyPat
                 await far.hear(Query)
                 assert await far.over()
 
-            targets.then(loses_the_answer, waits, tells(Unknown()))
+            targets.then(when_committed, waits, tells(Unknown()))
             await host.refusal(host.task("migrate", targets.where, domain="web"))
             await stays(host, live)
 
@@ -160,7 +148,7 @@ def test_the_next_xend_asks(host: Host, managed: bool, there: bool) -> None:
             if managed:
                 await host.call("define", {"config": {**host.config().to_mapping(), "uuid": UUID}})
                 await host.task("start", domain="web")
-                targets.then(loses_the_answer)
+                targets.then(when_committed)
                 await host.refusal(host.task("migrate", targets.where, domain="web"))
                 live = host.live()
             else:
@@ -335,7 +323,7 @@ def test_resolved_for_a_managed_one(host: Host) -> None:
         async with host, Targets() as targets:
             await host.call("define", {"config": {**host.config().to_mapping(), "uuid": UUID}})
             await host.task("start", domain="web")
-            targets.then(loses_the_answer)
+            targets.then(when_committed)
             await host.refusal(host.task("migrate", targets.where, domain="web"))
             await host.call("resolve", {"goes_on": "target"}, domain="web")
             await host.until(lambda: not host.names)
@@ -366,7 +354,7 @@ def test_resolved_while_it_is_handed_over(host: Host, goes_on: str) -> None:
             live, there, go = await host.has(), asyncio.Event(), asyncio.Event()
 
             async def takes(far: Far) -> None:
-                await loses_the_answer(far)
+                await when_committed(far)
                 there.set()
                 await go.wait()
                 await far.say(Arrived(3))
@@ -446,7 +434,7 @@ def test_its_definition_cannot_be_removed(host: Host, monkeypatch: pytest.Monkey
             monkeypatch.setattr(type(managed), "forget", full)
 
             async def takes(far: Far) -> None:
-                await loses_the_answer(far)
+                await when_committed(far)
                 await far.say(Arrived(3))
 
             targets.then(takes, tells(Arrived(3)))
@@ -472,7 +460,7 @@ async def is_managed(host: Host) -> Live:
 async def is_lost(host: Host, targets: Targets) -> None:
     """A managed domain that was held, and whose process is gone."""
     live = await is_managed(host)
-    targets.then(loses_the_answer)
+    targets.then(when_committed)
     await host.refusal(host.task("migrate", targets.where, domain="web"))
     assert live.record.leaving
     live.kill()
@@ -582,7 +570,7 @@ def test_a_target_that_lies(host: Host, monkeypatch: pytest.MonkeyPatch) -> None
             monkeypatch.setattr(live, "ask", has_gone_on)
 
             async def lies(far: Far) -> None:
-                await loses_the_answer(far)
+                await when_committed(far)
                 await far.say(Arrived(3))
 
             targets.then(lies)

@@ -328,45 +328,44 @@ def test_the_next_xend_lets_run_what_has_arrived(host: Host, managed: bool) -> N
     run(work)
 
 
-def test_killed_before_the_end_of_it_was_written_down(host: Host) -> None:
-    """It is asked to run again, which does no harm."""
+def killed_when_it_had_come(host: Host) -> None:
+    """A xend that has not written down any more that it has arrived."""
 
-    async def first() -> None:
+    async def work() -> None:
         async with host:
             await comes(host)
             await host.settled()
             folder = host.live().folder
             write_json(folder / "record.json", {**read_json(folder / "record.json"), "arriving": WORD})
 
-    async def second() -> None:
+    run(work)
+
+
+def test_killed_before_the_end_of_it_was_written_down(host: Host) -> None:
+    """It is asked to run again, which does no harm."""
+
+    async def work() -> None:
         async with host:
             await host.settled()
             live = host.live()
             assert (live.record.arriving, live.condition.boot) == ("", 1)
             assert words(live).count("arrive") == 2
 
-    run(first)
-    run(second)
+    killed_when_it_had_come(host)
+    run(work)
 
 
 def test_what_runs_is_not_ended_for_want_of_an_entry(host: Host) -> None:
     """Only the newest arrivals are known, but who has run has come for good."""
 
-    async def first() -> None:
-        async with host:
-            await comes(host)
-            await host.settled()
-            folder = host.live().folder
-            write_json(folder / "record.json", {**read_json(folder / "record.json"), "arriving": WORD})
-            (host.where.state / "arrivals.json").unlink()
-
-    async def second() -> None:
+    async def work() -> None:
         async with host:
             await host.settled()
             assert host.live().condition.state == "running"
 
-    run(first)
-    run(second)
+    killed_when_it_had_come(host)
+    (host.where.state / "arrivals.json").unlink()
+    run(work)
 
 
 def test_another_ones_process_is_left_alone(host: Host) -> None:

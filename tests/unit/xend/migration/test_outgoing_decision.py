@@ -13,8 +13,10 @@ from tests.unit.xend.migration.outgoing_kit import (
     STAYED,
     fails,
     goes_on,
+    is_not_asked,
     migrates,
     takes_it,
+    tells,
     when_committed,
     when_offered,
 )
@@ -44,11 +46,6 @@ def test_it_cannot_be_released(host: Host) -> None:
     async def work() -> None:
         async with host, Targets() as targets:
             live = await host.has()
-
-            async def is_not_asked(far: Far) -> None:
-                await far.takes()
-                assert await far.over()
-
             targets.then(is_not_asked)
             assert (await fails(host, targets)).message == "the domain has gone on"
             goes_on(host, live, STAYED)
@@ -63,11 +60,6 @@ def test_its_process_ends_when_it_is_released(host: Host) -> None:
     async def work() -> None:
         async with host, Targets() as targets:
             live = await host.has()
-
-            async def is_not_asked(far: Far) -> None:
-                await far.takes()
-                assert await far.over()
-
             targets.then(is_not_asked)
             await fails(host, targets)
             await within(live.gone.wait())
@@ -80,10 +72,6 @@ def test_where_it_goes_cannot_be_written_down(host: Host, monkeypatch: pytest.Mo
         async with host, Targets() as targets:
             live = await host.has()
             await host.settled()
-
-            async def is_not_asked(far: Far) -> None:
-                await far.takes()
-                assert await far.over()
 
             def full(self: Live) -> None:
                 if self.record.leaving:
@@ -105,7 +93,7 @@ def test_its_disks_are_gone(host: Host) -> None:
         async with host, Targets() as targets:
             live = await host.has(disks=(host.disk("xvda"),))
 
-            async def is_not_asked(far: Far) -> None:
+            async def loses_the_disk(far: Far) -> None:
                 await far.hear(Offer)
                 await far.say(Accepted())
                 await far.stream()
@@ -113,7 +101,7 @@ def test_its_disks_are_gone(host: Host) -> None:
                 await far.say(Loaded())
                 assert await far.over()
 
-            targets.then(is_not_asked)
+            targets.then(loses_the_disk)
             assert "No such file" in (await fails(host, targets)).message
             assert words(live) == STAYED
 
@@ -181,13 +169,13 @@ def test_the_answer_is_lost(host: Host, kind: bytes | None, data: bytes, there: 
                 if kind is not None:
                     await far.wire.send(kind, data)
 
-            async def tells(far: Far) -> None:
+            async def decides(far: Far) -> None:
                 assert await far.hear(Query) == Query(offers[0].id)
                 held.append(words(live))
                 await go.wait()
                 await far.say(Arrived(3) if there else Unknown())
 
-            targets.then(loses_it, tells)
+            targets.then(loses_it, decides)
             error = await fails(host, targets)
             assert error.code == "failed"
             assert "is not known" in error.message
@@ -221,11 +209,7 @@ def test_no_answer_in_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
                 await when_committed(far)
                 assert await far.over()
 
-            async def tells(far: Far) -> None:
-                await far.hear(Query)
-                await far.say(Arrived(3))
-
-            targets.then(waits, tells)
+            targets.then(waits, tells(Arrived(3)))
             assert "it does not answer; it is held here" in (await fails(host, targets)).message
             await within(live.gone.wait())
 
@@ -241,12 +225,12 @@ def test_its_process_does_not_end_at_once(host: Host, monkeypatch: pytest.Monkey
         async with host, Targets() as targets:
             live = await host.has()
 
-            async def tells(far: Far) -> None:
+            async def comes_to_itself(far: Far) -> None:
                 await far.hear(Query)
                 host.to("mute-finish", stop=True)
                 await far.say(Arrived(3))
 
-            targets.then(takes_it, tells)
+            targets.then(takes_it, comes_to_itself)
             host.to("mute-finish")
             assert "does not answer" in (await fails(host, targets)).message
             await within(live.gone.wait())
