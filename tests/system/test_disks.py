@@ -32,6 +32,7 @@ ioengine=libaio
 verify=crc32c
 verify_fatal=1
 verify_state_save=0
+serialize_overlap=1
 size={size}m
 blockalign={small}
 [sequential]
@@ -92,8 +93,8 @@ def test_fio_reads_what_it_wrote(debian: "DebianGuest", tmp_path: Path, kind: st
         with debian.disk("xvdb", made.target, *made.words) as disk:
             jobs = JOBS.format(disk=disk, size=size_mib, some=size_mib // 8, small=small)
             debian.put("/tmp/jobs.fio", jobs)
-            said = debian.run("fio --output-format=json /tmp/jobs.fio", 3000)
-            told = json.loads(said[said.index("{\n") :])  # behind its notes
+            debian.run("fio --output-format=json --output=/tmp/told.json /tmp/jobs.fio", 3000)
+            told = json.loads(debian.run("cat /tmp/told.json"))
             assert [job["error"] for job in told["jobs"]] == [0] * 5
             facts = debian.disk_facts("xvdb")
             assert facts["errors"] == 0
