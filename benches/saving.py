@@ -1,7 +1,7 @@
 """`python -m benches.saving [RUNS]`: how long `xm save` and `xm restore` take, and how large the file is.
 
-Everything is done by the real xm against a xend of its own, whose folders are in build/saving. The guests are idle; so
-many MiB of their memory are full of random bytes. Exit status: as that of benches.many.
+Everything is done by the real xm against a xend of its own, whose folders are in build/saving. The guests are idle, and
+have a disk; so many MiB of their memory are full of random bytes. Exit status: as that of benches.many.
 """
 
 import argparse
@@ -18,21 +18,23 @@ from benches.own_xend import OwnXend, within
 
 FOLDER = Path("build/saving")
 RUNS = 5
-GUESTS = ((512, 0), (512, 256), (2048, 1024))
+GUESTS = ((512, 0), (512, 256), (2048, 1024), (4096, 3500))
 """MiB of memory, and of that filled."""
 UP = b"FILLED-UP"
+DISK_BYTES = 1 << 30
 NAME = "filled"
 
 
 class Found(NamedTuple):
-    """Seconds to save with the guest's help, as it stands, to restore, to make a checkpoint as it stands, and for which
-    the guest is held then; the file's bytes."""
+    """Seconds to save with the guest's help, as it stands, to restore, to make a checkpoint, and for which the guest is
+    held then with what is on its disk and without; the file's bytes."""
 
     asked: float
     save: float
     restore: float
     checkpoint: float
     pause: float
+    alone: float
     size: int
 
 
@@ -40,7 +42,10 @@ class Saving(OwnXend):
     def __init__(self, runs: int, assets: Assets) -> None:
         super().__init__(FOLDER)
         self._runs = runs
-        self._config = self.config(assets, NAME, {"name": NAME})
+        disk = self.folder / "disk.img"
+        with disk.open("wb") as file:
+            file.truncate(DISK_BYTES)
+        self._config = self.config(assets, NAME, {"name": NAME, "disk": [f"{disk},raw,xvda,w"]})
 
     def measure(self, memory_mib: int, filled_mib: int) -> Found:
         """Medians. XendError."""
@@ -53,18 +58,21 @@ class Saving(OwnXend):
         restores: list[float] = []
         checkpoints: list[float] = []
         pauses: list[float] = []
+        alone: list[float] = []
         for _ in range(self._runs):
             asked.append(self._timed("save", NAME, file))
             restores.append(self._timed("restore", file))
             began = time.monotonic()
-            told = json.loads(self.xm("save", "-c", "-s", "--json", NAME, file))
+            told = json.loads(self.xm("checkpoint", "--json", NAME, "bench"))
             checkpoints.append(time.monotonic() - began)
             pauses.append(told["held_s"])
+            self.xm("checkpoint-delete", NAME, "bench")
+            alone.append(json.loads(self.xm("save", "-c", "-s", "-m", "--json", NAME, file))["held_s"])
             saves.append(self._timed("save", "-s", NAME, file))
             restores.append(self._timed("restore", file))
         self.xm("destroy", NAME)
         return Found(
-            median(asked), median(saves), median(restores), median(checkpoints), median(pauses),
+            median(asked), median(saves), median(restores), median(checkpoints), median(pauses), median(alone),
             file.stat().st_size,
         )  # fmt: skip
 
@@ -76,14 +84,16 @@ class Saving(OwnXend):
 
 def run(saving: Saving) -> None:
     """XendError."""
-    print("| guest | save, s | save -s, s | restore, s | file, MiB | save -c -s, s | its pause, ms |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| guest | save, s | save -s, s | restore, s | file, MiB | checkpoint, s | pause, ms | of memory alone, ms |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for memory, filled in GUESTS:
         it = saving.measure(memory, filled)
         what = f"{memory} MiB, {filled} of them filled"
         print(
             f"| {what} | {it.asked:.2f} | {it.save:.2f} | {it.restore:.2f} | {it.size / (1 << 20):.1f} "
-            f"| {it.checkpoint:.2f} | {it.pause * 1000:.1f} |",
+            f"| {it.checkpoint:.2f} | {it.pause * 1000:.1f} | {it.alone * 1000:.1f} |",
             flush=True,
         )
 

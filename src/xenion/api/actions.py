@@ -83,6 +83,14 @@ ACTIONS = (
     _post("define", "/managed", "Define a managed domain, or define it anew", t.Domain, t.DefineRequest),
     _delete("delete", "/managed/{domain}", "Forget a managed domain", t.Nothing),
     _post("start", "/domains/{domain}/start", "Start a managed domain", t.Task, t.StartRequest),
+    _post(
+        "suspend",
+        "/domains/{domain}/suspend",
+        "Keep a managed domain's memory and end it",
+        t.Task,
+        t.SuspendRequest,
+    ),
+    _post("resume", "/domains/{domain}/resume", "Let a suspended domain go on", t.Task, t.ResumeRequest),
     _post("destroy", "/domains/{domain}/destroy", "End a domain at once", t.Nothing),
     _post(
         "shutdown",
@@ -109,6 +117,26 @@ ACTIONS = (
     ),
     _post(
         "save", "/domains/{domain}/save", "Write a running domain to a file and end it", t.Task, t.SaveRequest
+    ),
+    _post(
+        "checkpoint",
+        "/domains/{domain}/checkpoints",
+        "Keep a running domain as it is now, memory and disks; it goes on",
+        t.Task,
+        t.CheckpointRequest,
+    ),
+    _get("checkpoints", "/domains/{domain}/checkpoints", "The checkpoints of a domain", t.Checkpoints),
+    _delete(
+        "delete_checkpoint",
+        "/domains/{domain}/checkpoints/{checkpoint}",
+        "Forget a checkpoint, and what of its disks nobody else needs",
+        t.Nothing,
+    ),
+    _post(
+        "merge_checkpoints",
+        "/domains/{domain}/merge-checkpoints",
+        "Put together what checkpoints that are gone have left apart, of a domain that does not run",
+        t.Task,
     ),
     _post("restore", "/restore", "Let a saved domain go on", t.Task, t.RestoreRequest),
     _post(

@@ -9,6 +9,7 @@ STATUSES = {
     "no-such-domain": 404,
     "no-such-task": 404,
     "no-such-device": 404,
+    "no-such-checkpoint": 404,
     "method-not-allowed": 405,
     "timeout": 408,
     "already-exists": 409,

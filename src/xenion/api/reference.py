@@ -19,6 +19,7 @@ PARAMETERS = {
     "vdev": "a disk's canonical name, such as xvda",
     "device": "a network interface's number or MAC address",
     "capture": "a capture's id",
+    "checkpoint": "a checkpoint's name",
 }
 
 HEAD = """\
@@ -61,9 +62,9 @@ than 64 bits in an integer. The `config` of a body is described in [config.md](c
 
 ## What takes long
 
-`create`, `start`, `restore`, `shutdown`, `save`, `migrate` and `dump` answer 202 with a [`Task`](#type-task), which
-goes on by itself. Follow it by asking for it with `wait` and the `seen` of the last answer: that answers as soon as the
-task has changed.
+`create`, `start`, `restore`, `shutdown`, `save`, `checkpoint`, `merge_checkpoints`, `migrate` and `dump` answer 202
+with a [`Task`](#type-task), which goes on by itself. Follow it by asking for it with `wait` and the `seen` of the last
+answer: that answers as soon as the task has changed.
 
 ```sh
 curl --unix-socket $S "http://xend/v1/tasks/$ID?wait=20&seen=$SEEN"
@@ -78,6 +79,8 @@ Its `result`, once its `state` is `done`:
 | `restore` | `domain`: the domain, which runs or is paused where it was saved |
 | `save` | `path` and `size` in bytes of the file, `remarks`: what there is to say about it; with `keep`, `held_s`: \
 for how many seconds the guest stood still |
+| `checkpoint` | as `save` with `keep`, and its `name` |
+| `merge_checkpoints` | `merged`: how many files went into others |
 | `migrate` | `host` and `domid`: where it runs; `seconds` in all, `downtime_s` without the guest, `sent_bytes`, \
 `rounds` (the figures of each), `remarks`; with `check`, `checked` |
 | `shutdown` | `reason`: why the domain stopped, or `reboot` |

@@ -13,8 +13,10 @@ class Limit:
 
 
 Name = Annotated[str, Limit(1, 64)]
-DomainState = Literal["building", "running", "blocked", "paused", "shutdown", "crashed", "dying", "defined"]
-"""`shutdown` and `crashed`: over, and preserved. `defined`: managed and not running."""
+DomainState = Literal[
+    "building", "running", "blocked", "paused", "shutdown", "crashed", "dying", "defined", "suspended"
+]
+"""`shutdown` and `crashed`: over, and preserved. `defined` and `suspended`: managed and not running."""
 
 
 class Traffic(TypedDict):
@@ -305,7 +307,18 @@ class DefineRequest(TypedDict):
 
 class StartRequest(TypedDict):
     paused: NotRequired[bool]
+    anew: NotRequired[bool]
+    """Also if it is suspended: what was in its memory is lost."""
     request: NotRequired[Annotated[str, Limit(0, 64, "[A-Za-z0-9-]*")]]
+
+
+class SuspendRequest(TypedDict):
+    as_it_stands: NotRequired[bool]
+    """The guest is not asked to suspend itself first."""
+
+
+class ResumeRequest(TypedDict):
+    paused: NotRequired[bool]
 
 
 class ShutdownRequest(TypedDict):
@@ -371,6 +384,35 @@ class SaveRequest(TypedDict):
     """The domain goes on afterwards."""
     as_it_stands: NotRequired[bool]
     """The guest is not asked to suspend itself first."""
+    memory_only: NotRequired[bool]
+    """With `keep`: what is on its disks is not kept: the file fits as long as nothing is written to them."""
+
+
+class CheckpointRequest(TypedDict):
+    name: NotRequired[Annotated[str, Limit(0, 64)]]
+    """The time of day if left out."""
+    suspend: NotRequired[bool]
+    """The guest is asked to suspend itself first, so that it sets its clocks when it goes on from it."""
+
+
+class Checkpoint(TypedDict):
+    name: str
+    path: str
+    """Of the file that has its memory."""
+    created_at: float
+    size: int
+    """Of the file, in bytes."""
+    disks: bool
+    """What was on its disks is kept as well."""
+    there: bool
+    """The file is."""
+
+
+class Checkpoints(TypedDict):
+    domain: str
+    """Its name now."""
+    checkpoints: list[Checkpoint]
+    """The oldest first."""
 
 
 class RestoreRequest(TypedDict):
@@ -379,6 +421,10 @@ class RestoreRequest(TypedDict):
     paused: NotRequired[bool]
     force: NotRequired[bool]
     """Also if its disks have changed since."""
+    back: NotRequired[bool]
+    """To a checkpoint, with its disks as they were then: what was written since is lost."""
+    name: NotRequired[Name]
+    """Instead of the one that it had: it was given another one since."""
 
 
 class MigrateRequest(TypedDict):

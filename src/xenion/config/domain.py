@@ -77,6 +77,7 @@ class XendStop(StrEnum):
     IGNORE = "ignore"
     SHUTDOWN = "shutdown"
     DESTROY = "destroy"
+    SUSPEND = "suspend"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,16 +82,14 @@ def _check(given: Given, key: Key) -> None:
         return
     if key.choices and value not in key.choices:
         sentence = f"{key.name} must be one of {', '.join(key.choices)}, not {shown(value)}"
-        raise ConfigError(sentence + _hint(key.name, value), key=key.name)
+        raise ConfigError(sentence + _hint(key.name), key=key.name)
     if key.name == "pvh" and value:
         raise ConfigError(f"pvh must be 0{_ONLY_PV}", key="pvh")
 
 
-def _hint(key: str, value: object) -> str:
+def _hint(key: str) -> str:
     if key in ("type", "builder"):
         return _ONLY_PV
-    if (key, value) == ("on_xend_stop", "suspend"):
-        return ": suspend is not supported yet, use shutdown or destroy"
     return ""
 
 

@@ -61,6 +61,12 @@ class Resource(Protocol):
     def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
         """New connections instead of lost ones. DeviceError."""
 
+    def standby(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
+        """What `switch` will go on with; the descriptors are its own. DeviceError."""
+
+    def switch(self) -> None:
+        """The guest is held, and nothing is in flight: goes on with what stands by, if anything does. DeviceError."""
+
     def sync(self, then: Callable[[int], None]) -> None:
         """What the guest has written is on stable storage: `then(0)`, or an errno."""
 
@@ -180,6 +186,11 @@ class Devices:
             if held.device is not None:
                 held.device.let_go()
 
+    def switch(self) -> None:
+        """Of a guest that is held: those for which something stands by go on with that. DeviceError: some do."""
+        for held in self._held.values():
+            held.resource.switch()
+
     def unlock(self) -> None:
         """Of a guest that is held: what they are on the host is for another host."""
         for held in self._held.values():
@@ -261,6 +272,10 @@ class Devices:
     def reconnect(self, kind: str, devid: int, description: Mapping[str, Any], fds: Sequence[int]) -> None:
         """DeviceError."""
         self._taking(fds, kind, devid).resource.reconnect(description, fds)
+
+    def standby(self, kind: str, devid: int, description: Mapping[str, Any], fds: Sequence[int]) -> None:
+        """DeviceError."""
+        self._taking(fds, kind, devid).resource.standby(description, fds)
 
     def _taking(self, fds: Sequence[int], kind: str, devid: int) -> _Held:
         try:

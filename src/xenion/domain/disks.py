@@ -23,6 +23,10 @@ class DiskResource:
         self._persistent = bool(order.description["persistent_grants"])
         self._disk = self._open(order.description, order.fds)
         self._backend: BlockBackend | None = None
+        self._standby: tuple[Mapping[str, Any], Sequence[int]] | None = None
+        self._unfit = ""
+        """Why what stood by for it cannot be used."""
+        self._below: list[int] = []
 
     def _open(self, description: Mapping[str, Any], fds: Sequence[int]) -> Disk:
         """As xend's xenion.xend.disks.place describes it. DeviceError."""
@@ -62,10 +66,15 @@ class DiskResource:
 
     def describe(self) -> dict[str, Any]:
         disk = self._disk
-        return {"size_bytes": disk.size, "sector_bytes": disk.sector_bytes, **disk.counters.as_dict()}
+        served = isinstance(disk, NbdDisk)
+        sizes = {"size_bytes": disk.size, "sector_bytes": disk.sector_bytes}
+        return {"served": int(served), **sizes, **disk.counters.as_dict()}
 
     def configure(self, changes: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
-        """`limits` [bytes, requests a second]; `grown`: the image has another size; `medium`: another image."""
+        """`limits` [bytes, requests a second]; `grown`: the image has another size; `medium`: another image; `below`:
+        the descriptors keep locked what is below the image."""
+        if "below" in changes:
+            self._below += fds
         if "medium" in changes:
             self._insert(self._open(changes["medium"], fds))
         if "limits" in changes:
@@ -88,6 +97,44 @@ class DiskResource:
             raise DeviceError(str(error)) from error
         self._disk = disk
         old.drain(old.close)
+
+    def standby(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
+        self._drop_standby()
+        self._standby = description, fds
+
+    def switch(self) -> None:
+        if self._unfit:
+            raise DeviceError(self._unfit)
+        if self._standby is None:
+            return
+        (description, fds), self._standby = self._standby, None
+        try:
+            disk = self._fitting(description, fds)
+        except DeviceError as error:
+            self._unfit = str(error)
+            raise
+        old = self._disk
+        disk.counters = old.counters
+        if self._backend is not None:
+            self._backend.go_on_with(disk)
+        self._disk = disk
+        old.drain(old.close)
+
+    def _fitting(self, description: Mapping[str, Any], fds: Sequence[int]) -> Disk:
+        """DeviceError."""
+        disk, old = self._open(description, fds), self._disk
+        if (disk.size, disk.sector_bytes, disk.writable) != (old.size, old.sector_bytes, old.writable):
+            disk.close()
+            raise DeviceError(
+                f"disk {description['vdev']}: what stands by for it has another size, or is only read"
+            )
+        return disk
+
+    def _drop_standby(self) -> None:
+        self._unfit = ""
+        if self._standby is not None:
+            close_all(self._standby[1])
+            self._standby = None
 
     def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
         if not isinstance(self._disk, NbdDisk):
@@ -124,4 +171,7 @@ class DiskResource:
             raise DeviceError(f"it cannot be locked: {error.strerror}") from error
 
     def close(self) -> None:
+        self._drop_standby()
         self._disk.close()
+        close_all(self._below)
+        self._below = []

@@ -96,6 +96,13 @@ class InterfaceResource:
             raise DeviceError("the interface has no connection that could be replaced")
         self._wire.reconnect(fds[0])
 
+    def standby(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
+        close_all(fds)
+        raise DeviceError("an interface has nothing that could stand by for it")
+
+    def switch(self) -> None:
+        """There is nothing to switch to."""
+
     def sync(self, then: Callable[[int], None]) -> None:
         then(0)
 

@@ -60,6 +60,7 @@ class Requests:
             "dump": self._dump,
             "cancel-dump": self._cancel_dump,
             "save": self._save,
+            "switched": self._switched,
             "finish-save": self._finish_save,
             "cancel-save": self._cancel_save,
             "migrate": self._migrate,
@@ -77,6 +78,7 @@ class Requests:
             "detach": self._detach,
             "configure-device": self._configure_device,
             "reconnect-device": self._reconnect_device,
+            "standby-device": self._standby_device,
         }
 
     def _machine(self) -> Machine:
@@ -279,6 +281,13 @@ class Requests:
             self._process.devices.reconnect(kind, devid, description, fds)
         request.done()
 
+    def _standby_device(self, request: Request) -> None:
+        kind, devid = request.text("kind"), request.number("devid")
+        description, fds = request.mapping("description"), request.take_fds(most=DESCRIPTORS)
+        with _device_refusals():
+            self._process.devices.standby(kind, devid, description, fds)
+        request.done()
+
     # --- files
 
     def _dump(self, request: Request) -> None:
@@ -293,10 +302,20 @@ class Requests:
 
     def _save(self, request: Request) -> None:
         """`ask` the guest to suspend itself; `by`: xend's version; `disks`, `vifs`: what it has of them now. Answered
-        when the file is whole, while the guest is held, or with `keep` goes on."""
-        ask = request.fields.get("ask") is True
+        when the file is whole, while the guest is held, or with `keep` goes on; with `switch` it stays held until
+        `switched`, which may be said as soon as it has told that all is at `rest`."""
+        ask, switch = request.fields.get("ask") is True, request.fields.get("switch") is True
         keep = self._process.watch if request.fields.get("keep") is True else None
-        self._process.saves.begin(request, self._machine(), self._head(request), ask=ask, keep=keep)
+        self._process.saves.begin(
+            request, self._machine(), self._head(request), ask=ask, keep=keep, switch=switch
+        )
+
+    def _switched(self, request: Request) -> None:
+        """What is on its disks now stays as it is: it goes on with what stands by, in the same place or elsewhere. Not
+        `switched`: it does not wait for that any more."""
+        with _device_refusals():
+            switched = self._process.saves.switch()
+        request.done(switched=switched)
 
     def _migrate(self, request: Request) -> None:
         """As `_save`, to another host, `live`: most of the memory while the guest runs; `worst_ms`: it is not to stand

@@ -9,7 +9,8 @@ before that has no file that it knows of, so the guest goes on. Not so once its 
 host to use: then it is held until an xend, this one or the next, says which of the two goes on.
 
 A guest that is to be kept is held for what is written last only: most of its memory is written while it runs, and it
-goes on before the file is on the disk.
+goes on before the file is on the disk. If it writes to disks, what is on them is fixed meanwhile: xend, which is told
+that they are at rest, puts something new above each.
 """
 
 import os
@@ -34,6 +35,7 @@ from xenion.vmm.written import WriteWatch
 
 LOOK_SECONDS = 0.5
 SUSPENDING_SECONDS, PARKING_SECONDS, QUIET_SECONDS = 10.0, 10.0, 60.0
+CANCELLED = "the save was cancelled"
 AS_IT_STANDS = (
     f"the guest has not suspended itself in {SUSPENDING_SECONDS:g} seconds: it is saved as it stands, and its clocks "
     "will be late by the time that it is away"
@@ -51,8 +53,8 @@ class Moving:
 @dataclass(slots=True)
 class _Save:
     """`stage`: copying (while the guest runs), asking (it to suspend itself), parking, quiet (devices and store are
-    coming to rest), writing, kept (it goes on, and the file comes to the disk), whole, released (its disks are for
-    another host)."""
+    coming to rest), writing, switching (xend is not done with its disks), kept (it goes on, and the file comes to the
+    disk), whole, released (its disks are for another host)."""
 
     request: Request
     machine: Machine
@@ -61,6 +63,8 @@ class _Save:
     ask: bool
     moving: Moving | None
     keep: bool
+    switch: bool
+    """It is kept once its disks have been switched."""
     stage: str = "asking"
     remarks: list[str] = field(default_factory=list)
     patience: Timer | None = None
@@ -111,14 +115,17 @@ class Saves:
         ask: bool,
         moving: Moving | None = None,
         keep: WriteWatch | None = None,
+        switch: bool = False,
     ) -> None:
-        """Answers the request when the file is whole; `finish` is to follow, unless the guest is to be kept. `ask`
-        it to suspend itself first. Refusal."""
+        """Answers the request when the file is whole; `finish` is to follow, unless the guest is to be kept, and then
+        with `switch` not before that. `ask` it to suspend itself first. Refusal."""
         if self._save is not None:
             raise Refusal("this domain is being saved or moved already: wait for it or cancel it")
         (fd,) = request.take_fds()
         self._cancelled = False
-        save = self._save = _Save(request, machine, head, fd, ask, moving, keep is not None)
+        save = self._save = _Save(
+            request, machine, head, fd, ask, moving, keep is not None, switch and keep is not None
+        )
         watch = moving.watch if moving is not None else keep
         if watch is not None:
             save.stage = "copying"
@@ -179,8 +186,19 @@ class Saves:
         save = self._save
         if save is not None and save.stage == "whole":
             self._let_go(save)
-        elif save is not None and save.stage == "asking":
-            self._fail(save, "the save was cancelled")
+        elif save is not None and save.stage in ("asking", "switching"):
+            self._fail(save, CANCELLED)
+
+    def switch(self) -> bool:
+        """The disks of a guest that is to be kept go on elsewhere. Whether it still waited for that. DeviceError."""
+        save = self._save
+        if save is None or not save.switch or save.stage not in ("writing", "switching"):
+            return False
+        self._devices.switch()
+        save.switch = False
+        if save.stage == "switching":
+            self._keep(save)
+        return True
 
     def release(self) -> None:
         """From now on another host may use its disks, and the guest is held until `finish`, whatever becomes of xend.
@@ -286,6 +304,8 @@ class Saves:
             self._fail(save, f"the domain cannot be {save.out}: {error}")
             return
         save.stage = "writing"
+        if save.switch:
+            save.request.tell({"rest": 1})
         if save.keep:
             self._in_thread(save, lambda outgoing: outgoing.finish(state), self._keep)
         else:
@@ -293,10 +313,22 @@ class Saves:
 
     def _keep(self, save: _Save) -> None:
         """All is in the file, if it comes to the disk: its guest goes on meanwhile."""
-        _end(save)
+        if save.switch:
+            save.stage = "switching"
+            self._await_switch(save)
+            return
         self._run_on(save)
         save.stage = "kept"
-        self._in_thread(save, lambda outgoing: outgoing.sync(), self._kept)
+        self._in_thread(save, _to_disk, self._kept)  # the watch takes its time to end
+
+    def _await_switch(self, save: _Save) -> None:
+        """Until xend has done that, or is lost."""
+        if self._save is not save or save.stage != "switching":
+            return
+        if save.request.abandoned:
+            self._fail(save, CANCELLED)
+        else:
+            save.patience = self._loop.later(LOOK_SECONDS, lambda: self._await_switch(save))
 
     def _kept(self, save: _Save) -> None:
         self._close(save)
@@ -338,7 +370,7 @@ class Saves:
             return
         save.thread = None
         if said or self._cancelled or save.request.abandoned:
-            self._fail(save, said or "the save was cancelled")
+            self._fail(save, said or CANCELLED)
         else:
             then(save)
 
@@ -378,9 +410,14 @@ class Saves:
         if save is None:
             return
         self._drop(save)
-        if save.stage in ("asking", "parking", "quiet"):
+        if save.stage in ("asking", "parking", "quiet", "switching"):
             os.close(save.fd)
             save.request.refuse(save.stopped)
+
+
+def _to_disk(outgoing: Outgoing) -> None:
+    outgoing.end()
+    outgoing.sync()
 
 
 def _write(state: MachineState, outgoing: Outgoing) -> None:

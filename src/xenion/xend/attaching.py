@@ -12,6 +12,7 @@ from xenion.config.domain import ConfigError, DomainConfig
 from xenion.config.vif import Vif
 from xenion.xend.chronicle import LOST, RECONCILE
 from xenion.xend.devices import Devices, OpenDevice
+from xenion.xend.disks.layers import layers_of
 from xenion.xend.entries import VBD, VIF, DeviceEntry, with_device
 from xenion.xend.live import Live
 
@@ -143,11 +144,21 @@ class Attaching:
     async def grow(self, live: Live, disk: Disk, size_bytes: int) -> None:
         """The image, and what the guest sees of it. ApiError."""
         async with self.turn(live):
+            self._check_settled(live, disk)
             device = await self._devices.grow_disk(live.record, disk, size_bytes)
             if device is not None:
                 await self.reconnect(live, device)
             await live.ask("configure-device", kind=VBD, devid=disk.devid, changes={"grown": True})
             self.keep(live)
+
+    def _check_settled(self, live: Live, disk: Disk) -> None:
+        """Which file it has is known, whenever xend was killed. ApiError (wrong-state)."""
+        layers = layers_of(disk, live.logs)
+        note = layers.read() if layers is not None else None
+        if note is not None and note.next:
+            raise ApiError(
+                "wrong-state", f"disk {disk.vdev}: a checkpoint of it was broken off: make another one first"
+            )
 
     async def reconnect(self, live: Live, device: OpenDevice) -> None:
         """The process goes on with new connections; that it has lost others counts no more. ApiError."""

@@ -8,19 +8,20 @@ from typing import Any
 from xenion.api.errors import ApiError
 from xenion.config.domain import XendStart, XendStop
 from xenion.xend import host
-from xenion.xend.call import Call, Handler, Peer
+from xenion.xend.call import Call, Handler, Handlers, Peer
 from xenion.xend.live import Live
 from xenion.xend.managed import Managed
 from xenion.xend.services import Services
 from xenion.xend.storage import read_json, write_json
+from xenion.xend.suspended import is_suspended
 
 STOP_S = 60.0
 XEND = Peer("xend")
 MARK = "autostarted.json"
 
 
-async def start_all(services: Services, start: Handler) -> None:
-    """Once after each start of the host: what was shut down since stays down. `start`: the action's handler.
+async def start_all(services: Services, handlers: Handlers) -> None:
+    """Once after each start of the host: what was shut down since stays down. One that is suspended goes on.
 
     An xend that is killed meanwhile leaves the rest to the next one. OSError.
     """
@@ -29,7 +30,7 @@ async def start_all(services: Services, start: Handler) -> None:
     if mark["complete"]:
         return
     due = [managed for managed in services.registry.managed if _is_due(services, managed, mark)]
-    for begun in asyncio.as_completed([_start(services, start, managed) for managed in due]):
+    for begun in asyncio.as_completed([_start(services, handlers, managed) for managed in due]):
         mark["started"].append(await begun)
         write_json(path, mark)
     write_json(path, {**mark, "complete": True})
@@ -50,22 +51,32 @@ def _is_due(services: Services, managed: Managed, mark: dict[str, Any]) -> bool:
     return starts and managed.uuid not in services.registry.live and managed.uuid not in mark["started"]
 
 
-async def _start(services: Services, start: Handler, managed: Managed) -> str:
+async def _start(services: Services, handlers: Handlers, managed: Managed) -> str:
     """Its UUID, when it runs or was refused, which is in the event log."""
+    begin = handlers["resume" if is_suspended(services.where.logs(managed.logs)) else "start"]
     with suppress(ApiError):
-        task = await start(Call(XEND, {"domain": managed.uuid}))
+        task = await begin(Call(XEND, {"domain": managed.uuid}))
         await services.tasks.get(task["id"]).over()
     return managed.uuid
 
 
-async def stop_all(services: Services) -> None:
-    """Domains go on, but for managed ones whose on_xend_stop says otherwise."""
+async def stop_all(services: Services, suspend: Handler) -> None:
+    """Domains go on, but for managed ones whose on_xend_stop says otherwise. `suspend`: the action's handler."""
     leaving = []
     for live in list(services.registry.live.values()):
         what = live.record.config.on_xend_stop
-        if live.record.managed and what != XendStop.IGNORE:
+        if live.record.managed and what == XendStop.SUSPEND:
+            leaving.append(_suspend(services, suspend, live))
+        elif live.record.managed and what != XendStop.IGNORE:
             leaving.append(_end(live, gently=what == XendStop.SHUTDOWN))
     await asyncio.gather(*leaving)
+
+
+async def _suspend(services: Services, suspend: Handler, live: Live) -> None:
+    """One that cannot be suspended goes on, and the event log tells why."""
+    with suppress(ApiError):
+        task = await suspend(Call(XEND, {"domain": live.uuid}))
+        await services.tasks.get(task["id"]).over()
 
 
 async def _end(live: Live, *, gently: bool) -> None:

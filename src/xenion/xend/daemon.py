@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from xenion.api.addresses import bind, connect
 from xenion.api.folders import Folders, configuration_file
 from xenion.api.start import READY
-from xenion.xend import autostart, record, settings
+from xenion.xend import autostart, record, settings, suspended
 from xenion.xend.dispatch import logged
 from xenion.xend.eventlog import EventLogError
 from xenion.xend.handlers import all_handlers
@@ -159,11 +159,13 @@ class Daemon:
             await self._take_domains(services)
             await self._listen(server)
             self._answer.ready()
-            starting = loop.create_task(autostart.start_all(services, handlers["start"]))
+            settling = loop.create_task(suspended.settle(self._where, services.registry.live.values()))
+            starting = loop.create_task(autostart.start_all(services, handlers))
             await self._until_stopped(services, server)
             _notify_systemd(b"STOPPING=1")
             starting.cancel()
-            await autostart.stop_all(services)
+            settling.cancel()
+            await autostart.stop_all(services, handlers["suspend"])
             if not services.registry.live and not record.folders(self._where.domains):
                 await services.xenstored.stop()
         finally:

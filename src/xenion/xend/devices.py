@@ -72,11 +72,19 @@ class Devices:
         self._registry = registry
         self._networks = networks
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._layers: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def turn(self, made: Record) -> AsyncIterator[None]:
         """Whoever changes a running domain's devices, or their connections, is alone within the block."""
         turn = self._turns.setdefault(made.uuid, asyncio.Lock())
+        async with turn:
+            yield
+
+    @asynccontextmanager
+    async def layers(self, logs: str) -> AsyncIterator[None]:
+        """Whoever changes what is above a domain's images is alone within the block. `logs`: its folder's name."""
+        turn = self._layers.setdefault(logs, asyncio.Lock())
         async with turn:
             yield
 
@@ -114,6 +122,19 @@ class Devices:
         with self._said(made) as said:
             opened = await disks.open_disk(disk, self._disk_place(made, said))
         return _entered(made, disk.devid, disk, opened, coming=coming)
+
+    async def stand_by(self, made: Record, disk: Disk, image: Path) -> OpenDevice:
+        """`image` instead of what is directly below it, which the domain's process has itself. Its entry is in the
+        record instead of the disk's. ApiError."""
+        with self._said(made) as said:
+            opened = await disks.open_above(disk, image, self._disk_place(made, said))
+        return self._instead_of(made, made.entry_of(VBD, disk.devid), disk, opened)
+
+    @contextmanager
+    def disk_place(self, made: Record) -> Iterator[DiskPlace]:
+        """ApiError (failed)."""
+        with self._said(made) as said:
+            yield self._disk_place(made, said)
 
     async def open_vif(self, made: Record, devid: int, vif: Vif, *, coming: bool = False) -> OpenDevice:
         """As `open_disk`."""

@@ -10,6 +10,7 @@ from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
 from xenion.config.domain import ConfigError, DomainConfig
 from xenion.xend.storage import folder_of_files, read_json, remove, write_json
+from xenion.xend.suspended import is_suspended
 
 _logger = logging.getLogger(__name__)
 
@@ -77,12 +78,12 @@ class ManagedDomains:
 
 def shown(managed: Managed, where: Folders) -> t.Domain:
     """One that does not run, as the API tells it."""
-    config = managed.config
+    config, state = managed.config, where.logs(managed.logs)
     return {
         "name": config.name,
         "domid": None,
         "uuid": config.uuid,
-        "state": "defined",
+        "state": "suspended" if is_suspended(state) else "defined",
         "reason": "",
         "memory_mib": config.memory_mib,
         "maxmem_mib": config.most_memory_mib,
@@ -95,7 +96,7 @@ def shown(managed: Managed, where: Folders) -> t.Domain:
         "autostart": config.on_xend_start == "start",
         "processor": config.processor,
         "pid": None,
-        "folder": str(where.logs(managed.logs)),
+        "folder": str(state),
         "console": "",
         "config": config.to_mapping(),
     }

@@ -28,6 +28,8 @@ class Registry:
         self.managed = ManagedDomains(where)
         self._coming: dict[str, Record] = {}
         """By UUID: what is being opened for domains that have no process yet."""
+        self._closed: dict[str, str] = {}
+        """Names of domains that may not start for the moment, and why."""
 
     # --- finding
 
@@ -57,7 +59,8 @@ class Registry:
         return found
 
     def check_name_is_free(self, name: str, uuid: str = "") -> None:
-        """For the domain of this UUID. ApiError (already-exists)."""
+        """For the domain of this UUID. ApiError (already-exists, wrong-state)."""
+        self.check_open(name)
         others = [live for live in self.live.values() if live.uuid != uuid]
         if any(live.name == name or _gives(live, name, uuid) for live in others):
             raise ApiError(
@@ -75,6 +78,11 @@ class Registry:
                 f'a managed domain "{name}" is defined: `xm start {name}` starts it, or give this one another name',
             )
 
+    def check_open(self, name: str) -> None:
+        """ApiError (wrong-state)."""
+        if name in self._closed:
+            raise ApiError("wrong-state", f"{self._closed[name]}: try again when that is done")
+
     # --- coming
 
     @contextmanager
@@ -85,6 +93,19 @@ class Registry:
             yield
         finally:
             del self._coming[made.uuid]
+
+    @contextmanager
+    def closed(self, name: str, why: str) -> Iterator[None]:
+        """Within the block no domain of that name is started; none runs. ApiError (wrong-state, already-exists)."""
+        managed = self.managed.named(name)
+        self.check_name_is_free(name, managed.uuid if managed is not None else "")
+        if managed is not None and self.is_running(managed.uuid):
+            raise ApiError("wrong-state", f"{name} is running: end it first")
+        self._closed[name] = why
+        try:
+            yield
+        finally:
+            del self._closed[name]
 
     def coming_domids(self) -> set[int]:
         return {made.domid for made in self._coming.values()}

@@ -2,18 +2,18 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
-from xenion.config.disk import Disk, Format
+from xenion.config.disk import Disk
 from xenion.config.domain import DomainConfig
 from xenion.domain.saved.format import DONE, HEAD, HOST, PAGES, STATE, Reader, SavedFileError, Writer
 from xenion.domain.saved.state import Head, HostDisk, HostState, decode, encode
-from xenion.xend.disks.place import DISKS
+from xenion.xend.disks.layers import Layers, layers_of
 from xenion.xend.live import Live
 
 
@@ -98,19 +98,42 @@ def host_state(live: Live) -> tuple[HostState, list[str]]:
     return HostState(live.record.lasting, disks), remarks
 
 
-def _image(disk: Disk, logs: Path) -> Path | None:
-    """The file that the guest's writes go to."""
-    if disk.overlay:
-        return logs / DISKS / f"{disk.vdev}.qcow2"
-    return None if disk.format is Format.NBD or not disk.target else Path(disk.target)
-
-
 def _as_it_is(disk: Disk, logs: Path) -> HostDisk:
-    path = _image(disk, logs)
-    now = path.stat() if path is not None else None
+    """OSError, ApiError."""
+    layers = layers_of(disk, logs)
+    now = layers.written().stat() if layers is not None else None
     if now is None or not stat.S_ISREG(now.st_mode):
         return HostDisk(disk.vdev, None, None)
     return HostDisk(disk.vdev, now.st_size, now.st_mtime_ns)
+
+
+def fixed_state(live: Live, fixed: Sequence[tuple[Disk, Layers]], point: str) -> HostState:
+    """Of a domain that goes on, and whose disks a checkpoint has fixed. ApiError."""
+    disks = []
+    for disk, layers in fixed:
+        _, stamp = layers.frozen(point)
+        disks.append(HostDisk(disk.vdev, stamp.size, stamp.mtime_ns))
+    return HostState(live.record.lasting, disks, point)
+
+
+def check_points(saved: OpenSaved, config: DomainConfig, where: Folders, *, back: bool) -> None:
+    """Of a checkpoint: its disks are still as they were, or what they were is kept and they may go `back` to it.
+    ApiError (refused)."""
+    disks, point = {disk.vdev: disk for disk in config.disks}, saved.host.point
+    for then in saved.host.disks:
+        disk = disks.get(then.vdev)
+        layers = layers_of(disk, where.logs(config.name)) if disk is not None else None
+        if layers is None:
+            raise ApiError(
+                "refused", f"{saved.path}: the domain has no disk {then.vdev} that a checkpoint keeps"
+            )
+        layers.frozen(point)
+        if not back and not layers.is_at(point):
+            raise ApiError(
+                "refused",
+                f"{saved.path}: the disk {then.vdev} was written to after the checkpoint: --back takes it back to what "
+                "it was then, and what was written since is lost",
+            )
 
 
 def check_disks(saved: OpenSaved, config: DomainConfig, where: Folders, *, force: bool) -> None:

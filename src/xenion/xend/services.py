@@ -21,7 +21,9 @@ from xenion.xend.networks.plugging import Networks
 from xenion.xend.outcomes import Outcomes
 from xenion.xend.registry import Registry
 from xenion.xend.renaming import Renaming
+from xenion.xend.restorer import Restorer
 from xenion.xend.ring import MessageRing
+from xenion.xend.saver import Saver
 from xenion.xend.scheduling.scheduler import Scheduler
 from xenion.xend.settings import Settings
 from xenion.xend.starter import Starter
@@ -45,6 +47,9 @@ class Services:
     ring: MessageRing
     outcomes: Outcomes
     attaching: Attaching
+    devices: Devices
+    saver: Saver
+    restorer: Restorer
     networks: Networks
     xenstored: Xenstored
     scheduler: Scheduler
@@ -85,6 +90,7 @@ def make_services(
     errands.restart = starter.start
     xenstored.on_restart = supervisor.connect_to_store
     return Services(
-        where, registry, supervisor, errands, renaming, starter, tasks, log, ring, outcomes, attaching, networks,
-        xenstored, scheduler, Outgoing(connector, decided), decided, Listening(chosen.migration, incoming),
+        where, registry, supervisor, errands, renaming, starter, tasks, log, ring, outcomes, attaching, devices,
+        Saver(devices, attaching), Restorer(registry, starter, devices), networks, xenstored, scheduler,
+        Outgoing(connector, decided), decided, Listening(chosen.migration, incoming),
     )  # fmt: skip

@@ -16,6 +16,7 @@ from xenion.xend import host, launch
 from xenion.xend.boot_files import BootFiles, boot_files
 from xenion.xend.chronicle import SHARE
 from xenion.xend.devices import Devices, OpenDevices
+from xenion.xend.going_back import GoingBack
 from xenion.xend.live import Live
 from xenion.xend.outcomes import Outcomes
 from xenion.xend.record import Record, share_of
@@ -31,11 +32,12 @@ BUILDING = max(os.cpu_count() or 1, 2)
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What goes on instead of a boot: `fd` reads as its file, and is the caller's to close; `domid` is the id that it
-    had; `arriving`: the migration that brings it."""
+    had; `arriving`: the migration that brings it; `back`: its disks go back first."""
 
     fd: int
     domid: int
     arriving: str = ""
+    back: GoingBack | None = None
 
 
 class Starter:
@@ -144,6 +146,9 @@ class Starter:
                 share=share_of(config), wants=[SHARE], arriving=saved.arriving if saved else "",
             )  # fmt: skip
             with registry.coming(made):
+                if saved and saved.back:
+                    _step(task, "taking its disks back")
+                    await saved.back.go(made)
                 _step(task, "opening its disks and interfaces")
                 opened = await self._devices.open_all(made)
                 try:

@@ -40,7 +40,7 @@ def ask(mode: str, args: Namespace) -> int:
 
 def _guests(client: Any) -> dict[str, Any]:
     """By UUID, so that a name that changes hands meanwhile does no harm."""
-    over = ("defined", "dying", "shutdown", "crashed")
+    over = ("defined", "suspended", "dying", "shutdown", "crashed")
     domains = client.call("list")["domains"]
     return {d["uuid"]: d for d in domains if d["domid"] != 0 and d["state"] not in over}
 
@@ -53,7 +53,7 @@ def _asked(client: Any, name: str, mode: str) -> Any:
 
 
 def _is_over(domain: Any) -> bool:
-    return domain is None or domain["state"] in ("defined", "shutdown", "dying")
+    return domain is None or domain["state"] in ("defined", "suspended", "shutdown", "dying")
 
 
 def _wait(client: Any, guests: dict[str, Any], tasks: dict[str, Any], mode: str) -> int:

@@ -148,7 +148,7 @@ def test_what_json_leaves_out_has_its_default() -> None:
         ("on_watchdog", "ignore", "one of destroy, restart"),
         ("on_xend_start", "always", "one of ignore, start"),
         ("on_xend_start", True, "one of ignore, start"),
-        ("on_xend_stop", "suspend", "one of ignore, shutdown, destroy"),
+        ("on_xend_stop", "ask", "one of ignore, shutdown, destroy, suspend"),
         ("console_scrollback_kib", 15, "console_scrollback must be from 16 to 16384 KiB"),
         ("console_scrollback_kib", 16385, "console_scrollback must be from 16 to 16384 KiB"),
         ("console_scrollback_kib", "256", "whole number"),

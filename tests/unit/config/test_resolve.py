@@ -193,8 +193,10 @@ def test_pinning(values: dict[str, Value], cpus: str) -> None:
         ({"restart": "maybe"}, "restart must be one of onreboot, always, never"),
         ({"on_watchdog": "ignore"}, "on_watchdog must be one of destroy"),
         ({"on_xend_start": "always"}, "on_xend_start must be one of ignore, start, not 'always'"),
-        ({"on_xend_stop": "stop"}, "on_xend_stop must be one of ignore, shutdown, destroy, not 'stop'"),
-        ({"on_xend_stop": "suspend"}, "suspend is not supported yet, use shutdown or destroy"),
+        (
+            {"on_xend_stop": "stop"},
+            "on_xend_stop must be one of ignore, shutdown, destroy, suspend, not 'stop'",
+        ),
         ({"disk": ["/a,raw,xvda"] * 2}, "there are two disks xvda"),
         ({"disk": [5]}, "disk '5': the virtual disk is missing"),
         ({"vif": ["bridge=x,user"]}, "vif 'bridge=x,user': bridge and user exclude each other"),

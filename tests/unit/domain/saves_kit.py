@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -96,11 +97,12 @@ class Pump:
 
 
 class Back:
-    """All devices. `taken`: who has their disks instead, once they are unlocked."""
+    """All devices. `taken`: who has their disks instead, once they are unlocked. `unfit`: why what stands by for them
+    is of no use."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
-        self.taken = ""
+        self.taken = self.unfit = ""
         self.locked = True
 
     def hold(self, then: Callable[[str], None]) -> None:
@@ -109,6 +111,13 @@ class Back:
     def let_go(self) -> None:
         assert self.locked, "they write to what is another host's"
         self._guest.log.append("devices go on")
+
+    def switch(self) -> None:
+        assert self._guest.holders, "the guest writes to its disks"
+        assert self._guest.log[-1] in ("state", "devices switch"), "they are not at rest"
+        if self.unfit:
+            raise DeviceError(self.unfit)
+        self._guest.log.append("devices switch")
 
     def unlock(self) -> None:
         self.locked = False
@@ -204,13 +213,20 @@ class Bench(Dom0Thread):
         self.on_dom0(lambda: None)
 
     def begin(
-        self, fds: int = 1, *, ask: bool = False, moving: Moving | None = None, keep: bool = False
+        self,
+        fds: int = 1,
+        *,
+        ask: bool = False,
+        moving: Moving | None = None,
+        keep: bool = False,
+        switch: bool = False,
     ) -> Asked:
         asked = Asked("saved", fds)
         request, machine = cast("Request", asked), cast("Machine", self.guest)
+        watch = WATCH if keep else None
+        begin = partial(self.saves.begin, ask=ask, moving=moving, keep=watch, switch=switch)
         try:
-            watch = WATCH if keep else None
-            self.on_dom0(lambda: self.saves.begin(request, machine, HEAD, ask=ask, moving=moving, keep=watch))
+            self.on_dom0(lambda: begin(request, machine, HEAD))
         finally:
             asked.close()
         return asked
@@ -241,6 +257,11 @@ class Bench(Dom0Thread):
     def finish(self, *, keep: bool) -> bool:
         found: list[bool] = []
         self.on_dom0(lambda: found.append(self.saves.finish(keep=keep)))
+        return found[0]
+
+    def switch(self) -> bool:
+        found: list[bool] = []
+        self.on_dom0(lambda: found.append(self.saves.switch()))
         return found[0]
 
     def release(self) -> None:

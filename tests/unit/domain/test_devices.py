@@ -37,6 +37,8 @@ class FakeResource:
         self.locked = True
         self.taken = ""
         """Who has it, once it is unlocked."""
+        self.log: list[str] = []
+        """What stood by for it, and what it went on with."""
 
     def backend(self, guest: Guest, devid: int) -> Backend:
         assert not self.closed
@@ -60,6 +62,16 @@ class FakeResource:
     def reconnect(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
         self.changes.append(description)
         self.fds += fds
+
+    def standby(self, description: Mapping[str, Any], fds: Sequence[int]) -> None:
+        self.log.append(f"{description['is']} stands by")
+        self.fds += fds
+
+    def switch(self) -> None:
+        assert not any(backend.held for backend in self.backends), "its guest writes to it"
+        if "bad stands by" in self.log:
+            raise DeviceError("what stands by is of no use")
+        self.log.append("switched")
 
     def sync(self, then: Callable[[int], None]) -> None:
         then(0)
@@ -303,7 +315,9 @@ def test_one_that_nobody_has_is_refused(bench: Bench) -> None:
     with pytest.raises(DeviceError, match="the domain has no vbd 7"):
         bench.devices.configure("vbd", 7, {}, fds[:1])
     with pytest.raises(DeviceError, match="the domain has no vbd 7"):
-        bench.devices.reconnect("vbd", 7, {}, fds[1:])
+        bench.devices.reconnect("vbd", 7, {}, fds[1:2])
+    with pytest.raises(DeviceError, match="the domain has no vbd 7"):
+        bench.devices.standby("vbd", 7, {}, fds[2:])
 
 
 # --- the rest
@@ -486,6 +500,57 @@ def test_only_a_guest_that_goes_on_is_announced(bench: Bench) -> None:
     bench.boot()
     bench.add(2)
     assert [bench.resources[devid].announced for devid in (1, 2)] == [0, 0]
+
+
+# --- gone on elsewhere
+
+
+def stand_by(bench: Bench, devid: int, what: str) -> None:
+    bench.devices.standby("vbd", devid, {"is": what}, [pipe_end(), pipe_end()])
+
+
+def test_what_stands_by_reaches_its_resource_alone(bench: Bench) -> None:
+    for devid in (1, 2):
+        bench.add(devid)
+    stand_by(bench, 2, "an image")
+    assert [bench.resources[devid].log for devid in (1, 2)] == [[], ["an image stands by"]]
+
+
+def test_all_are_switched_while_they_are_held(bench: Bench) -> None:
+    """Also one that the guest does not use; and it finds them as they were."""
+    connected(bench, 1, 2)
+    bench.add(3)
+    bench.store.settle()
+    for devid in (1, 3):
+        stand_by(bench, devid, "an image")
+    assert hold(bench) == [""]
+    bench.devices.switch()
+    bench.devices.let_go()
+    bench.store.settle()
+    assert [bench.resources[devid].log[-1] for devid in (1, 2, 3)] == ["switched"] * 3
+    assert bench.states() == {1: "Connected", 2: "Connected", 3: "InitWait"}
+    assert [len(bench.resources[devid].backends) for devid in (1, 2, 3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3])
+def test_one_that_cannot_be_switched(bench: Bench, bad: int) -> None:
+    """It is told, and they go on as they can."""
+    connected(bench, 1, 2, 3)
+    for devid in (1, 2, 3):
+        stand_by(bench, devid, "bad" if devid == bad else "an image")
+    hold(bench)
+    with pytest.raises(DeviceError, match=r"^what stands by is of no use$"):
+        bench.devices.switch()
+    assert [bench.resources[devid].log[-1] == "switched" for devid in (1, 2, 3)] == [
+        devid < bad for devid in (1, 2, 3)
+    ]
+    bench.devices.let_go()
+    bench.store.settle()
+    assert bench.states() == {1: "Connected", 2: "Connected", 3: "Connected"}
+
+
+def test_without_devices_there_is_nothing_to_switch(bench: Bench) -> None:
+    bench.devices.switch()
 
 
 # --- left to another host

@@ -12,9 +12,11 @@ import pytest
 
 from tests.descriptors import descriptors
 from tests.unit.dom0.block.front import Front
+from tests.unit.dom0.block.nbd_server import READ, PlayedServer
 from tests.unit.dom0.fake_guest import FakeGuest
+from xenion.abi.io.blkif import BlkifOp, BlkifRsp
 from xenion.dom0.block import locks
-from xenion.dom0.block.nbd_handshake import NbdInfo
+from xenion.dom0.block.nbd_handshake import FLAG_READ_ONLY, NbdInfo
 from xenion.dom0.loop import Loop
 from xenion.domain.devices import DeviceError, DeviceOrder
 from xenion.domain.disks import DiskResource
@@ -80,6 +82,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def test_what_people_are_told(bench: Bench) -> None:
     told = bench.disk(bench.image()).describe()
     assert (told["size_bytes"], told["sector_bytes"], told["rd_req"]) == (SECTORS * 512, 512, 0)
+    assert told["served"] == 0
 
 
 def test_one_boot_after_the_other_serves_the_same_image(bench: Bench) -> None:
@@ -208,6 +211,267 @@ def test_a_server_keeps_its_own_locks(bench: Bench) -> None:
     theirs.close()
 
 
+# --- gone on elsewhere
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def stand_by(bench: Bench, disk: DiskResource, name: str = "next", **values: Any) -> int:
+    """An image that does so."""
+    fd = bench.image(name, values.pop("sectors", SECTORS))
+    disk.standby(description(**values), [fd])
+    return fd
+
+
+def played(disk: DiskResource, **about: Any) -> PlayedServer:
+    """A server that stands by."""
+    server = PlayedServer()
+    disk.standby(description("nbd", nbd=asdict(INFO) | about), [server.client])
+    return server
+
+
+def reads(bench: Bench, disk: DiskResource) -> bytes:
+    """The disk's first sector."""
+    data, errors = bytearray(512), list[int]()
+    disk._disk.readv(0, 512, [memoryview(data)], errors.append)
+    disk._disk.submit()
+    bench.until(lambda: bool(errors))
+    assert errors == [0]
+    return bytes(data)
+
+
+def written(bench: Bench, name: str, data: bytes) -> None:
+    fd = bench.image(name)
+    os.pwrite(fd, data, 0)
+    os.close(fd)
+
+
+def test_without_anything_that_stands_by_it_goes_on_as_it_is(bench: Bench) -> None:
+    fd = bench.image()
+    disk = bench.disk(fd)
+    before = disk._disk
+    disk.switch()
+    assert (disk._disk, is_open(fd)) == (before, True)
+
+
+def test_what_stands_by_is_not_used_before_it_is_wanted(bench: Bench) -> None:
+    disk = bench.disk(bench.image())
+    server = played(disk)
+    assert reads(bench, disk) == bytes(512)
+    assert (server.requests(), disk.describe()["served"]) == ([], 0)
+    server.close()
+    for _ in range(5):
+        bench.loop.turn(0)
+    assert bench.lost == [], "nobody watches it yet"
+
+
+def test_a_guest_that_is_held_goes_on_at_a_server(bench: Bench) -> None:
+    """The back end is the same one."""
+    fd = bench.image()
+    disk = bench.disk(fd)
+    backend, front = disk.backend(bench.guest, 51712), Front(bench.guest, bench.loop)
+    nodes = backend.connect(front.nodes)
+    ref = bench.guest.grant(1, 0)
+    assert front.do(front.request(BlkifOp.READ, 1, 0, [(ref, 0, 0)])) == [(1, BlkifOp.READ, BlkifRsp.OKAY)]
+    server, held = played(disk), list[int]()
+    backend.disconnect(lambda: held.append(1))
+    bench.until(lambda: bool(held))
+    disk.switch()
+    assert not is_open(fd)
+    front = Front(bench.guest, bench.loop)
+    assert backend.connect(front.nodes) == nodes
+    front.send(front.request(BlkifOp.READ, 2, 8, [(ref, 0, 0)]))
+    bench.loop.turn(10)
+    asked = server.only()
+    assert (asked.code, asked.offset, asked.length) == (READ, 4096, 512)
+    server.reply(asked, b"above" + bytes(507))
+    assert front.wait(1) == [(2, BlkifOp.READ, BlkifRsp.OKAY)]
+    assert bench.guest.frames[0][:5] == b"above"
+    told = disk.describe()
+    assert (told["served"], told["rd_req"], told["rd_sect"]) == (1, 2, 2)
+    backend.disconnect(lambda: None)
+    bench.until(lambda: bench.guest.mapped == [])
+    server.close()
+
+
+def test_the_next_boot_has_it_too(bench: Bench) -> None:
+    written(bench, "next", b"next")
+    disk = bench.disk(bench.image())
+    disk.backend(bench.guest, 51712)
+    disk.forget()
+    stand_by(bench, disk)
+    disk.switch()
+    assert disk.backend(bench.guest, 51712).disk is disk._disk
+    assert reads(bench, disk)[:4] == b"next"
+
+
+def test_a_server_that_goes_later_is_told_of_and_replaced(bench: Bench) -> None:
+    disk = bench.disk(bench.image())
+    server = played(disk)
+    disk.switch()
+    server.close()
+    bench.until(lambda: bool(bench.lost))
+    again = PlayedServer()
+    disk.reconnect(description("nbd", nbd=asdict(INFO)), [again.client])
+    disk._disk.flush(lambda error: None)
+    disk._disk.readv(0, 512, [memoryview(bytearray(512))], lambda error: None)
+    disk._disk.submit()
+    assert again.only().code == READ
+    again.close()
+
+
+def test_only_the_last_one_stands_by(bench: Bench) -> None:
+    for name in ("first", "second", "third"):
+        written(bench, name, name.encode())
+    disk = bench.disk(bench.image())
+    first, second = stand_by(bench, disk, "first"), stand_by(bench, disk, "second")
+    assert (is_open(first), is_open(second)) == (False, True)
+    third = stand_by(bench, disk, "third")
+    assert (is_open(second), is_open(third)) == (False, True)
+    disk.switch()
+    assert reads(bench, disk)[:5] == b"third"
+    before = disk._disk
+    disk.switch()
+    assert disk._disk is before, "it stood by for one switch"
+
+
+def test_what_stands_by_goes_with_the_disk(bench: Bench) -> None:
+    disk = bench.disk(bench.image())
+    fds = [end.detach() for end in socket.socketpair()]
+    disk.standby(description("nbd", nbd=asdict(INFO)), fds)
+    disk.close()
+    assert not any(map(is_open, fds))
+
+
+def test_one_place_after_the_other(bench: Bench) -> None:
+    disk = bench.disk(bench.image())
+    before = len(descriptors())
+    for name in ("1", "2", "3"):
+        stand_by(bench, disk, name)
+        disk.switch()
+        assert len(descriptors()) == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"sectors": SECTORS + 8}, {"sectors": SECTORS - 8}, {"sectors": 0}, {"sector_bytes": 4096}],
+)
+def test_what_has_another_size_is_refused(bench: Bench, values: dict[str, Any]) -> None:
+    """The guest goes on where it was."""
+    written(bench, "image", b"as before")
+    old = bench.image()
+    disk = bench.disk(old)
+    backend, told = disk.backend(bench.guest, 51712), disk.describe()
+    new = stand_by(bench, disk, **values)
+    with pytest.raises(
+        DeviceError, match=r"^disk xvda: what stands by for it has another size, or is only read$"
+    ):
+        disk.switch()
+    assert (is_open(old), is_open(new), disk.describe()) == (True, False, told)
+    assert backend.disk is disk._disk
+    assert reads(bench, disk)[:9] == b"as before"
+
+
+def test_what_is_no_image_is_refused(bench: Bench) -> None:
+    disk = bench.disk(bench.image())
+    reader, writer = os.pipe()
+    os.close(writer)
+    disk.standby(description(), [reader])
+    with pytest.raises(DeviceError, match="disk xvda: what was opened for it is no image"):
+        disk.switch()
+    assert not is_open(reader)
+    assert reads(bench, disk) == bytes(512)
+
+
+def test_a_server_that_does_not_fit_is_refused_then(bench: Bench) -> None:
+    disk = bench.disk(bench.image())
+    server = played(disk, min_block=4096)
+    with pytest.raises(DeviceError, match="disk xvda: the NBD server serves blocks of 4096"):
+        disk.switch()
+    assert disk.describe()["served"] == 0
+    server.close()
+
+
+def test_after_a_refusal_another_one_may_stand_by(bench: Bench) -> None:
+    written(bench, "next", b"next")
+    disk = bench.disk(bench.image())
+    stand_by(bench, disk, "small", sectors=8)
+    with pytest.raises(DeviceError):
+        disk.switch()
+    stand_by(bench, disk)
+    disk.switch()
+    assert reads(bench, disk)[:4] == b"next"
+
+
+def test_what_the_old_one_has_begun_ends_there(bench: Bench) -> None:
+    """It is closed afterwards, and what failed there is counted."""
+    old = bench.image()
+    disk = bench.disk(old)
+    ended: list[int] = []
+    disk._disk.flush(ended.append)
+    disk._disk.writev(0, 512, [memoryview(b"o" * 512)], ended.append, fua=True)
+    stand_by(bench, disk)
+    disk.switch()
+    assert is_open(old)
+    assert reads(bench, disk) == bytes(512)
+    bench.until(lambda: len(ended) == 2)
+    assert (ended, is_open(old)) == ([0, 0], False)
+    assert (bench.folder / "image").read_bytes()[:1] == b"o"
+    told = disk.describe()
+    assert (told["f_req"], told["wr_req"], told["rd_req"]) == (1, 1, 1)
+
+
+def test_limits_hold_there_too(bench: Bench) -> None:
+    disk = bench.disk(bench.image(), limit_requests=1)
+    stand_by(bench, disk, limit_requests=1)
+    disk.switch()
+    ended: list[int] = []
+    for _ in range(50):
+        disk._disk.flush(ended.append)
+    assert disk.describe()["oo_req"] > 0
+    disk.configure({"limits": [0, 0]}, ())
+    bench.until(lambda: len(ended) == 50)
+
+
+def test_it_can_be_grown_and_locked_there(bench: Bench) -> None:
+    disk = bench.disk(bench.image())
+    locks.take(stand_by(bench, disk), writable=True)
+    disk.switch()
+    os.truncate(bench.folder / "next", 2 * SECTORS * 512)
+    disk.configure({"grown": True}, ())
+    assert disk.describe()["size_bytes"] == 2 * SECTORS * 512
+    fd = taken_by_another(bench)
+    os.close(fd)
+    disk.unlock()
+    other = os.open(bench.folder / "next", os.O_RDWR)
+    locks.take(other, writable=True)
+    with pytest.raises(DeviceError, match=r"^another domain uses it$"):
+        disk.lock()
+    os.close(other)
+
+
+def test_what_is_below_stays_locked_until_the_disk_goes(bench: Bench) -> None:
+    disk = bench.disk(bench.image("top"))
+    for name in ("image", "layer"):
+        fd = bench.image(name)
+        locks.take(fd, writable=False)
+        assert disk.configure({"below": True}, [fd]) == {}
+    with pytest.raises(locks.InUseError):
+        taken_by_another(bench)
+    stand_by(bench, disk)
+    disk.switch()
+    with pytest.raises(locks.InUseError):
+        taken_by_another(bench)
+    disk.close()
+    os.close(taken_by_another(bench))
+
+
 # --- media
 
 
@@ -281,3 +545,16 @@ def test_a_file_has_no_server(bench: Bench) -> None:
     fds = [end.detach() for end in socket.socketpair()]
     with pytest.raises(DeviceError, match="no connection"):
         bench.disk(bench.image()).reconnect(description("nbd", nbd=asdict(INFO)), fds)
+
+
+def test_what_may_only_be_read_is_refused(bench: Bench) -> None:
+    """Of a disk that the guest writes. It stays so until something else stands by."""
+    disk = bench.disk(bench.image())
+    server = played(disk, flags=1 | FLAG_READ_ONLY)
+    for _ in range(2):
+        with pytest.raises(DeviceError, match="or is only read"):
+            disk.switch()
+    server.close()
+    assert disk.describe()["served"] == 0
+    stand_by(bench, disk)
+    disk.switch()

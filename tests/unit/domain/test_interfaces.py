@@ -237,6 +237,19 @@ def test_other_hosts_are_kept_from_nothing(bench: Bench) -> None:
     bench.sends()
 
 
+def test_nothing_stands_by_for_it(bench: Bench) -> None:
+    """And nothing of it changes when disks are switched."""
+    backend = bench.vif.backend(bench.guest, 0)
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    with pytest.raises(DeviceError, match="nothing that could stand by"):
+        bench.vif.standby({"kind": "stream"}, [writer, os.dup(writer)])
+    assert os.read(reader, 1) == b"", "its descriptors are closed"
+    os.close(reader)
+    bench.vif.switch()
+    bench.sends()
+    assert (backend.counters.rx_drops, bench.lost) == (1, [])
+
+
 def test_an_interface_that_no_guest_has_seen_can_go() -> None:
     before = descriptors()
     bench = Bench()

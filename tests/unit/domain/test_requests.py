@@ -191,6 +191,10 @@ class Devices:
         self.asked.append((kind, devid, description, len(fds)))
         self._refuse(fds)
 
+    def standby(self, kind: str, devid: int, description: Any, fds: Sequence[int]) -> None:
+        self.asked.append(("standby", kind, devid, description, len(fds)))
+        self._refuse(fds)
+
     def describe(self) -> list[dict[str, Any]]:
         return [{"kind": "vbd", "devid": 1}]
 
@@ -268,6 +272,7 @@ def test_attach_needs_all_of_it(full: WithDevices, key: str) -> None:
         ("detach", {"kind": "vbd", "devid": 1}),
         ("configure-device", {"kind": "vbd", "devid": 1, "changes": {}}),
         ("reconnect-device", {"kind": "vbd", "devid": 1, "description": {}}),
+        ("standby-device", {"kind": "vbd", "devid": 1, "description": {}}),
     ],
 )
 def test_what_a_device_cannot_do_is_told(full: WithDevices, word: str, fields: dict[str, Any]) -> None:
@@ -290,6 +295,21 @@ def test_configure_and_reconnect(full: WithDevices) -> None:
     assert "'changes'" in full.ask("configure-device", fds=[pipe_end()], **fields)
     assert "'description'" in full.ask("reconnect-device", fds=[pipe_end()], **fields)
     assert "0 descriptors" in full.ask("reconnect-device", description={}, **fields)
+
+
+@pytest.mark.parametrize("fds", [1, 8])
+def test_what_stands_by(full: WithDevices, fds: int) -> None:
+    fields: dict[str, Any] = {"kind": "vbd", "devid": 1, "description": {"type": "nbd"}}
+    assert full.ask("standby-device", fds=[pipe_end() for _ in range(fds)], **fields) == {}
+    assert full.devices.asked == [("standby", "vbd", 1, {"type": "nbd"}, fds)]
+
+
+@pytest.mark.parametrize("key", ["kind", "devid", "description"])
+def test_what_stands_by_has_to_be_described(full: WithDevices, key: str) -> None:
+    fields: dict[str, Any] = {"kind": "vbd", "devid": 1, "description": {}}
+    assert f"{key!r}" in full.ask("standby-device", fds=[pipe_end()], **(fields | {key: None}))
+    assert "0 descriptors" in full.ask("standby-device", **fields)
+    assert full.devices.asked == []
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -325,12 +345,13 @@ def test_who_waits_for_a_device_that_does_not_go_is_told_so(
 
 
 class Saves:
-    """As much of them as requests ask for; `stands`: what `finish` answers."""
+    """As much of them as requests ask for; `stands`: what `finish` answers; `waits`: what `switch` does."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.head: Head
         self.stands = True
+        self.waits = True
         self.refuses: Exception | None = None
 
     def begin(
@@ -342,9 +363,10 @@ class Saves:
         ask: bool,
         moving: Moving | None = None,
         keep: object = None,
+        switch: bool = False,
     ) -> None:
         self.asked.append((ask, moving))
-        self.keep = keep
+        self.keep, self.switches = keep, switch
         self.head = head
         self._refuse()
         for fd in request.take_fds():
@@ -354,6 +376,11 @@ class Saves:
     def release(self) -> None:
         self.asked.append("release")
         self._refuse()
+
+    def switch(self) -> bool:
+        self.asked.append("switch")
+        self._refuse()
+        return self.waits
 
     def finish(self, *, keep: bool) -> bool:
         self.asked.append(keep)
@@ -409,6 +436,29 @@ BY: dict[str, Any] = {"by": "1.2", "disks": ["xvda"], "vifs": []}
 def test_one_that_is_to_be_kept(savable: Savable, keep: object) -> None:
     savable.ask("save", [pipe_end()], **BY, keep=keep)
     assert savable.made.keep is (savable.watch if keep is True else None)
+
+
+@pytest.mark.parametrize("switch", [False, True, None, "yes", 1])
+def test_one_whose_disks_are_switched(savable: Savable, switch: object) -> None:
+    savable.ask("save", [pipe_end()], **BY, keep=True, switch=switch)
+    assert savable.made.switches is (switch is True)
+
+
+def test_one_that_moves_is_not_switched(savable: Savable) -> None:
+    savable.ask("migrate", [pipe_end()], **BY, keep=True, switch=True)
+    assert (savable.made.switches, savable.made.keep) == (False, None)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_its_disks_have_been_switched(savable: Savable, waits: bool) -> None:
+    savable.made.waits = waits
+    assert savable.ask("switched") == {"switched": waits}
+    assert savable.made.asked == ["switch"]
+
+
+def test_disks_that_cannot_be_switched(savable: Savable) -> None:
+    savable.made.refuses = DeviceError("disk xvda: what stands by for it has another size")
+    assert savable.ask("switched") == "disk xvda: what stands by for it has another size"
 
 
 @pytest.mark.parametrize("word", ["save", "migrate"])

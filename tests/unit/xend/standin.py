@@ -1,9 +1,15 @@
 """Stands in for a domain process: holds the lock, writes a journal, answers on the control socket, runs no guest.
 
 The words of its domain's `cmdline` say how it behaves: refuse, die, hang, mute, slow, no-dump; of devices: no-attach,
-no-change, held (none is let go of), deaf (to what is attached), nonsense. It needs nothing but the standard library,
-so that it is there at once. A test asks it for `add` (journal entries), `asked` (all requests so far), `open` (how
-many descriptors it has) and `exit` over a control connection of its own.
+no-change, held (none is let go of), deaf (to what is attached), nonsense; of saves: no-save, slow-save (until it is
+cancelled), dies, lost and stays (at the end); of disks that are switched meanwhile: no-standby, restless (nothing
+rests), full (the save fails at rest), no-switch, dies-at-rest, dies-switched, stuck (it does not end once they are).
+It needs nothing but the standard library, so that it is there at once. What it saves is in the file CONTENT of its
+test's folder.
+
+A test asks it over a control connection of its own for `add` (journal entries), `asked` (all requests so far), `open`
+(how many descriptors it has), `behave` (other words from now on), `rest` (a slow save comes so far) and `exit`, and as
+its guest for `write`, `read` (a sector of a disk) and `flush`.
 """
 
 import json
@@ -11,11 +17,16 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from typing import Any
 
-TESTS = ("asked", "add", "open", "exit")
+TESTS = ("asked", "add", "open", "exit", "behave", "rest", "write", "read", "flush")
+CONTENT = "content"
+SECTOR = 512
+NBD_REQUEST, NBD_REPLY = struct.Struct(">IHHQQI"), struct.Struct(">IIQ")
+NBD_READ, NBD_WRITE, NBD_FLUSH = 0, 1, 3
 NONSENSE: dict[str, Any] = {
     "devices": [
         7,
@@ -48,6 +59,8 @@ class Standin:
         self.n = 0
         self.paused = False
         self.dump: tuple[socket.socket, int] | None = None
+        self.saving: tuple[socket.socket, int] | None = None
+        self.saved_for_good = False
         self.devices = {(device["kind"], device["devid"]): device for device in order.get("devices", ())}
 
     def add(self, kind: str, **fields: Any) -> None:
@@ -80,6 +93,10 @@ class Standin:
                 self.serve(ready)
 
     def boot(self) -> None:
+        saved = self.fds.get("saved", -1)
+        if saved >= 0 and not self.order["arriving"]:
+            at, size = os.lseek(saved, 0, os.SEEK_CUR), os.fstat(saved).st_size
+            self.asked.append({"do": "goes-on", "at": at, "size": size})
         self.add("running", boot=1, cpu_base=0.0, paused=self.order["paused"])
 
     def leave(self, status: int) -> None:
@@ -121,6 +138,13 @@ class Standin:
             self.leave(0)
         if what == "dump" and done is None:
             self.dump = link, number
+        if what == "save" and done is None:
+            self.saving = link, number
+            if "slow-save" not in self.mode:
+                self.rest()
+        if self.saved_for_good:
+            self.add("ended", reason="saved", action="destroy", report=False, core=False)
+            self.leave(0)
 
     def on_asked(self, request: Message, fds: list[int]) -> Answer:
         return {"asked": self.asked}
@@ -134,6 +158,10 @@ class Standin:
         if "signal" in request:
             os.kill(os.getpid(), request["signal"])
         os._exit(request.get("status", 0))
+
+    def on_behave(self, request: Message, fds: list[int]) -> Answer:
+        self.mode = request["words"].split()
+        return {}
 
     def on_open(self, request: Message, fds: list[int]) -> Answer:
         return {"open": len(os.listdir("/proc/self/fd"))}  # noqa: PTH208
@@ -150,10 +178,10 @@ class Standin:
         if "nonsense" in self.mode:
             return NONSENSE
         counts = {"rd_req": 3, "wr_req": 4, "size_bytes": 512, "tx_bytes": 5, "rx_bytes": 6, "peer": "switch"}
-        told = [
-            {"kind": kind, "devid": devid, "config": device["config"], "state": "Connected", **counts}
-            for (kind, devid), device in self.devices.items()
-        ]
+        told = []
+        for (kind, devid), device in self.devices.items():
+            about = {"kind": kind, "devid": devid, "config": device["config"], "state": "Connected", **counts}
+            told.append({**about, "served": int(device["description"].get("type") == "nbd")})
         return {"devices": told}
 
     def on_attach(self, request: Message, fds: list[int]) -> Answer:
@@ -186,11 +214,17 @@ class Standin:
         if "no-change" in self.mode or device is None:
             return "it cannot be changed"
         if replaces:
-            for fd in device["fds"]:
-                os.close(fd)
-            device["fds"] = list(fds)
+            self.replace(device, request.get("description", request.get("changes", {}).get("medium")), fds)
+            fds.clear()
+        if "below" in request.get("changes", {}):
+            device.setdefault("below", []).extend(fds)
             fds.clear()
         return {"packets": 7, "dropped": "x"} if "stop_capture" in request.get("changes", {}) else {}
+
+    def replace(self, device: Message, description: Any, fds: list[int]) -> None:
+        for fd in device["fds"]:
+            os.close(fd)
+        device["fds"], device["description"] = list(fds), description
 
     def on_pause(self, request: Message, fds: list[int]) -> Answer:
         self.paused = True
@@ -228,6 +262,124 @@ class Standin:
             link, number = self.dump
             self.send(link, {"id": number, "error": "cancelled"})
         return {}
+
+    # --- saves
+
+    def on_save(self, request: Message, fds: list[int]) -> Answer:
+        if "no-save" in self.mode:
+            return "it cannot be saved now"
+        with open(os.path.join(os.environ["XDG_RUNTIME_DIR"], CONTENT), "rb") as file:  # noqa: PTH118, PTH123
+            os.write(fds[0], file.read())
+        if "slow-save" in self.mode or (request.get("switch") and "restless" not in self.mode):
+            return None
+        for link in self.links:
+            self.send(link, {"id": request["id"], "progress": [1, 2]})
+        return {}
+
+    def on_rest(self, request: Message, fds: list[int]) -> Answer:
+        self.rest()
+        return {}
+
+    def rest(self) -> None:
+        if self.saving is not None:
+            link, number = self.saving
+            for figures in ({"rounds": 2}, {"rest": 1}, {"rest": 1}):
+                self.send(link, {"id": number, "figures": figures})
+
+    def saved(self, **answer: Any) -> None:
+        if self.saving is not None:
+            link, number = self.saving
+            self.saving = None
+            self.send(link, {"id": number, **answer})
+
+    def on_cancel_save(self, request: Message, fds: list[int]) -> Answer:
+        self.saved(error="the save was cancelled")
+        return {}
+
+    def on_finish_save(self, request: Message, fds: list[int]) -> Answer:
+        if "dies" in self.mode:
+            os._exit(1)
+        self.saved_for_good = not request["keep"] and not {"lost", "stays"} & set(self.mode)
+        return {"saved": "lost" not in self.mode}
+
+    def on_standby_device(self, request: Message, fds: list[int]) -> Answer:
+        device = self.devices.get((request["kind"], request["devid"]))
+        if "no-standby" in self.mode or device is None:
+            return "nothing can stand by for it"
+        for fd in device.get("standby", {}).get("fds", ()):
+            os.close(fd)
+        device["standby"] = {"fds": list(fds), "description": request["description"]}
+        fds.clear()
+        return {}
+
+    def on_switched(self, request: Message, fds: list[int]) -> Answer:
+        if "dies-at-rest" in self.mode:
+            os._exit(1)
+        if "full" in self.mode:
+            self.saved(error="there is no room")
+        if self.saving is None:
+            return {"switched": False}
+        if "no-switch" in self.mode:
+            return "disk xvda: what stands by for it has another size"
+        for device in self.devices.values():
+            standby = device.pop("standby", None)
+            if standby is not None:
+                self.replace(device, standby["description"], standby["fds"])
+        if "dies-switched" in self.mode:
+            os._exit(1)
+        if "stuck" not in self.mode:
+            self.saved(done={"held_s": 0.25, "remarks": ["it stood still"]})
+        return {"switched": True}
+
+    # --- the guest
+
+    def on_write(self, request: Message, fds: list[int]) -> Answer:
+        return self.sector(request, NBD_WRITE, bytes([request["fill"]]) * SECTOR)
+
+    def on_read(self, request: Message, fds: list[int]) -> Answer:
+        return self.sector(request, NBD_READ, b"")
+
+    def on_flush(self, request: Message, fds: list[int]) -> Answer:
+        device = self.devices["vbd", request["devid"]]
+        if device["description"]["type"] == "nbd":
+            served(device["fds"][0], NBD_FLUSH, 0, b"")
+        else:
+            os.fsync(device["fds"][0])
+        return {}
+
+    def sector(self, request: Message, kind: int, data: bytes) -> Answer:
+        """The first byte of what is there then."""
+        device, at = self.devices["vbd", request["devid"]], request["at"]
+        fd = device["fds"][0]
+        try:
+            if device["description"]["type"] == "nbd":
+                return {"first": served(fd, kind, at, data)[0]}
+            if data:
+                os.pwrite(fd, data, at)
+            return {"first": os.pread(fd, 1, at)[0]}
+        except OSError as error:
+            return str(error)
+
+
+def served(fd: int, kind: int, at: int, data: bytes) -> bytes:
+    """What the NBD server at the other end answers. OSError."""
+    os.set_blocking(fd, True)
+    size = 0 if kind == NBD_FLUSH else SECTOR
+    os.write(fd, NBD_REQUEST.pack(0x25609513, 0, kind, 7, at, size) + data)
+    error = NBD_REPLY.unpack(exactly(fd, NBD_REPLY.size))[1]
+    if error:
+        raise OSError(error, "the server refuses")
+    return data or exactly(fd, size)
+
+
+def exactly(fd: int, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        more = os.read(fd, count - len(data))
+        if not more:
+            raise ConnectionResetError("the server has gone")
+        data += more
+    return data
 
 
 if __name__ == "__main__":

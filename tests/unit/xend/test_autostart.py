@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from tests.unit.xend.kit import World, add, asked, config, end, ended, run, standins, within
+from tests.unit.xend.saving_kit import UUID, content
+from tests.unit.xend.standin import CONTENT
 from xenion.config.domain import XendStart, XendStop
 from xenion.xend import autostart, host
 from xenion.xend.storage import read_json, write_json
@@ -14,7 +16,7 @@ START = {"on_xend_start": XendStart.START}
 
 
 async def started(world: World) -> list[str]:
-    await within(autostart.start_all(world.services, world.handlers["start"]))
+    await within(autostart.start_all(world.services, world.handlers))
     return world.names
 
 
@@ -73,7 +75,7 @@ def test_a_start_that_takes_long_can_be_broken_off(world: World) -> None:
     async def work() -> None:
         async with world:
             await define(world, a={"behaviour": "slow", **START})
-            job = asyncio.ensure_future(autostart.start_all(world.services, world.handlers["start"]))
+            job = asyncio.ensure_future(autostart.start_all(world.services, world.handlers))
             await world.until(lambda: world.names == ["a"])
             job.cancel()
             await asyncio.wait([job])
@@ -98,7 +100,7 @@ def test_stopped_with_xend(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
             await world.create(config(world.at, "transient", on_xend_stop=XendStop.DESTROY))
             shut, deaf = world.live("shut"), world.live("deaf")
             monkeypatch.setattr(autostart, "STOP_S", 0.3)
-            stopping = asyncio.ensure_future(autostart.stop_all(world.services))
+            stopping = asyncio.ensure_future(autostart.stop_all(world.services, world.handlers["suspend"]))
             await world.until(lambda: bool(asked(shut)))
             assert asked(shut)[-1]["mode"] == "poweroff"
             add(shut, ended("poweroff"), {"kind": "leaving"})
@@ -109,3 +111,27 @@ def test_stopped_with_xend(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
             assert (await world.call("outcome", uuid=deaf.uuid))["reason"] == "destroyed"
 
     run(work)
+
+
+def test_suspended_with_xend_and_resumed_with_the_host(world: World) -> None:
+    """One that cannot be goes on."""
+    made = config(world.at, "goes", on_xend_stop=XendStop.SUSPEND, **START)
+    content(world.at / CONTENT, made)
+
+    async def stopped() -> None:
+        async with world:
+            await world.call("define", {"config": {**made.to_mapping(), "uuid": UUID}})
+            await define(world, stays={"on_xend_stop": XendStop.SUSPEND, "behaviour": "no-save"})
+            for name in ("goes", "stays"):
+                await world.task("start", domain=name)
+            await within(autostart.stop_all(world.services, world.handlers["suspend"]))
+            assert world.names == ["stays"]
+            assert (await world.call("domain", domain="goes"))["state"] == "suspended"
+
+    async def started_again() -> None:
+        async with world:
+            assert await started(world) == ["goes", "stays"]
+            assert [request["do"] for request in asked(world.live("goes"))][:1] == ["goes-on"]
+
+    run(stopped)
+    run(started_again)

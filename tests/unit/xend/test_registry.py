@@ -133,3 +133,62 @@ def test_one_that_is_coming_has_its_name_its_memory_and_its_id(registry: Registr
     assert not registry.is_running(made.uuid)
     assert registry.coming_domids() == set()
     assert len(registry.promised()) == 2
+
+
+# --- closed
+
+
+def test_one_that_is_closed_is_not_started(registry: Registry) -> None:
+    """Whichever UUID it has; others are."""
+    with suppress(ZeroDivisionError), registry.closed("idle", "its disks are away"):
+        for uuid in (UUID.format(3), UUID.format(9), ""):
+            with pytest.raises(ApiError) as caught:
+                registry.check_name_is_free("idle", uuid)
+            assert caught.value.code == "wrong-state"
+            assert caught.value.message == "its disks are away: try again when that is done"
+        registry.check_name_is_free("new")
+        raise ZeroDivisionError
+    registry.check_name_is_free("idle", UUID.format(3))
+
+
+def test_a_name_that_nobody_has_can_be_closed(registry: Registry) -> None:
+    with registry.closed("gone", "its disks are away"), pytest.raises(ApiError, match="its disks are away"):
+        registry.check_name_is_free("gone")
+    registry.check_name_is_free("gone")
+
+
+def test_closed_once(registry: Registry) -> None:
+    """The first one counts."""
+    with registry.closed("idle", "first"):
+        with pytest.raises(ApiError, match="first: try again"), registry.closed("idle", "second"):
+            raise AssertionError
+        with pytest.raises(ApiError, match="first: try again"):
+            registry.check_name_is_free("idle", UUID.format(3))
+        with registry.closed("other", "others"):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("web", "already-exists"), ("db", "wrong-state"), ("coming", "already-exists")]
+)
+def test_what_runs_is_not_closed(registry: Registry, tmp_path: Path, name: str, code: str) -> None:
+    made = Record(UUID.format(9), 3, "coming", "coming", config(tmp_path, "coming"))
+    with registry.coming(made):
+        with pytest.raises(ApiError) as caught, registry.closed(name, "its disks are away"):
+            raise AssertionError
+        assert caught.value.code == code
+    for uuid, taken in ((UUID.format(1), "web"), (UUID.format(2), "db")):
+        registry.check_name_is_free(taken, uuid)
+
+
+def test_a_managed_one_that_is_started_is_not_closed(registry: Registry, tmp_path: Path) -> None:
+    made = Record(UUID.format(3), 3, "idle", "idle", config(tmp_path, "idle"), managed=True)
+    with registry.coming(made):
+        with (
+            pytest.raises(ApiError, match="idle is running: end it first") as caught,
+            registry.closed("idle", "x"),
+        ):
+            raise AssertionError
+        assert caught.value.code == "wrong-state"
+    with registry.closed("idle", "x"):
+        pass

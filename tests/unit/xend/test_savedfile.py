@@ -1,6 +1,9 @@
 """Files of saved domains: what is one, and whether its disks are as it left them."""
 
+import asyncio
+import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +17,19 @@ from xenion.api.errors import ApiError
 from xenion.config.disk import Disk, Format
 from xenion.domain.saved.format import DONE, HEAD, HOST, NUMBER, PAGES, START, STATE, SaveError, Writer
 from xenion.domain.saved.state import Head, HostDisk, HostState, encode
+from xenion.xend.disks.layers import Layers, layers_of
+from xenion.xend.disks.place import DiskPlace
 from xenion.xend.live import Live
-from xenion.xend.savedfile import OpenSaved, append_host, check_disks, host_state, open_saved
+from xenion.xend.savedfile import (
+    OpenSaved,
+    append_host,
+    check_disks,
+    check_points,
+    fixed_state,
+    host_state,
+    open_saved,
+)
+from xenion.xend.storage import private_folder
 
 NO_DISKS = HostState(lasting=False, disks=[])
 HEAD_OF_WEB = Head(
@@ -266,3 +280,147 @@ def test_one_that_cannot_be_told_is_no_hindrance(tmp_path: Path) -> None:
     check_disks(
         opened(tmp_path, HostDisk("xvda", None, None)), made.record.config, folders(tmp_path), force=False
     )
+
+
+# --- checkpoints
+
+
+def fix(at: Path, *disks: Disk, point: str = "p") -> list[tuple[Disk, Layers]]:
+    """As a checkpoint does; nobody has them open."""
+    found = []
+    for disk in disks:
+        made = layers_of(disk, folders(at).logs("web"))
+        assert made is not None
+        run, state = private_folder(at / "run"), private_folder(folders(at).logs("web"))
+        place = DiskPlace(name="web", uuid="1", run=run, state=state, said=-1, lasting=True)
+        asyncio.run(made.begin(place))
+        made.commit(point)
+        found.append((disk, made))
+    return found
+
+
+def write(made: Layers) -> None:
+    """The guest, on top."""
+    note = made.known()
+    command = ("qemu-io", "-f", made.format(note.top).value, "-c", "write -q -P 1 0 512", made.path(note.top))
+    subprocess.run(command, check=True)
+
+
+def checkpoint(at: Path, *disks: HostDisk, point: str = "p") -> OpenSaved:
+    host = HostState(lasting=False, disks=list(disks), point=point)
+    return OpenSaved(at / "web.saved", -1, HEAD_OF_WEB, host)
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_what_a_checkpoint_has_fixed_is_noted(tmp_path: Path, tools: None, lasting: bool) -> None:
+    """As it was, whatever has been written since."""
+    disks = image(tmp_path), image(tmp_path, "xvdb")
+    made = live(tmp_path, *disks, image(tmp_path, "xvdc", writable=False), lasting=lasting)
+    fixed = fix(tmp_path, *disks)
+    for _, layers in fixed:
+        write(layers)
+    host = fixed_state(made, fixed, "p")
+    assert host == HostState(
+        lasting, [found(tmp_path / f"{vdev}.img", vdev) for vdev in ("xvda", "xvdb")], point="p"
+    )
+    path = saved(tmp_path / "web", host)
+    with open_saved(path) as opened:
+        assert opened.host == host
+
+
+def test_what_is_not_kept_cannot_be_noted(tmp_path: Path, tools: None) -> None:
+    disk = image(tmp_path)
+    fixed = fix(tmp_path, disk)
+    with pytest.raises(ApiError, match="the checkpoint was deleted"):
+        fixed_state(live(tmp_path, disk), fixed, "q")
+
+
+def test_what_the_guest_writes_above_is_what_is_noted(tmp_path: Path, tools: None) -> None:
+    """Of a domain that ends: it goes on with what is on top."""
+    disk = image(tmp_path)
+    ((_, layers),) = fix(tmp_path, disk)
+    write(layers)
+    host, remarks = host_state(live(tmp_path, disk))
+    top = layers.path(layers.known().top)
+    assert (host.disks, host.point, remarks) == ([found(top, "xvda")], "", [])
+    config_now = live(tmp_path, disk).record.config
+    check_disks(opened(tmp_path, *host.disks), config_now, folders(tmp_path), force=False)
+    write(layers)
+    os.utime(top, ns=(1, 1))
+    with pytest.raises(ApiError, match="xvda has changed"):
+        check_disks(opened(tmp_path, *host.disks), config_now, folders(tmp_path), force=False)
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_nothing_was_written_since(tmp_path: Path, tools: None, back: bool) -> None:
+    disks = image(tmp_path), image(tmp_path, "xvdb")
+    made = live(tmp_path, *disks)
+    host = fixed_state(made, fix(tmp_path, *disks), "p")
+    found = checkpoint(tmp_path, *host.disks)
+    check_points(found, made.record.config, folders(tmp_path), back=back)
+
+
+def test_something_was_written_since(tmp_path: Path, tools: None) -> None:
+    disks = image(tmp_path), image(tmp_path, "xvdb")
+    made = live(tmp_path, *disks)
+    fixed = fix(tmp_path, *disks)
+    host = fixed_state(made, fixed, "p")
+    write(fixed[1][1])
+    found = checkpoint(tmp_path, *host.disks)
+    with pytest.raises(ApiError, match="the disk xvdb was written to after the checkpoint: --back") as caught:
+        check_points(found, made.record.config, folders(tmp_path), back=False)
+    assert caught.value.code == "refused"
+    assert caught.value.message.startswith(f"{found.path}: ")
+    check_points(found, made.record.config, folders(tmp_path), back=True)
+
+
+@pytest.mark.parametrize("back", [True, False])
+@pytest.mark.parametrize("how", ["deleted", "changed", "gone", "no note"])
+def test_what_it_was_is_not_there(tmp_path: Path, tools: None, how: str, back: bool) -> None:
+    disk = image(tmp_path)
+    made = live(tmp_path, disk)
+    fixed = fix(tmp_path, disk)
+    host = fixed_state(made, fixed, "p")
+    if how == "deleted":
+        fixed[0][1].forget("p")
+    elif how == "changed":
+        os.utime(disk.target, ns=(1, 1))
+    elif how == "gone":
+        Path(disk.target).unlink()
+    else:
+        fixed[0][1]._path.unlink()
+    says = {"changed": "was changed since the checkpoint was made", "gone": "does not exist"}
+    with pytest.raises(ApiError, match=says.get(how, "the checkpoint was deleted")) as caught:
+        check_points(checkpoint(tmp_path, *host.disks), made.record.config, folders(tmp_path), back=back)
+    assert caught.value.code == "refused"
+
+
+@pytest.mark.parametrize("disk", [None, Disk(target="nbd://server/x", vdev="xvda", format=Format.NBD)])
+def test_a_checkpoint_of_a_disk_that_the_configuration_does_not_have(
+    tmp_path: Path, disk: Disk | None
+) -> None:
+    made = live(tmp_path, *([disk] if disk else []))
+    with pytest.raises(ApiError, match="the domain has no disk xvda that a checkpoint keeps"):
+        check_points(
+            checkpoint(tmp_path, HostDisk("xvda", 1, 1)), made.record.config, folders(tmp_path), back=True
+        )
+
+
+@pytest.mark.parametrize("point", [7, None, "x" * 65, ["p"]])
+def test_points_that_make_no_sense(tmp_path: Path, point: object) -> None:
+    path = saved(tmp_path / "web")
+    with path.open("ab") as file:
+        text = json.dumps({"lasting": False, "disks": [], "point": point}).encode()
+        Writer(file.fileno()).section(HOST, text)
+    assert "makes no sense" in refusal(path)
+
+
+def test_a_file_from_before_there_were_checkpoints(tmp_path: Path) -> None:
+    path = saved(tmp_path / "web")
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    writer = Writer(fd)
+    writer.section(HOST, b'{"lasting": true, "disks": []}')
+    writer.finish()
+    os.close(fd)
+    with open_saved(path) as opened:
+        assert opened.host == HostState(lasting=True, disks=[], point="")

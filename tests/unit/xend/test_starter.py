@@ -1,11 +1,18 @@
 """Domains are started: each name once, each request once, as many at a time as may be."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
 from tests.unit.xend.kit import World, add, config, run, standins, within
+from tests.unit.xend.saving_kit import file as saved_file
+from xenion.api.errors import ApiError
 from xenion.xend import host, starter
+from xenion.xend.devices import OpenDevices
+from xenion.xend.going_back import GoingBack
+from xenion.xend.record import Record
+from xenion.xend.starter import Saved
 
 
 def test_two_of_one_name_at_once(world: World) -> None:
@@ -185,5 +192,52 @@ def test_a_definition_counts_as_it_is_at_the_start(world: World) -> None:
             assert tasks[0].failure.code == "no-such-domain"
             live = world.live("c")
             assert (live.record.managed, live.record.config.memory_mib) == (True, 20)
+
+    run(work)
+
+
+class Back:
+    """Stands in for disks that go back; `fails` to."""
+
+    def __init__(self, world: World, *, fails: bool = False) -> None:
+        self.world = world
+        self.fails = fails
+        self.seen: list[tuple[str, bool, bool]] = []
+        """The domain's name, whether that was taken by then, and whether its process was there."""
+
+    async def go(self, made: Record) -> None:
+        registry = self.world.services.registry
+        self.seen.append((made.name, registry.is_running(made.uuid), bool(standins(self.world.at))))
+        if self.fails:
+            raise ApiError("refused", "they cannot go back")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_its_disks_go_back_first(world: World, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """Before they are opened, and when nobody else can start it any more."""
+
+    async def work() -> None:
+        async with world:
+            back, opened = Back(world, fails=fails), []
+            open_all = world.services.devices.open_all
+
+            async def opens(made: Record) -> OpenDevices:
+                opened.append(len(back.seen))
+                return await open_all(made)
+
+            monkeypatch.setattr(world.services.devices, "open_all", opens)
+            path = saved_file(world)
+            with path.open("rb") as file:
+                came = Saved(file.fileno(), 7, back=cast("GoingBack", back))
+                starting = world.services.starter.start(config(world.at), saved=came)
+                if fails:
+                    error = await world.refusal(starting)
+                    assert error.message == "they cannot go back"
+                else:
+                    assert (await within(starting))["domid"] == 7
+            assert back.seen == [("web", True, False)]
+            assert opened == ([] if fails else [1])
+            assert world.names == ([] if fails else ["web"])
+            world.services.registry.check_name_is_free("web", world.live().uuid if not fails else "")
 
     run(work)

@@ -45,6 +45,8 @@ def test_what_prints_can_print_json(known: dict[str, Command]) -> None:
         "cd-insert",
         "cd-eject",
         "network-detach",
+        "checkpoint-delete",
+        "suspend",
     }
     silent |= {"network-dump", "image"}  # the latter's verbs have options of their own
     for command in known.values():

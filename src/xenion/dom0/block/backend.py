@@ -155,6 +155,10 @@ class BlockBackend:
         self.disk = disk
         self.resized()
 
+    def go_on_with(self, disk: Disk) -> None:
+        """The same disk in another place: same size, same sectors. Nothing runs on the old one."""
+        self.disk = disk
+
     def broken(self, why: str) -> None:
         """A ring of it is given up; what else the guest has goes on."""
         self.error = why

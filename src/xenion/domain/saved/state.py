@@ -55,10 +55,12 @@ class HostDisk(msgspec.Struct, frozen=True):
 
 
 class HostState(msgspec.Struct, frozen=True):
-    """`lasting`: the domain's overlays outlive it, see xend's records."""
+    """`lasting`: the domain's overlays outlive it, see xend's records. `point`: the id under which xend keeps what the
+    disks were, see xenion.xend.disks.layers; "" if they are to be found as they are."""
 
     lasting: bool
     disks: list[HostDisk]
+    point: Annotated[str, Meta(max_length=64)] = ""
 
 
 def encode(value: msgspec.Struct) -> bytes:

@@ -83,6 +83,14 @@ def _claim(disk: Disk, path: str, place: DiskPlace, fd: int, device: int, mode: 
     return claimed
 
 
+def is_device(path: str) -> bool:
+    """Whether it is a block device; of what cannot be looked at whoever opens it says so."""
+    try:
+        return stat.S_ISBLK(Path(path).stat().st_mode)
+    except OSError:
+        return False
+
+
 def mounted_for_writing(device: int) -> str:
     """Where a file system of the device is mounted so; "" if it is not (proc_pid_mountinfo(5))."""
     number = f"{os.major(device)}:{os.minor(device)}"

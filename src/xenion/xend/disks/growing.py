@@ -24,7 +24,7 @@ async def grow(disk: Disk, size_bytes: int, place: DiskPlace, helpers: list[Help
         raise cannot(
             disk, f"a size is a multiple of {max(SECTOR_BYTES, disk.sector_bytes)} bytes, not {size_bytes}"
         )
-    if disk.overlay or disk.format is Format.QCOW2:
+    if helpers or disk.overlay or disk.format is Format.QCOW2:
         return await _grow_image(disk, size_bytes, place, helpers)
     if disk.format is Format.NBD:
         raise cannot(disk, f"{disk.target} is grown at its server, and detached and attached again here")
@@ -35,20 +35,21 @@ async def _grow_image(disk: Disk, size_bytes: int, place: DiskPlace, helpers: li
     """A node that is exported keeps its size, so its export goes away meanwhile."""
     try:
         async with Qmp(storage_daemon.qmp_socket(disk, place)) as daemon:
-            await _check_larger(disk, daemon, size_bytes)
+            node, _ = await storage_daemon.exported(daemon)
+            await _check_larger(disk, daemon, node, size_bytes)
             await daemon.do("block-export-del", id=storage_daemon.NODE, mode="hard")
             await daemon.event("BLOCK_EXPORT_DELETED", id=storage_daemon.NODE)
             try:
-                await daemon.do("block_resize", **{"node-name": storage_daemon.NODE, "size": size_bytes})
+                await daemon.do("block_resize", **{"node-name": node, "size": size_bytes})
             finally:
-                await daemon.do("block-export-add", **storage_daemon.export(disk))
+                await daemon.do("block-export-add", **storage_daemon.export(disk, node))
     except QmpError as error:
         raise cannot(disk, f"it cannot be grown: {error}", "failed") from error
     return await reopen(disk, place, helpers)
 
 
-async def _check_larger(disk: Disk, daemon: Qmp, size_bytes: int) -> None:
+async def _check_larger(disk: Disk, daemon: Qmp, name: str, size_bytes: int) -> None:
     nodes = await daemon.do("query-named-block-nodes", flat=True)
-    size = next(node["image"]["virtual-size"] for node in nodes if node["node-name"] == storage_daemon.NODE)
+    size = next(node["image"]["virtual-size"] for node in nodes if node["node-name"] == name)
     if size_bytes < size:
         raise cannot(disk, f"it has {size} bytes and can only grow: give a larger size")

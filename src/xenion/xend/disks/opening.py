@@ -10,6 +10,7 @@ from xenion.xend.disks import chain as chains
 from xenion.xend.disks import nbd, overlay, storage_daemon
 from xenion.xend.disks.errors import cannot
 from xenion.xend.disks.files import open_file
+from xenion.xend.disks.layers import layers_of
 from xenion.xend.disks.nbd import UnansweredError
 from xenion.xend.disks.place import DiskPlace, OpenDisk, description
 from xenion.xend.helpers import Helper
@@ -26,23 +27,32 @@ async def open_disk(disk: Disk, place: DiskPlace) -> OpenDisk:
     if disk.overlay:
         if disk.format is Format.NBD:
             raise cannot(disk, f"an overlay goes over a file, not over {disk.target}: export a file instead")
-        return await _open_with_daemon(disk, await overlay.prepare(disk, place), place)
-    match disk.format:
-        case Format.RAW:
-            return await in_thread(partial(open_file, disk, place), OpenDisk.close)
-        case Format.QCOW2:
-            return await _open_with_daemon(disk, Path(disk.target), place)
-        case Format.NBD:
-            return await nbd.open_url(disk)
+        await overlay.prepare(disk, place)
+    layers = layers_of(disk, place.state)
+    if layers is None:
+        return await nbd.open_url(disk)
+    if disk.writable:
+        layers.check_free()
+    top = await in_thread(partial(layers.top, place), lambda _: None)
+    if top is None and layers.format("") is Format.RAW:
+        return await in_thread(partial(open_file, disk, place), OpenDisk.close)
+    return await _open_with_daemon(disk, top or layers.image, place)
 
 
-async def _open_with_daemon(disk: Disk, image: Path, place: DiskPlace) -> OpenDisk:
+async def open_above(disk: Disk, image: Path, place: DiskPlace) -> OpenDisk:
+    """Its domain still writes to what is directly below `image`, and will stop doing so before it uses this. ApiError;
+    nothing is left open or running then."""
+    return await _open_with_daemon(disk, image, place, unheld=2)
+
+
+async def _open_with_daemon(disk: Disk, image: Path, place: DiskPlace, *, unheld: int = 1) -> OpenDisk:
+    """Nobody else is to write what is below the first `unheld` files."""
     if disk.writable and place.arriving:
         raise cannot(disk, "an image that a storage daemon writes cannot come from another host")
     chain = await in_thread(partial(chains.find, disk, image, Format.QCOW2, place), lambda _: None)
     said = Tail(place.said)
     notes: list[str] = []
-    helper = storage_daemon.start(disk, chain, place, notes)
+    helper = storage_daemon.start(disk, chain, place, notes, chain[unheld:])
     try:
         made = await _connect(disk, place)
     except BaseException as error:
@@ -84,6 +94,8 @@ async def reopen(disk: Disk, place: DiskPlace, helpers: list[Helper]) -> OpenDis
             made.helpers.extend(helpers)
             return made
     await close(disk, place, helpers)
+    if (layers := layers_of(disk, place.state)) is not None:
+        layers.settled(served=True)
     return await open_disk(disk, place)
 
 

@@ -4,23 +4,18 @@ Beside each is a note of what it belongs to, VDEV.json: the domain's UUID, and t
 domain that lasts is kept until somebody removes it; another one ends with its domain.
 """
 
-import asyncio
-import resource
 import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from xenion.config.disk import Disk
-from xenion.xend import helpers
 from xenion.xend.disks import chain as chains
+from xenion.xend.disks import layers
 from xenion.xend.disks.errors import cannot, not_opened
 from xenion.xend.disks.place import DISKS, DiskPlace
+from xenion.xend.disks.qemu_img import make_over
 from xenion.xend.storage import private_folder, read_json, write_json
-
-PROGRAM = "qemu-img"
-MAKING_S = 30.0
-MAKING_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +37,18 @@ async def prepare(disk: Disk, place: DiskPlace) -> Path:
         wanted = _origin(disk, place)
         found = _written(path)
         if not path.exists():
+            if layers.note_of(layers.base_of(path, place.state), place.state).exists():
+                raise cannot(disk, f"{path} is gone, above which the guest's disk goes on: put it back")
             await _make(disk, place, path, wanted)
         elif found is None:
             raise cannot(disk, f"nobody knows what {path} belongs to: move it away to begin a new overlay")
         elif found.uuid != wanted.uuid:
+            if layers.is_kept(path, place.state):
+                raise cannot(
+                    disk,
+                    f"checkpoints of another domain, {found.uuid}, keep {path}: go back to one of them, or delete them "
+                    "(xm checkpoint-list)",
+                )
             if found.lasting:
                 of = f"the overlay of another domain, {found.uuid}"
                 raise cannot(disk, f"{path} is {of}: move it away to begin a new one")
@@ -59,12 +62,13 @@ async def prepare(disk: Disk, place: DiskPlace) -> Path:
 
 
 def remove(state: Path) -> None:
-    """The overlays of a domain that is over and does not last; the others stay. OSError."""
+    """The overlays of a domain that is over and does not last, and has no checkpoints; others stay. OSError."""
     for note in (state / DISKS).glob("[!.]*.json"):
         path = note.with_suffix(".qcow2")
         found = _written(path)
-        if found is not None and not found.lasting:
+        if found is not None and not found.lasting and not layers.is_kept(path, state):
             path.unlink(missing_ok=True)
+            layers.drop(path, state)
             note.unlink(missing_ok=True)
     for fresh in (state / DISKS).glob(".*.new"):  # what a kill kept from becoming one
         fresh.unlink(missing_ok=True)
@@ -117,39 +121,8 @@ async def _make(disk: Disk, place: DiskPlace, path: Path, origin: Origin) -> Non
     base = chains.find(disk, Path(disk.target), disk.format, place)[0]
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
-    # -u: qemu-img does not open the base, which was looked at here
-    await _run(
-        disk,
-        *("create", "-q", "-u", "-f", "qcow2", "-F", base.format.value, "-b", str(base.path)),
-        *(str(fresh), str(base.size_bytes)),
-    )
+    await make_over(disk, fresh, base, str(base.path))
     path.unlink(missing_ok=True)
+    layers.drop(path, place.state)
     write_json(_note(path), asdict(origin))
     fresh.replace(path)
-
-
-async def _run(disk: Disk, *words: str) -> None:
-    """qemu-img, within limits. ApiError."""
-    made = await asyncio.create_subprocess_exec(
-        helpers.find(PROGRAM),
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=helpers.environment(),
-    )
-    with suppress(ProcessLookupError):  # it has ended already
-        resource.prlimit(made.pid, resource.RLIMIT_AS, (MAKING_BYTES, MAKING_BYTES))
-    try:
-        _, said = await asyncio.wait_for(made.communicate(), MAKING_S)
-    except TimeoutError:
-        raise cannot(
-            disk, f"{PROGRAM} does not end: is {words[-2]} on a disk that answers?", "failed"
-        ) from None
-    finally:
-        if made.returncode is None:
-            made.kill()
-            await made.wait()
-    if made.returncode:
-        why = said.decode(errors="replace").strip().splitlines()
-        raise cannot(disk, why[-1] if why else f"{PROGRAM} ended with status {made.returncode}", "failed")

@@ -7,6 +7,7 @@ is cut off when it cannot open the image. A flush of the guest's is a flush of t
 import json
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from xenion.xend.disks.chain import Image
 from xenion.xend.disks.errors import cannot, in_use, no_locks, not_opened
 from xenion.xend.disks.files import open_image
 from xenion.xend.disks.place import DiskPlace
+from xenion.xend.disks.qmp import Qmp
 from xenion.xend.helpers import Helper
 from xenion.xend.tail import Tail
 
@@ -39,8 +41,10 @@ def qmp_socket(disk: Disk, place: DiskPlace) -> Path:
     return place.run / f"{disk.vdev}.qmp"
 
 
-def start(disk: Disk, chain: list[Image], place: DiskPlace, notes: list[str]) -> Helper:
-    """It may still end at once, see `why_ended`. ApiError."""
+def start(
+    disk: Disk, chain: list[Image], place: DiskPlace, notes: list[str], held: Sequence[Image]
+) -> Helper:
+    """It may still end at once, see `why_ended`. `held`: of the chain, what nobody is to write. ApiError."""
     program = helpers.find(PROGRAM)
     with ExitStack() as opened:
         try:
@@ -50,13 +54,13 @@ def start(disk: Disk, chain: list[Image], place: DiskPlace, notes: list[str]) ->
             )
         except OSError as error:
             raise ApiError("failed", f"{place.run}: {error.strerror}") from error
-        held = [_hold(disk, image, place, opened, notes) for image in chain[1:]]
+        locked = [_hold(disk, image, place, opened, notes) for image in held]
         return helpers.start(
             f"the storage daemon of {place.name}'s disk {disk.vdev}",
             [program, *_arguments(disk, chain, nbd.fileno(), qmp.fileno())],
             works_for=place.run,
             said=place.said,
-            pass_fds=(nbd.fileno(), qmp.fileno(), *held),
+            pass_fds=(nbd.fileno(), qmp.fileno(), *locked),
         )
 
 
@@ -87,29 +91,52 @@ def _listening(path: Path) -> socket.socket:
     return made
 
 
-def export(disk: Disk) -> dict[str, Any]:
+def export(disk: Disk, node: str = NODE) -> dict[str, Any]:
     """The arguments of block-export-add."""
     return {
         "type": "nbd",
         "id": NODE,
-        "node-name": NODE,
+        "node-name": node,
         "name": NODE,
         "writable": disk.writable,
     }
 
 
-def _arguments(disk: Disk, chain: list[Image], nbd: int, qmp: int) -> list[str]:
+def node(disk: Disk, chain: list[Image], name: str) -> dict[str, Any]:
+    """The arguments of blockdev-add, for what the guest is to have."""
     freeing = disk.discard and disk.writable
-    image = chains.node(
+    return chains.node(
         chain,
         **{
-            "node-name": NODE,
+            "node-name": name,
             "read-only": not disk.writable,
             "discard": "unmap" if freeing else "ignore",
             "detect-zeroes": "unmap" if freeing else "off",
             "cache": {"direct": False, "no-flush": False},
         },
     )
+
+
+async def exported(daemon: Qmp) -> tuple[str, str]:
+    """The node that the guest has now, and its file. QmpError."""
+    exports = await daemon.do("query-block-exports")
+    name = next((one["node-name"] for one in exports if one["id"] == NODE), "")
+    nodes = await daemon.do("query-named-block-nodes", flat=True)
+    return name, next((_file(str(one["file"])) for one in nodes if one["node-name"] == name), "")
+
+
+def _file(name: str) -> str:
+    """QEMU describes an image whose backing file was opened under another name than the image says."""
+    if not name.startswith("json:"):
+        return name
+    try:
+        return str(json.loads(name.removeprefix("json:"))["file"]["filename"])
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
+def _arguments(disk: Disk, chain: list[Image], nbd: int, qmp: int) -> list[str]:
+    image = node(disk, chain, NODE)
     return [
         *("--chardev", f"socket,id=qmp,fd={qmp},server=on,wait=off"),
         *("--monitor", "chardev=qmp"),

@@ -67,6 +67,7 @@ class Control:
             check_name(name)
         except ConfigError as error:
             raise ApiError("bad-request", str(error)) from error
+        services.registry.check_open(found.name)
         services.registry.check_name_is_free(name, found.uuid)
         if isinstance(found, Managed):
             services.renaming.rename_managed(found, name)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from xenion.api import types as t
 from xenion.api.errors import ApiError
 from xenion.config.domain import ConfigError, DomainConfig
+from xenion.xend import suspended
 from xenion.xend.call import Call, Handler
 from xenion.xend.handlers.listing import shown
 from xenion.xend.live import Live
@@ -39,13 +41,28 @@ class Creation:
         found = self._services.registry.find(call.parameters["domain"])
         request = call.body.get("request", "")
         if isinstance(found, Managed):
-            return await self._begin("start", found.config, call, request)
+            return await self._begin("start", found.config, call, request, self._suspended(found, call))
         if request and found.record.request == request:
             return await self._begin("start", found.record.config, call, request)
         raise ApiError("wrong-state", f"{found.name} is running already")
 
-    async def _begin(self, action: str, config: DomainConfig, call: Call, request: str) -> RunningTask:
-        """What can be told at once is refused at once; a repeated request finds what its first one did."""
+    def _suspended(self, found: Managed, call: Call) -> Path | None:
+        """The folder of one whose memory is to be lost. ApiError (wrong-state): it is not to be."""
+        state, name = self._services.where.logs(found.logs), found.name
+        if not suspended.is_suspended(state):
+            return None
+        if call.body.get("anew"):
+            return state
+        raise ApiError(
+            "wrong-state",
+            f"{name} is suspended: `xm resume {name}` lets it go on, --anew begins anew and loses what it was at",
+        )
+
+    async def _begin(
+        self, action: str, config: DomainConfig, call: Call, request: str, lost: Path | None = None
+    ) -> RunningTask:
+        """What can be told at once is refused at once; a repeated request finds what its first one did. `lost`: of a
+        suspended domain."""
         starter, tasks = self._services.starter, self._services.tasks
         managed, paused = action == "start", bool(call.body.get("paused"))
         if tasks.of_request(request) is None and starter.earlier(request) is None:
@@ -54,6 +71,8 @@ class Creation:
             return running
 
         async def work(task: RunningTask) -> dict[str, Any]:
+            if lost is not None:
+                suspended.drop(lost)
             domain = await starter.start(config, managed=managed, paused=paused, request=request, task=task)
             return {"domain": domain}
 
@@ -86,4 +105,5 @@ class Creation:
         if isinstance(found, Live):
             raise ApiError("wrong-state", f"{found.name} is running: shut it down or destroy it first")
         registry.managed.forget(managed)
+        suspended.drop(self._services.where.logs(managed.logs))
         return {}

@@ -3,11 +3,14 @@
 import os
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from xenion.api.errors import ApiError
 from xenion.config.disk import Disk, Format
 from xenion.config.domain import DomainConfig
+from xenion.xend.disks.files import is_device
+from xenion.xend.disks.layers import layers_of
 from xenion.xend.migration.talk import DiskMark
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -24,11 +27,23 @@ def check_movable(config: DomainConfig, *, same_disks: bool) -> None:
                 f"disk {disk.vdev} of {config.name} stays here: images of the format qcow2, and overlays, cannot move "
                 "yet: use a raw file or device that both hosts have",
             )
-        if not same_disks and (_is_device(disk) or _is_local(disk)):
+        if not same_disks and (is_device(disk.target) or _is_local(disk)):
             raise ApiError(
                 "refused",
                 f"disk {disk.vdev} of {config.name}: whether {disk.target} is the same device on both hosts cannot be "
                 "told: if it is, say so with --same-disks",
+            )
+
+
+def check_whole(config: DomainConfig, logs: Path) -> None:
+    """Of a domain that runs here: what its checkpoints keep stays here. ApiError (refused)."""
+    for disk in config.disks:
+        layers = layers_of(disk, logs) if disk.writable else None
+        if layers is not None and layers.written() != layers.image:
+            raise ApiError(
+                "refused",
+                f"disk {disk.vdev} of {config.name} stays here: since a checkpoint it goes on in a file above "
+                f"{disk.target}; `xm checkpoint-delete` and `xm checkpoint-merge` make it one image again",
             )
 
 
@@ -61,15 +76,6 @@ def _is_local(disk: Disk) -> bool:
         return False
     url = urlsplit(disk.target)
     return url.scheme.endswith("+unix") or (url.hostname or "localhost") in LOOPBACK
-
-
-def _is_device(disk: Disk) -> bool:
-    if disk.format is Format.NBD:
-        return False
-    try:
-        return stat.S_ISBLK(os.stat(disk.target).st_mode)  # noqa: PTH116
-    except OSError:
-        return False  # who opens it says so
 
 
 def _mark_of(disk: Disk) -> DiskMark:

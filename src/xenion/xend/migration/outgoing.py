@@ -129,6 +129,7 @@ class Outgoing:
         began = time.monotonic()
         task.step(f"asking {target}")
         await asyncio.to_thread(disks.check_movable, live.record.config, same_disks=how.same_disks)
+        await asyncio.to_thread(disks.check_whole, live.record.config, live.logs)
         word = secrets.token_hex(16)
         try:
             wire = await self._connector.connect(target)

@@ -34,7 +34,13 @@ def parameters_of(scope: Scope) -> dict[str, str]:
     return {name: _parameter(name, raw) for name, raw in scope["path_params"].items()}
 
 
-_KINDS = {"task": "task", "vdev": "device", "device": "device", "capture": "device"}
+_KINDS = {
+    "task": "task",
+    "vdev": "device",
+    "device": "device",
+    "capture": "device",
+    "checkpoint": "checkpoint",
+}
 
 
 def _parameter(name: str, raw: str) -> str:

@@ -23,4 +23,4 @@ def run(argv: Sequence[str]) -> int:
 
 
 def is_gone(domain: Any) -> bool:
-    return domain is None or domain["state"] == "defined"
+    return domain is None or domain["state"] in ("defined", "suspended")

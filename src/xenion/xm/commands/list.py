@@ -11,8 +11,8 @@ from xenion.xm.output import escaped, painted, print_fields, print_json
 SUMMARY = "list the domains"
 EPILOG = """\
 The letters of State: r running, b blocked (it waits for something), p paused,
-s shut down, c crashed, d dying. A domain without an id is defined and does
-not run."""
+s shut down, c crashed, d dying. A domain without an id is defined, or
+suspended, and does not run."""
 HEADER = f"{'Name':<40} {'ID':>5} {'Mem':>5} {'VCPUs':>5} {'State':>10} {'Time(s)':>9}"
 LETTERS = {
     "running": "r-----",
@@ -22,7 +22,14 @@ LETTERS = {
     "crashed": "----c-",
     "dying": "-----d",
 }
-COLOURS = {"running": "green", "paused": "yellow", "crashed": "red", "dying": "dim", "defined": "dim"}
+COLOURS = {
+    "running": "green",
+    "paused": "yellow",
+    "crashed": "red",
+    "dying": "dim",
+    "defined": "dim",
+    "suspended": "dim",
+}
 
 
 def parser() -> Parser:

@@ -18,6 +18,12 @@ def parser() -> Parser:
         action="store_true",
         help="also if its disks have changed since: that may ruin them",
     )
+    p.add_argument(
+        "-b",
+        "--back",
+        action="store_true",
+        help="go back to a checkpoint (xm save -c), with the disks as they were then: what was written since is lost",
+    )
     json_option(p)
     p.add_argument("file", metavar=FILE, help="what xm save has written")
     return p
@@ -32,8 +38,9 @@ def run(argv: Sequence[str]) -> int:
 
     args = parse(parser(), argv)
     path = os.path.abspath(args.file)  # noqa: PTH100 (links are xend's business)
+    body = {"path": path, "paused": args.paused, "force": args.force, "back": args.back}
     with connected() as client:
-        result = accomplish(client, "restore", {"path": path, "paused": args.paused, "force": args.force})
+        result = accomplish(client, "restore", body)
     if args.json:
         print_json(result)
     else:

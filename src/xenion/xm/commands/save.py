@@ -16,7 +16,13 @@ def parser() -> Parser:
         "-c",
         "--checkpoint",
         action="store_true",
-        help="let the domain go on; it is held for a moment only, and may write to no disk",
+        help="let the domain go on; it is held for a moment only, and what is on its disks is kept as well",
+    )
+    p.add_argument(
+        "-m",
+        "--memory-only",
+        action="store_true",
+        help="with -c, do not keep what is on its disks: the file fits as long as nothing is written to them",
     )
     p.add_argument(
         "-s", "--as-it-stands", action="store_true", help="do not ask the guest to suspend itself first"
@@ -31,12 +37,16 @@ def run(argv: Sequence[str]) -> int:
     import os
 
     from xenion.xm.calls import connected
+    from xenion.xm.errors import UsageError
     from xenion.xm.output import complain, escaped, print_json
     from xenion.xm.progress import accomplish
 
     args = parse(parser(), argv)
     path = os.path.abspath(args.file)  # noqa: PTH100 (links are xend's business)
+    if args.memory_only and not args.checkpoint:
+        raise UsageError("--memory-only goes with --checkpoint only: a domain that ends writes to no disk")
     body = {"path": path, "keep": args.checkpoint, "as_it_stands": args.as_it_stands}
+    body |= {"memory_only": True} if args.memory_only else {}
     with connected() as client:
         result = accomplish(client, "save", body, domain=args.domain)
     if args.json:

@@ -11,6 +11,9 @@ SUMMARY = "start a managed domain"
 def parser() -> Parser:
     p = command("start", SUMMARY, EPILOG.replace(" or -F", ""))
     starting_options(p)
+    p.add_argument(
+        "--anew", action="store_true", help="also if it is suspended: what was in its memory is lost"
+    )
     domain_argument(p)
     return p
 
@@ -20,4 +23,4 @@ def run(argv: Sequence[str]) -> int:
 
     args = parse(parser(), argv)
     with connected() as client:
-        return start(client, "start", {}, args, domain=args.domain)
+        return start(client, "start", {"anew": True} if args.anew else {}, args, domain=args.domain)

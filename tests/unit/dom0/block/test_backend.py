@@ -602,6 +602,37 @@ def test_another_medium(guest: FakeGuest, loop: Loop) -> None:
         device.backend.insert(ManualDisk(loop, cdrom=True, sector_bytes=4096))
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_the_same_disk_in_another_place(
+    device: Device, guest: FakeGuest, loop: Loop, disk: ManualDisk, persistent: bool
+) -> None:
+    """The front end, which has let go meanwhile, is told of no change."""
+    page = [(1, *WHOLE)]
+    front = Front(guest, loop, persistent=persistent)
+    nodes = device.connect(front)
+    front.send(front.request(OP.WRITE, 1, 0, page))
+    loop.turn(10)
+    device.disconnect()
+    assert run(loop, disk, front, 1) == [(1, OP.WRITE, OKAY)]
+    other = ManualDisk(loop)
+    other.data[:5] = b"there"
+    device.backend.go_on_with(other)
+    again = Front(guest, loop, persistent=persistent)
+    assert (device.connect(again), device.nodes, device.said) == (nodes, {}, [])
+    again.send(again.request(OP.READ, 2, 0, page))
+    assert run(loop, other, again, 1) == [(2, OP.READ, OKAY)]
+    again.send(again.request(OP.WRITE, 3, 8, page))
+    assert run(loop, other, again, 1) == [(3, OP.WRITE, OKAY)]
+    assert guest.frames[0][:5] == other.data[4096:4101] == b"there"
+    assert [kind for kind, *_ in disk.log] == [WRITE]
+
+
+def test_in_another_place_before_a_guest_has_seen_it(device: Device, guest: FakeGuest, loop: Loop) -> None:
+    device.backend.go_on_with(ManualDisk(loop))
+    assert device.connect(Front(guest, loop))["sectors"] == "2048"
+    assert device.nodes == {}
+
+
 def test_persistent_grants_are_mapped_once_and_in_bounded_number(
     device: Device, guest: FakeGuest, loop: Loop, disk: ManualDisk
 ) -> None:

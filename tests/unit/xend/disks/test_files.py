@@ -189,6 +189,19 @@ def test_a_device(device: Path, place: DiskPlace) -> None:
     two.close()
 
 
+def test_what_is_a_device(device: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(device)
+    assert files.is_device(str(device))
+    assert files.is_device(str(tmp_path / "link"))
+
+
+def test_what_is_none(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    raw(tmp_path / "image")
+    for path in ("/dev/null", *(tmp_path / name for name in ("", "none", "loop", "image", "image/below"))):
+        assert not files.is_device(str(path))
+
+
 def test_a_mounted_device(device: Path, place: DiskPlace, tmp_path: Path) -> None:
     subprocess.run(["mke2fs", "-q", str(device)], check=True)
     at = tmp_path / "mount"

@@ -6,6 +6,8 @@ import pytest
 
 from tests.unit.xend.disks import kit
 from tests.unit.xend.disks.kit import MIB, disk, qcow2, qcow2_disk, raw, refusal, run
+from tests.unit.xend.disks.test_layers import KINDS, made
+from tests.unit.xend.disks.test_opening import go_over
 from xenion.config.disk import Format
 from xenion.xend.disks import growing, opening, storage_daemon
 from xenion.xend.disks.place import DiskPlace
@@ -42,6 +44,47 @@ def test_an_image(tmp_path: Path, place: DiskPlace) -> None:
     for each in (made, grown):
         each.close()
     run(again.abandon())
+
+
+@pytest.mark.usefixtures("tools")
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_checkpoints(kind: str, tmp_path: Path, place: DiskPlace) -> None:
+    """What is on top grows, and the checkpoints keep the sizes that they had."""
+    each = made(kind, tmp_path, place)
+    each.make("one")
+    opened = run(opening.open_disk(each.disk, place))
+    if kind != "raw":
+        run(go_over(each, "two"))
+    grown = run(growing.grow(each.disk, 2 * MIB, place, opened.helpers))
+    assert grown.description["size_bytes"] == 2 * MIB
+    kit.nbd(grown, kit.WRITE, 2 * MIB - 512, b"last" * 128)
+    run(go_over(each, "three"))
+    again = run(growing.grow(each.disk, 3 * MIB, place, grown.helpers))
+    assert kit.nbd(again, kit.READ, 2 * MIB - 512, count=1024) == b"last" * 128 + bytes(512)
+    assert "can only grow" in run(refusal(growing.grow(each.disk, MIB, place, again.helpers))).message
+    for one in (opened, grown):
+        one.close()
+    run(again.abandon())
+    assert len(each.read()) == 3 * MIB
+    assert [len(each.read_point(point)) for point in ("one", "three")] == [MIB, 2 * MIB]
+    each.go_back("one")
+    back = run(opening.open_disk(each.disk, place))
+    assert back.description["size_bytes"] == MIB
+    run(back.abandon())
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_file_with_checkpoints_and_no_daemon(tmp_path: Path, place: DiskPlace) -> None:
+    """It was opened as it is, before there were any, and its domain writes it itself."""
+    each = made("raw", tmp_path, place)
+    opened = run(opening.open_disk(each.disk, place))
+    each.begin()
+    grown = run(growing.grow(each.disk, 2 * MIB, place, []))
+    assert (grown.description["type"], grown.description["size_bytes"]) == ("file", 2 * MIB)
+    opened.close()
+    assert len(each.read()) == 2 * MIB
+    each.make("one")
+    assert len(each.read()) == len(each.read_point("one")) == 2 * MIB
 
 
 @pytest.mark.usefixtures("tools")

@@ -9,7 +9,8 @@ import pytest
 
 from tests.unit.xend.disks.kit import MIB, disk, of_another, qcow2, raw, refusal, run
 from xenion.config.disk import Disk, Format
-from xenion.xend.disks import chain, overlay
+from xenion.xend.disks import chain, overlay, qemu_img
+from xenion.xend.disks.layers import Layers, layers_of
 from xenion.xend.disks.place import DiskPlace
 
 pytestmark = pytest.mark.usefixtures("tools")
@@ -115,6 +116,74 @@ def test_killed_while_it_was_made(over: Disk, place: DiskPlace) -> None:
     assert len(list(place.overlays.iterdir())) == 2
 
 
+# --- with checkpoints
+
+
+def checkpointed(over: Disk, place: DiskPlace) -> Layers:
+    prepared(over, place)
+    layers = layers_of(over, place.state)
+    assert layers is not None
+    run(layers.begin(place))
+    layers.commit("one")
+    return layers
+
+
+def test_checkpoints_keep_it(over: Disk, place: DiskPlace) -> None:
+    """Though its domain does not last."""
+    first = mark(prepared(over, place))
+    other = replace(over, vdev="xvdb")
+    prepared(other, place)
+    layers = checkpointed(over, place)
+    overlay.remove(place.state)
+    assert {path.name for path in place.overlays.iterdir()} == {"xvda.qcow2", "xvda.json"}
+    assert mark(prepared(over, place)) == first
+    assert layers.top(place) == layers.written()
+    overlay.keep(place.state)
+    assert json.loads((place.overlays / "xvda.json").read_text())["lasting"] is True
+
+
+def test_checkpoints_of_another_domain_keep_it(over: Disk, place: DiskPlace) -> None:
+    layers = checkpointed(over, place)
+    first = mark(layers.image)
+    error = run(refusal(overlay.prepare(over, of_another(place))))
+    assert error.code == "refused"
+    assert f"checkpoints of another domain, 1, keep {layers.image}: go back to one" in error.message
+    assert mark(layers.image) == first
+    other = replace(over, vdev="xvdb")
+    prepared(other, place)
+    assert mark(prepared(other, of_another(place))), "that one has none"
+
+
+def test_one_that_is_only_begun_keeps_it(over: Disk, place: DiskPlace) -> None:
+    """Whether it is a checkpoint is not known yet."""
+    first = mark(prepared(over, place))
+    layers = layers_of(over, place.state)
+    assert layers is not None
+    run(layers.begin(place))
+    overlay.remove(place.state)
+    assert mark(layers.image) == first
+    layers.withdraw()
+    overlay.remove(place.state)
+    assert not layers.image.exists()
+
+
+def test_without_checkpoints_it_ends_with_its_domain(over: Disk, place: DiskPlace) -> None:
+    """The last one was deleted while the domain ran."""
+    layers = checkpointed(over, place)
+    layers.forget("one")
+    layers.sweep()
+    overlay.remove(place.state)
+    assert not layers.image.exists()
+    prepared(over, of_another(place))
+
+
+def test_it_is_gone_and_its_layers_are_not(over: Disk, place: DiskPlace) -> None:
+    """A new one is not what they are above."""
+    layers = checkpointed(over, place)
+    layers.image.unlink()
+    assert "is gone, above which" in run(refusal(overlay.prepare(over, place))).message
+
+
 def _read(path: Path) -> bytes:
     """Of a process that may go meanwhile."""
     try:
@@ -136,6 +205,6 @@ def test_what_cannot_be_made(
     assert "no space" in run(refusal(overlay.prepare(over, place))).message
     assert not (place.overlays / "xvda.qcow2").exists()
     broken.write_text("#!/bin/sh\nexec sleep 600\n")
-    monkeypatch.setattr(overlay, "MAKING_S", 0.05)
+    monkeypatch.setattr(qemu_img, "MAKING_S", 0.05)
     assert "does not end" in run(refusal(overlay.prepare(over, place))).message
     assert not [name for name in Path("/proc").glob("[0-9]*/cmdline") if os.fsencode(broken) in _read(name)]

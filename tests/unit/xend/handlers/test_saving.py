@@ -1,7 +1,8 @@
 """save, restore: a domain is in a file as a whole, or goes on; and comes back once, if nothing has changed."""
 
+import asyncio
 import os
-import sys
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,130 +10,34 @@ from typing import Any
 import pytest
 
 from tests.descriptors import descriptors
-from tests.unit.xend.kit import STANDIN, World, asked, config, end, folders, names, run, standins, within
+from tests.unit.xend.kit import World, add, asked, config, end, folders, helpers_of, run, standins, within
+from tests.unit.xend.saving_kit import (
+    KINDS,
+    UUID,
+    at_point,
+    content,
+    creates,
+    file,
+    files,
+    first_byte,
+    image,
+    kept,
+    layers,
+    parts,
+    points,
+    reads,
+    words,
+    writes,
+)
+from tests.unit.xend.standin import CONTENT
 from xenion.api.errors import ApiError
-from xenion.config.domain import DomainConfig
-from xenion.domain.saved.format import DONE, HEAD, NUMBER, STATE, SaveError, Writer
-from xenion.domain.saved.state import Head, HostDisk, HostState, encode
-from xenion.xend import process, savedfile, tasks
-from xenion.xend.handlers import saving
-from xenion.xend.live import Live
+from xenion.config.disk import Disk
+from xenion.domain.saved.format import SaveError
+from xenion.domain.saved.state import HostDisk, HostState
+from xenion.xend import launch, savedfile, saver, tasks
 from xenion.xend.part import Part
-from xenion.xend.savedfile import append_host, open_saved
-
-UUID = "00000000-0000-4000-8000-00000000000a"
-CONTENT = "content"
-"""In the test's folder: what a stand-in's save consists of."""
-SAVING = f"""
-import os, sys
-sys.path.insert(0, {str(STANDIN.parent)!r})
-import json, signal, standin
-
-class Saving(standin.Standin):
-    def boot(self):
-        super().boot()
-        saved = self.fds.get("saved", -1)
-        if saved >= 0:
-            size = os.fstat(saved).st_size
-            self.asked.append({{"do": "goes-on", "at": os.lseek(saved, 0, os.SEEK_CUR), "size": size}})
-
-    def on_save(self, request, fds):
-        if "no-save" in self.mode:
-            return "it cannot be saved now"
-        with open(os.path.join(os.environ["XDG_RUNTIME_DIR"], {CONTENT!r}), "rb") as file:
-            os.write(fds[0], file.read())
-        if "slow-save" in self.mode:
-            return None
-        for link in self.links:
-            self.send(link, {{"id": request["id"], "progress": [1, 2]}})
-        return {{}}
-
-    def on_cancel_save(self, request, fds):
-        if self.dump is not None:
-            link, number = self.dump
-            self.send(link, {{"id": number, "error": "the save was cancelled"}})
-        return {{}}
-
-    def on_finish_save(self, request, fds):
-        if "dies" in self.mode:
-            os._exit(1)
-        return {{"saved": "lost" not in self.mode}}
-
-    def answer(self, link, request, fds):
-        super().answer(link, request, fds)
-        if request["do"] == "save" and "slow-save" in self.mode:
-            self.dump = link, request["id"]
-        if request["do"] == "finish-save" and not request["keep"] and not {{"lost", "stays"}} & set(self.mode):
-            self.add("ended", reason="saved", action="destroy", report=False, core=False)
-            self.leave(0)
-
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-with os.fdopen(int(sys.argv[1]), "rb") as file:
-    order = json.load(file)
-Saving(order).run()
-"""
-
-
-@pytest.fixture
-def world(tmp_path: Path, standins: None, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Its stand-ins can be saved."""
-    program = tmp_path / "saving.py"
-    program.write_text(SAVING)
-    monkeypatch.setattr(process, "PROGRAM", (sys.executable, "-IS", str(program)))
-    return World(tmp_path)
-
-
-def content(path: Path, made: DomainConfig, domid: int = 1, **more: Any) -> None:
-    """All but the last section."""
-    mapping = {**made.to_mapping(), "uuid": UUID, **more}
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-    writer = Writer(fd)
-    writer.begin()
-    writer.section(
-        HEAD,
-        encode(
-            Head(
-                mapping,
-                uuid=UUID,
-                domid=domid,
-                known_as=domid,
-                name=made.name,
-                processor="software",
-                saved_at=0.0,
-                xenion="1",
-            )
-        ),
-    )
-    writer.section(STATE, b"{}")
-    writer.section(DONE, NUMBER.pack(0))
-    os.close(fd)
-
-
-async def creates(world: World, behaviour: str = "", **more: Any) -> Live:
-    """A domain that can be saved."""
-    made = config(world.at, behaviour=behaviour, **more)
-    content(world.at / CONTENT, made)
-    return await world.create(DomainConfig.from_mapping({**made.to_mapping(), "uuid": UUID}))
-
-
-def file(world: World, **more: Any) -> Path:
-    """A saved domain, without one that was."""
-    path = world.at / "web.saved"
-    made = config(world.at)
-    content(path, made, **more)
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
-    append_host(fd, HostState(lasting=False, disks=[]))
-    os.close(fd)
-    return path
-
-
-def words(live: Live) -> list[str]:
-    return [request["do"] for request in asked(live)]
-
-
-def parts(world: World) -> list[str]:
-    return [name for name in names(world.at) if name.endswith(".part")]
-
+from xenion.xend.savedfile import open_saved
+from xenion.xend.tasks import RunningTask
 
 # --- save
 
@@ -230,16 +135,143 @@ def test_what_it_has_written_is_noted(world: World) -> None:
     run(work)
 
 
-def test_one_that_writes_to_a_disk_is_not_kept(world: World) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_writes_to_a_disk_is_kept_with_what_is_there(world: World, tools: None, kind: str) -> None:
+    """It is listed as a checkpoint, by the name of its file."""
+
     async def work() -> None:
         async with world:
-            live = await creates(world, disks=(world.disk("xvda"), world.disk("xvdb", writable=False)))
-            before = descriptors()
+            disks = image(world, kind), image(world, "raw", "xvdb", writable=False)
+            live = await creates(world, disks=disks)
+            writes(live, disks[0], 1)
+            before, path = descriptors(), world.at / "here"
+            told = await world.task("save", {"path": str(path), "keep": True}, domain="web")
+            size = path.stat().st_size
+            assert told == {"path": str(path), "held_s": 0.25, "size": size, "remarks": ["it stood still"]}
+            writes(live, disks[0], 2)
+            (one,) = kept(world)
+            assert (one.name, one.path, one.size) == ("here", str(path), size)
+            assert at_point(world, disks[0], one.point) == 1
+            (save,) = [request for request in asked(live) if request["do"] == "save"]
+            assert (save["keep"], save["switch"], save["ask"]) == (True, True, True)
+            assert (live.record.parts, parts(world)) == ([], [])
+            assert set(descriptors()) <= set(before)
+            await world.call("destroy", domain="web")
+
+    run(work)
+
+
+def test_its_memory_alone(world: World) -> None:
+    """The file fits as long as nothing is written to its disks; nobody knows of a checkpoint."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            live = await creates(world, disks=(disk,))
+            path = world.at / "here"
+            body = {"path": str(path), "keep": True, "memory_only": True}
+            await world.task("save", body, domain="web")
+            assert words(live) == ["save"]
+            assert (kept(world), files(world), helpers_of(world.at)) == ([], [], [])
+            now = Path(disk.target).stat()
+            with open_saved(path) as saved:
+                assert saved.host.disks == [HostDisk("xvda", now.st_size, now.st_mtime_ns)]
+                assert saved.host.point == ""
+            await world.call("destroy", domain="web")
+            await world.task("restore", {"path": str(path)})
+            writes(world.live(), disk, 1)
+            os.utime(disk.target, ns=(1, 1))
+            await world.call("destroy", domain="web")
+            error = await world.refusal(world.call("restore", {"path": str(path)}))
+            assert "xvda has changed" in error.message
+
+    run(work)
+
+
+def test_one_that_ends_is_no_checkpoint(world: World, tools: None) -> None:
+    """`memory_only` is of those that go on."""
+
+    async def work() -> None:
+        async with world:
+            live = await creates(world, disks=(image(world),))
+            await world.task("save", {"path": str(world.at / "here"), "memory_only": True}, domain="web")
+            assert live.gone.is_set()
+            assert (kept(world), files(world)) == ([], [])
+
+    run(work)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_file_that_is_replaced_needs_what_was_kept_for_it_no_more(
+    world: World, tools: None, times: int
+) -> None:
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            live = await creates(world, disks=(disk,))
+            path = world.at / "here"
+            for number in range(times):
+                writes(live, disk, number)
+                await world.task("save", {"path": str(path), "keep": True}, domain="web")
+            writes(live, disk, 9)
+            (one,) = kept(world)
+            assert (one.name, points(world, disk)) == ("here", [one.point])
+            assert at_point(world, disk, one.point) == times - 1
+            with open_saved(path) as saved:
+                assert saved.host.point == one.point
+            await world.call("destroy", domain="web")
+
+    run(work)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_file_that_no_checkpoint_has_replaced(world: World, tools: None, keep: bool) -> None:
+    """It is not listed any more: what is there has another memory, and no disks."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            await creates(world, disks=(disk,))
             path = str(world.at / "here")
-            error = await world.refusal(world.call("save", {"path": path, "keep": True}, domain="web"))
-            assert (error.code, "write to xvda," in error.message) == ("refused", True)
+            await world.task("save", {"path": path, "keep": True}, domain="web")
+            await world.task("save", {"path": path, "keep": keep, "memory_only": True}, domain="web")
+            found = kept(world), points(world, disk)
+            if keep:
+                await world.call("destroy", domain="web")
+            assert found == ([], [])
+
+    run(work)
+
+
+def test_checkpoints_that_make_no_sense(world: World) -> None:
+    """Are in nobody's way who only wants to save it."""
+
+    async def work() -> None:
+        async with world:
+            live = await creates(world)
+            folder = live.logs / "checkpoints"
+            folder.mkdir()
+            (folder / "x.json").write_text("x")
+            await world.task("save", {"path": str(world.at / "here")}, domain="web")
+            assert live.gone.is_set()
+
+    run(work)
+
+
+def test_checkpoints_that_make_no_sense_leave_nothing_behind(world: World, tools: None) -> None:
+    async def work() -> None:
+        async with world:
+            live = await creates(world, disks=(image(world),))
+            folder = live.logs / "checkpoints"
+            folder.mkdir()
+            (folder / "x.json").write_text("x")
+            before = descriptors()
+            error = await world.refusal(
+                world.call("save", {"path": str(world.at / "here"), "keep": True}, domain="web")
+            )
+            assert "x.json: it is damaged" in error.message
             assert (words(live), live.record.parts, parts(world)) == ([], [], [])
-            assert descriptors() == before
+            assert set(descriptors()) <= set(before)
 
     run(work)
 
@@ -393,7 +425,7 @@ def test_one_that_does_not_end(world: World, monkeypatch: pytest.MonkeyPatch) ->
             assert "does not end" in error.message
             open_saved(world.at / "here").close()
 
-    monkeypatch.setattr(saving, "ENDING_S", 0.01)
+    monkeypatch.setattr(saver, "ENDING_S", 0.01)
     run(work)
 
 
@@ -619,5 +651,319 @@ def test_cancelled_while_it_waits_for_its_turn(world: World) -> None:
             await world.call("cancel", task=begun["id"])
             assert world.services.tasks.get(begun["id"]).state == "cancelled"
             assert (world.names, descriptors()) == ([], before)
+
+    run(work)
+
+
+# --- restore: a checkpoint
+
+
+async def kept_twice(world: World, *disks: Disk, behaviour: str = "") -> tuple[str, str]:
+    """The paths of two checkpoints, at 1 and 2, of a domain that is over, and was 3."""
+    live = await creates(world, disks=disks)
+    if behaviour:
+        content(world.at / CONTENT, config(world.at, behaviour=behaviour, disks=disks))
+    for number in (1, 2):
+        for disk in disks:
+            writes(live, disk, number)
+        path = str(world.at / f"n{number}")
+        await world.task("save", {"path": path, "keep": True}, domain="web")
+    for disk in disks:
+        writes(live, disk, 3)
+    await world.call("destroy", domain="web")
+    return str(world.at / "n1"), str(world.at / "n2")
+
+
+def now(world: World, *disks: Disk) -> list[int]:
+    """What a guest would find on disks that nobody has open."""
+    found = []
+    for disk in disks:
+        made = layers(world, disk)
+        note = made.read()
+        name = note.top if note else ""
+        found.append(first_byte(made.path(name), made.format(name)))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_back_to_a_checkpoint(world: World, tools: None, kind: str) -> None:
+    async def work() -> None:
+        async with world:
+            disks = image(world, kind), image(world, "raw", "xvdb")
+            paths = await kept_twice(world, *disks)
+            before = len(descriptors())
+            for number in (1, 2, 1):
+                path = paths[number - 1]
+                error = await world.refusal(world.call("restore", {"path": path}))
+                assert error.code == "refused"
+                assert error.message.startswith(
+                    f"{path}: the disk xvda was written to after the checkpoint: --back takes it back"
+                )
+                told = await world.task("restore", {"path": path, "back": True})
+                live = world.live()
+                assert (told["domain"]["uuid"], live.uuid) == (UUID, UUID)
+                assert [reads(live, disk) for disk in disks] == [number, number]
+                for disk in disks:
+                    writes(live, disk, 9)
+                await world.call("destroy", domain="web")
+            assert len(files(world)) == 2 * 2, "what nobody goes back to is gone"
+            assert len(descriptors()) <= before
+
+    run(work)
+
+
+def test_one_that_nothing_was_written_after(world: World, tools: None) -> None:
+    """It goes on at once, as often as nothing is written."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            live = await creates(world, disks=(disk,))
+            writes(live, disk, 1)
+            path = str(world.at / "here")
+            await world.task("save", {"path": path, "keep": True}, domain="web")
+            had = files(world)
+            for back in (False, True, False):
+                await world.call("destroy", domain="web")
+                await world.task("restore", {"path": path, "back": back})
+                assert (reads(world.live(), disk), files(world)) == (1, had)
+            writes(world.live(), disk, 2)
+            await world.call("destroy", domain="web")
+            assert "was written to" in (await world.refusal(world.call("restore", {"path": path}))).message
+
+    run(work)
+
+
+def test_one_whose_checkpoint_was_deleted(world: World, tools: None) -> None:
+    """With force it goes on with its disks as they are: what is on them is its user's business."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            path, _ = await kept_twice(world, disk)
+            await world.call("delete_checkpoint", domain="web", checkpoint="n1")
+            before = descriptors()
+            for back in (True, False):
+                error = await world.refusal(world.call("restore", {"path": path, "back": back}))
+                assert "disk xvda: what it was then is not there any more" in error.message
+            assert (now(world, disk), set(descriptors()) <= set(before)) == ([3], True)
+            await world.task("restore", {"path": path, "force": True})
+            assert reads(world.live(), disk) == 3
+            await world.call("destroy", domain="web")
+
+    run(work)
+
+
+def test_back_with_force(world: World, tools: None) -> None:
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            path, _ = await kept_twice(world, disk)
+            await world.task("restore", {"path": path, "back": True, "force": True})
+            found = reads(world.live(), disk)
+            await world.call("destroy", domain="web")
+            assert found == 1
+
+    run(work)
+
+
+def test_an_image_that_was_changed(world: World, tools: None) -> None:
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            path, _ = await kept_twice(world, disk)
+            os.utime(disk.target, ns=(1, 1))
+            error = await world.refusal(world.call("restore", {"path": path, "back": True}))
+            assert f"{disk.target} was changed since the checkpoint was made" in error.message
+
+    run(work)
+
+
+def test_another_disk_than_it_had(world: World, tools: None) -> None:
+    """What was saved may have been tampered with."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            live = await creates(world, disks=(disk,))
+            content(world.at / CONTENT, config(world.at))
+            path = str(world.at / "here")
+            await world.task("save", {"path": path, "keep": True}, domain="web")
+            await world.call("destroy", domain="web")
+            assert live.gone.is_set()
+            error = await world.refusal(world.call("restore", {"path": path, "back": True}))
+            assert error.message == f"{path}: the domain has no disk xvda that a checkpoint keeps"
+
+    run(work)
+
+
+def test_steps_are_told(world: World, tools: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            path, _ = await kept_twice(world, disk)
+            steps: list[str] = []
+            with monkeypatch.context() as patched:
+                patched.setattr(RunningTask, "step", lambda task, text, progress=None: steps.append(text))
+                await world.task("restore", {"path": path, "back": True})
+            assert steps == [
+                "waiting for its turn",
+                "taking its disks back",
+                "opening its disks and interfaces",
+                "loading its memory",
+            ]
+            await world.call("destroy", domain="web")
+
+    run(work)
+
+
+def no_kernel(*_: object, **__: object) -> None:
+    raise ApiError("failed", "there is no process for it")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["refuse", "die", "not opened", "not spawned"])
+def test_one_that_does_not_go_back(
+    world: World, tools: None, monkeypatch: pytest.MonkeyPatch, kind: str, how: str
+) -> None:
+    """Its disks are as they were."""
+
+    async def work() -> None:
+        async with world:
+            disks = image(world, kind), image(world, "raw", "xvdb")
+            path, other = await kept_twice(world, *disks, behaviour=how if " " not in how else "slow")
+            had, before = files(world), len(descriptors())
+            with monkeypatch.context() as patched:
+                if how == "not opened":
+                    patched.setattr(world.services.devices, "open_all", no_kernel)
+                elif how == "not spawned":
+                    patched.setattr(launch, "spawn", no_kernel)
+                await world.refusal(world.task("restore", {"path": path, "back": True}))
+            await world.until(lambda: not world.names)
+            assert now(world, *disks) == [3, 3]
+            assert (files(world), helpers_of(world.at)) == (had, [])
+            assert len(descriptors()) <= before
+            assert len(kept(world)) == 2
+            content(world.at / CONTENT, config(world.at, disks=disks))
+            open_saved(Path(other)).close()
+            live = await creates(world, disks=disks)
+            assert [reads(live, disk) for disk in disks] == [3, 3]
+            await world.call("destroy", domain="web")
+
+    run(work)
+
+
+@pytest.mark.parametrize("when", ["turn", "building"])
+def test_cancelled_on_its_way_back(world: World, tools: None, when: str) -> None:
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            path, _ = await kept_twice(world, disk, behaviour="slow")
+            had = files(world)
+            if when == "turn":
+                world.services.starter._turns._value = 0
+            begun = await world.call("restore", {"path": path, "back": True})
+            if when == "building":
+                await world.until(lambda: "web" in world.names and world.live().linked)
+                assert now(world, disk) == [1]
+            assert (await world.call("cancel", task=begun["id"]))["state"] == "cancelled"
+            assert (world.names, now(world, disk), files(world)) == ([], [3], had)
+            assert helpers_of(world.at) == []
+
+    run(work)
+
+
+def test_deleted_on_its_way_back(world: World, tools: None) -> None:
+    """Whoever deletes a checkpoint waits: what it goes back from may still be needed."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            path, _ = await kept_twice(world, disk, behaviour="slow")
+            begun = await world.call("restore", {"path": path, "back": True})
+            await world.until(lambda: "web" in world.names and world.live().linked)
+            deleting = asyncio.ensure_future(world.call("delete_checkpoint", domain="web", checkpoint="n2"))
+            await world.call("cancel", task=begun["id"])
+            await deleting
+            assert now(world, disk) == [3]
+            assert [one.name for one in kept(world)] == ["n1"]
+
+    run(work)
+
+
+def test_written_to_while_it_waits_for_its_turn(world: World, tools: None) -> None:
+    """Without --back nothing is lost: it was written to by the domain that another restore has made meanwhile."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            live = await creates(world, disks=(disk,))
+            path = str(world.at / "here")
+            await world.task("save", {"path": path, "keep": True}, domain="web")
+            await world.call("destroy", domain="web")
+            turns = world.services.starter._turns
+            turns._value = 0
+            begun = await world.call("restore", {"path": path})
+            made = layers(world, disk)
+            assert made.is_at(kept(world)[0].point)
+            top = made.path(made.known().top)
+            subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 5 0 512", top], check=True)
+            turns._value = 1
+            turns.release()
+            task = world.services.tasks.get(begun["id"])
+            await within(task.over())
+            if task.failure is None:
+                await world.call("destroy", domain="web")
+            assert live.gone.is_set()
+            assert now(world, disk) == [5]
+
+    run(work)
+
+
+def test_xend_ends_while_one_is_on_its_way_back(world: World, tools: None) -> None:
+    """The domain goes on, on the disks that it was started with."""
+    disk = image(world)
+
+    async def first_one() -> None:
+        async with world:
+            path, _ = await kept_twice(world, disk, behaviour="slow")
+            await world.call("restore", {"path": path, "back": True})
+            await world.until(lambda: "web" in world.names and world.live().linked)
+
+    async def second() -> None:
+        async with world:
+            live = world.live()
+            add(live, {"kind": "running", "boot": 1, "cpu_base": 0})
+            await world.settled()
+            assert reads(live, disk) == 1
+            writes(live, disk, 7)
+            await world.call("destroy", domain="web")
+            assert now(world, disk) == [7]
+
+    run(first_one)
+    run(second)
+
+
+@pytest.mark.parametrize("name", ["web", "other"])
+def test_renamed_since(world: World, tools: None, name: str) -> None:
+    """What was kept has moved with it: it goes on by the name that it has now."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            live = await creates(world, disks=(disk,))
+            writes(live, disk, 1)
+            path = str(world.at / "here")
+            await world.task("save", {"path": path, "keep": True}, domain="web")
+            await world.call("rename", {"name": "other"}, domain="web")
+            await world.call("destroy", domain="other")
+            body = {"path": path, "name": name, "back": True}
+            if name == "web":
+                error = await world.refusal(world.task("restore", body))
+                assert error.code == "refused"
+            else:
+                await world.task("restore", body)
+                assert reads(world.live("other"), disk) == 1
+                await world.call("destroy", domain="other")
 
     run(work)

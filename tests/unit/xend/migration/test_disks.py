@@ -11,8 +11,10 @@ import pytest
 from xenion.api.errors import ApiError
 from xenion.config.disk import Disk, Format
 from xenion.config.domain import DomainConfig
+from xenion.xend.disks.files import is_device
+from xenion.xend.disks.layers import Note, layers_of
 from xenion.xend.migration import disks
-from xenion.xend.migration.disks import check_movable, check_same, marks_of
+from xenion.xend.migration.disks import check_movable, check_same, check_whole, marks_of
 from xenion.xend.migration.talk import DiskMark
 
 NBD = "nbd://192.0.2.1:10809/x"
@@ -39,6 +41,42 @@ def refusal(work: Any, *of: Any, **more: Any) -> str:
         work(*of, **more)
     assert caught.value.code == "refused"
     return caught.value.message
+
+
+# --- checkpoints
+
+
+def noted(image: Path, logs: Path, **more: Any) -> None:
+    """Of checkpoints of the disk."""
+    made = layers_of(disk(image), logs)
+    assert made is not None
+    names: dict[str, Any] = {name: f"{made.key}-{number}.qcow2" for name, number in more.items()}
+    made.write(Note(made.base, Format.RAW, "xvda", points={"one": ""}, **names))
+
+
+def test_disks_without_checkpoints_move(image: Path, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    none = Disk(target="", vdev="xvdc", cdrom=True, writable=False)
+    check_whole(config(disk(image), disk(NBD, "xvdb", format=Format.NBD), none), logs)
+    noted(image, logs)
+    check_whole(config(disk(image)), logs)
+
+
+def test_what_is_above_an_image_stays(image: Path, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    noted(image, logs, top=1)
+    said = refusal(check_whole, config(disk(image)), logs)
+    assert said.startswith("disk xvda of web stays here: since a checkpoint it goes on in a file above ")
+    assert "xm checkpoint-merge" in said
+    check_whole(config(disk(image, writable=False)), logs)
+    check_whole(config(disk(image)), tmp_path / "another")
+
+
+@pytest.mark.xfail(strict=True, reason="what a killed xend has left open counts as if nothing had been")
+def test_what_may_be_above_an_image_stays(image: Path, tmp_path: Path) -> None:
+    """The other host would go on with what is below it."""
+    noted(image, tmp_path / "logs", next=1)
+    assert "stays here" in refusal(check_whole, config(disk(image)), tmp_path / "logs")
 
 
 # --- marks
@@ -156,7 +194,7 @@ def test_one_mark_twice(image: Path) -> None:
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(disks, "_is_device", lambda disk: disk.target == "/dev/sdx")
+    monkeypatch.setattr(disks, "is_device", lambda path: path == "/dev/sdx")
     return "/dev/sdx"  # type: ignore[return-value]
 
 
@@ -202,11 +240,11 @@ def test_what_is_a_device(tmp_path: Path, image: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "socket"))
     for path in (image, tmp_path / "socket", tmp_path, "/dev/null", tmp_path / "gone", image / "x"):
-        assert not disks._is_device(disk(path))
+        assert not is_device(str(path))
 
 
 def test_a_real_device() -> None:
     found = [path for path in Path("/dev").iterdir() if path.is_block_device()]
     if not found:
         pytest.skip("there is no block device here")
-    assert disks._is_device(disk(found[0]))
+    assert is_device(str(found[0]))

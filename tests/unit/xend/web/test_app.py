@@ -17,7 +17,15 @@ from xenion.api.errors import STATUSES, ApiError
 from xenion.xend.call import Call
 from xenion.xend.web.app import make_app
 
-AT = {"domain": "guest-1", "task": "t1", "uuid": "u1", "vdev": "xvda", "device": "0", "capture": "1"}
+AT = {
+    "domain": "guest-1",
+    "task": "t1",
+    "uuid": "u1",
+    "vdev": "xvda",
+    "device": "0",
+    "capture": "1",
+    "checkpoint": "c",
+}
 PLAIN = [action for action in ACTIONS if action.kind == "json"]
 
 
@@ -206,6 +214,8 @@ def test_path_tricks_are_no_names(serving: Serving, fakes: Fakes, name: str) -> 
         ("POST", f"/v1/domains/{name}/destroy", "no-such-domain"),
         ("GET", f"/v1/tasks/{name}", "no-such-task"),
         ("GET", f"/v1/outcomes/{name}", "no-such-domain"),
+        ("DELETE", f"/v1/domains/web/checkpoints/{name}", "no-such-checkpoint"),
+        ("DELETE", f"/v1/domains/{name}/checkpoints/one", "no-such-domain"),
     ):
         answer = serving.ask(method, path)
         assert answer.refusal == (404, code)

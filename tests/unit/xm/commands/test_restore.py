@@ -18,13 +18,18 @@ def restored(xend: FakeXend) -> None:
 def test_restored(xm: Xm, xend: FakeXend) -> None:
     ran = xm("restore", "/saves/web")
     assert (ran.status, ran.out, ran.err) == (0, "web goes on from /saves/web\n", "")
-    assert xend.asked[0].body == {"path": "/saves/web", "paused": False, "force": False}
+    assert xend.asked[0].body == {"path": "/saves/web", "paused": False, "force": False, "back": False}
 
 
 def test_where_we_are(xm: Xm, xend: FakeXend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert json.loads(xm("restore", "-p", "-f", "--json", "here").out) == {"domain": domain(domid=7)}
-    assert xend.asked[0].body == {"path": str(tmp_path / "here"), "paused": True, "force": True}
+    assert json.loads(xm("restore", "-p", "-f", "-b", "--json", "here").out) == {"domain": domain(domid=7)}
+    assert xend.asked[0].body == {
+        "path": str(tmp_path / "here"),
+        "paused": True,
+        "force": True,
+        "back": True,
+    }
 
 
 def test_refused(xm: Xm, xend: FakeXend) -> None:

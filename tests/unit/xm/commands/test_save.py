@@ -48,7 +48,14 @@ def test_refused(xm: Xm, xend: FakeXend) -> None:
     assert (ran.status, ran.out, ran.err) == (2, "", "xm: web would go on and write to xvda\n")
 
 
-@pytest.mark.parametrize("words", [(), ("web",), ("web", "a", "b")])
+def test_memory_alone(xm: Xm, xend: FakeXend) -> None:
+    xend.answers["save"] = task(action="save", result={**RESULT, "held_s": 0.002})
+    assert "stood still for 2 ms" in xm("save", "-c", "-m", "web", "/saves/web").out
+    body = {"path": "/saves/web", "keep": True, "as_it_stands": False, "memory_only": True}
+    assert xend.asked[0].body == body
+
+
+@pytest.mark.parametrize("words", [(), ("web",), ("web", "a", "b"), ("-m", "web", "a")])
 def test_wrong_words(xm: Xm, xend: FakeXend, words: tuple[str, ...]) -> None:
     assert xm("save", *words).status != 0
     assert xend.asked == []

@@ -1,0 +1,72 @@
+"""Managed domains that are suspended: STATE/domains/NAME/suspended.saved has one until it goes on.
+
+While it is being resumed the file has another name. A xend that is killed then leaves it to the next one, which waits
+for what has become of the domain: it never goes on twice from one file.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xenion.api.errors import ApiError
+from xenion.api.folders import Folders
+from xenion.xend.live import Live
+from xenion.xend.storage import remove, sync_folder
+
+SUSPENDED, RESUMING = "suspended.saved", "resuming.saved"
+_logger = logging.getLogger(__name__)
+
+
+def is_suspended(state: Path) -> bool:
+    """`state`: the folder of its logs."""
+    return (state / SUSPENDED).exists()
+
+
+def take(state: Path) -> Path:
+    """Nobody else resumes it meanwhile. ApiError (failed)."""
+    with _failing(state):
+        path = (state / SUSPENDED).rename(state / RESUMING)
+        sync_folder(state)
+    return path
+
+
+def give_back(state: Path) -> None:
+    """It has not gone on. ApiError (failed)."""
+    with _failing(state):
+        (state / RESUMING).rename(state / SUSPENDED)
+
+
+def drop(state: Path) -> None:
+    """It has gone on, or never will; none is fine. ApiError (failed)."""
+    with _failing(state):
+        for name in (SUSPENDED, RESUMING):
+            if (state / name).exists():
+                remove(state / name)
+
+
+@contextmanager
+def _failing(state: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ApiError("failed", f"{error.filename or state}: {error.strerror}") from error
+
+
+async def settle(where: Folders, lives: Iterable[Live]) -> None:
+    """What a killed xend has left."""
+    running = {live.record.logs: live for live in lives}
+    for path in sorted(where.logs("").glob(f"*/{RESUMING}")):
+        try:
+            await _settle(path.parent, running.get(path.parent.name))
+        except ApiError as error:
+            _logger.error("a domain that was being resumed: %s", error.message)
+
+
+async def _settle(state: Path, live: Live | None) -> None:
+    if live is not None:
+        await live.until(lambda: live.condition.boot > 0)
+        if live.condition.boot:
+            drop(state)
+            return
+    give_back(state)
