@@ -111,19 +111,23 @@ class Checkpoints:
 
     def forget(self, gone: Checkpoint) -> None:
         """Its file, if that is nobody else's business, and what was kept of its disks and nobody else needs."""
+        self._unlist(gone)
+        if not gone.path:
+            with _failing(self._folder):
+                self._path(gone).unlink(missing_ok=True)
+
+    def _unlist(self, gone: Checkpoint) -> None:
         with _failing(self._folder):
             remove(self._folder / f"{gone.name}.json")
-            if not gone.path:
-                self._path(gone).unlink(missing_ok=True)
         self._forget_disks(gone)
 
     def _at(self, path: Path) -> list[Checkpoint]:
         return [one for one in self.all() if self._path(one) == path]
 
     def replaced(self, path: Path) -> None:
-        """Something else is in that file now."""
+        """Something else is in that file now, and stays."""
         for one in self._at(path):
-            self.forget(one)
+            self._unlist(one)
 
     def forget_unknown(self) -> None:
         """What was kept for checkpoints of which a killed xend has not written down that they are there."""

@@ -62,6 +62,11 @@ class Restorer:
         async with self._devices.layers(ready.config.name):
             return await self._start(ready, task, paused=paused)
 
+    def goes_on(self, ready: Ready, error: BaseException, task: RunningTask) -> bool:
+        """xend ends meanwhile, and the domain has a process, which the next one finds."""
+        ends = isinstance(error, asyncio.CancelledError) and not task.cancelled
+        return ends and ready.config.uuid in self._registry.live
+
     async def _start(self, ready: Ready, task: RunningTask, *, paused: bool) -> t.Domain:
         saved, back = ready.saved, ready.going_back
         try:
@@ -74,17 +79,12 @@ class Restorer:
                 saved=Saved(saved.fd, saved.head.domid, back=back),
             )
         except BaseException as error:
-            if back is not None and not goes_on(error, task):
+            if back is not None and not self.goes_on(ready, error, task):
                 back.undo()
             raise
         if back is not None:
             back.finish()
         return domain
-
-
-def goes_on(error: BaseException, task: RunningTask) -> bool:
-    """xend ends meanwhile, and the domain may have come to be."""
-    return isinstance(error, asyncio.CancelledError) and not task.cancelled
 
 
 def _config_of(saved: OpenSaved, name: str | None) -> DomainConfig:

@@ -15,6 +15,7 @@ from xenion.xend import savedfile, switching
 from xenion.xend.attaching import Attaching
 from xenion.xend.devices import Devices
 from xenion.xend.disks import overlay
+from xenion.xend.disks.layers import all_layers
 from xenion.xend.live import Live
 from xenion.xend.part import Part
 from xenion.xend.switching import Switching
@@ -76,7 +77,6 @@ class Saver:
             Switching(live, self._devices, self._attaching, point) as switched,
             _going_on_if_it_fails(live),
         ):
-            switching.check_switchable(live)
             fields = {**_fields(live, ask, keep=True), "switch": switched.any}
             try:
                 answer = await written(live, task, SAVING, "save", part.fd, fields, figures)
@@ -146,6 +146,8 @@ async def _ended(live: Live, fd: int) -> None:
     """Storage daemons have a last word to write into their images. ApiError."""
     try:
         await asyncio.wait_for(live.gone.wait(), ENDING_S)
+        for layers in all_layers(live.logs):
+            layers.settled()
         await asyncio.to_thread(savedfile.append_host, fd, savedfile.host_state(live)[0])
     except TimeoutError:
         raise ApiError(

@@ -278,6 +278,60 @@ def test_what_cannot_be_deleted(state: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (state / "checkpoints" / "one.saved").exists()
 
 
+# --- what a killed xend has not written down
+
+
+def test_what_nobody_knows_of_is_not_kept(state: Path, tmp_path: Path) -> None:
+    made = keep(state, tmp_path, "p1", "p2", "p3")
+    add(state, "one", "p1")
+    add_by(state, tmp_path / "file", "p3")
+    add(state, "without")
+    Checkpoints(state).forget_unknown()
+    assert points(made) == ["p1", "p3"]
+    Checkpoints(state).forget_unknown()
+    assert points(made) == ["p1", "p3"]
+
+
+def test_where_nothing_is_known_nothing_is_kept(state: Path, tmp_path: Path) -> None:
+    Checkpoints(state).forget_unknown()
+    made = keep(state, tmp_path, "p1", "p2")
+    Checkpoints(state).forget_unknown()
+    assert made.read() is None
+
+
+def test_what_makes_no_sense_may_be_one(state: Path, tmp_path: Path) -> None:
+    """What it needs is kept."""
+    made = keep(state, tmp_path, "p1")
+    (state / "checkpoints").mkdir()
+    (state / "checkpoints" / "one.json").write_text("x")
+    with pytest.raises(ApiError, match="it is damaged"):
+        Checkpoints(state).forget_unknown()
+    assert points(made) == ["p1"]
+
+
+# --- something else in the place of one
+
+
+def test_a_file_that_something_else_has_replaced(state: Path, tmp_path: Path) -> None:
+    made = keep(state, tmp_path, "p1", "p2")
+    path = tmp_path / "file"
+    add_by(state, path, "p1")
+    add(state, "two", "p2")
+    Checkpoints(state).replaced(tmp_path / "another")
+    assert listed(state) == ["file", "two"]
+    Checkpoints(state).replaced(path)
+    assert (listed(state), points(made), path.exists()) == (["two"], ["p2"], True)
+
+
+def test_a_file_of_its_own_that_something_else_has_replaced(state: Path, tmp_path: Path) -> None:
+    """Whoever has written there wants it to stay."""
+    made = keep(state, tmp_path, "p1")
+    add(state, "one", "p1")
+    path = state / "checkpoints" / "one.saved"
+    Checkpoints(state).replaced(path)
+    assert (listed(state), points(made), path.exists()) == ([], [], True)
+
+
 # --- one in the place of another
 
 

@@ -779,6 +779,31 @@ def test_renamed_it_has_checkpoints_as_before(world: World, kind: str, had: bool
     run(work)
 
 
+def test_renamed_its_disk_cannot_be_served_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a while: it goes on when it can be."""
+    monkeypatch.setattr(supervisor, "AGAIN_S", 0.01)
+    monkeypatch.setattr(mending, "AGAIN_S", 0.0)
+
+    async def work() -> None:
+        async with world:
+            disk = image(world, "overlay")
+            live = await creates(world, disks=(disk,))
+            writes(live, disk, 1)
+            await rename(world, live)
+            with without("qemu-storage-daemon")(monkeypatch):
+                error = await world.refusal(world.task("checkpoint", {}, domain="other"))
+                assert "qemu-storage-daemon is not installed" in error.message
+                add(live, LOST_DISK)
+                await world.until(lambda: bool(live.record.wants))
+            await world.until(lambda: "reconnect-device" in words(live))
+            await world.settled()
+            assert (reads(live, disk), len(helpers_of(world.at)), len(helpers_known(live))) == (1, 1, 1)
+            await world.task("checkpoint", {}, domain="other")
+            await world.call("destroy", domain="other")
+
+    run(work)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_disk_is_detached_meanwhile(world: World, kind: str) -> None:
     """The checkpoint does not come to be, or without that disk; nothing is lost."""

@@ -8,7 +8,6 @@ from xenion.xend import suspended
 from xenion.xend.call import Call, Handler
 from xenion.xend.managed import Managed
 from xenion.xend.part import Part
-from xenion.xend.restorer import goes_on
 from xenion.xend.services import Services
 from xenion.xend.suspended import SUSPENDED
 from xenion.xend.tasks import RunningTask
@@ -63,7 +62,7 @@ class Suspending:
                 try:
                     domain = await restorer.start(ready, task, paused=paused)
                 except BaseException as error:
-                    if not goes_on(error, task):
+                    if not restorer.goes_on(ready, error, task):
                         suspended.give_back(state)
                     raise
                 suspended.drop(state)

@@ -172,6 +172,32 @@ def test_two_of_one_name_at_once(world: World, tools: None) -> None:
     run(work)
 
 
+@pytest.mark.parametrize("how", ["no-save", "slow-save", "too many"])
+def test_a_name_is_free_again_when_it_has_failed(
+    world: World, tools: None, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async def work() -> None:
+        async with world:
+            live = await creates(world, how, disks=(image(world),))
+            if how == "too many":
+                with monkeypatch.context() as patched:
+                    patched.setattr(tasks, "MOST_RUNNING", 0)
+                    await world.refusal(world.call("checkpoint", {"name": "one"}, domain="web"))
+            else:
+                begun = await world.call("checkpoint", {"name": "one"}, domain="web")
+                if how == "slow-save":
+                    await world.until(lambda: "save" in words(live))
+                    error = await world.refusal(world.call("checkpoint", {"name": "one"}, domain="web"))
+                    assert error.code == "already-exists"
+                    await world.call("cancel", task=begun["id"])
+                await within(world.services.tasks.get(begun["id"]).over())
+            behave(live)
+            await checkpoint(world)
+            await world.call("destroy", domain="web")
+
+    run(work)
+
+
 def test_too_many_tasks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         async with world:

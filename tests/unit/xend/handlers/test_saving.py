@@ -655,6 +655,27 @@ def test_cancelled_while_it_waits_for_its_turn(world: World) -> None:
     run(work)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_over_a_file_that_xend_looks_after(world: World, tools: None, keep: bool) -> None:
+    """What is saved is there afterwards, wherever its user wants it; that it was a checkpoint is over."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            live = await creates(world, disks=(disk,))
+            path = Path((await world.task("checkpoint", {"name": "one"}, domain="web"))["path"])
+            body = {"path": str(path), "keep": keep, "memory_only": True}
+            told = await world.task("save", body, domain="web")
+            if keep:
+                await world.call("destroy", domain="web")
+            assert live.gone.is_set()
+            assert (kept(world), points(world, disk)) == ([], [])
+            assert path.stat().st_size == told["size"]
+            open_saved(path).close()
+
+    run(work)
+
+
 # --- restore: a checkpoint
 
 
@@ -967,3 +988,44 @@ def test_renamed_since(world: World, tools: None, name: str) -> None:
                 await world.call("destroy", domain="other")
 
     run(work)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "turn",
+        "opening",
+    ],
+)
+def test_xend_ends_before_one_is_there(
+    world: World, tools: None, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Its disks are as they were: nothing goes on with those that it was taken back to."""
+    disk = image(world)
+
+    async def first_one() -> None:
+        async with world:
+            path, _ = await kept_twice(world, disk)
+            reached = asyncio.Event()
+
+            async def opens(*_: object) -> None:
+                reached.set()
+                await asyncio.Event().wait()
+
+            if when == "turn":
+                world.services.starter._turns._value = 0
+            else:
+                monkeypatch.setattr(world.services.devices, "open_all", opens)
+            begun = await world.call("restore", {"path": path, "back": True})
+            if when == "opening":
+                await within(reached.wait())
+            assert world.services.tasks.get(begun["id"]).state == "running"
+
+    async def second() -> None:
+        async with world:
+            await world.settled()
+            assert world.names == []
+            assert now(world, disk) == [3]
+
+    run(first_one)
+    run(second)

@@ -72,7 +72,6 @@ def test_what_is_above_an_image_stays(image: Path, tmp_path: Path) -> None:
     check_whole(config(disk(image)), tmp_path / "another")
 
 
-@pytest.mark.xfail(strict=True, reason="what a killed xend has left open counts as if nothing had been")
 def test_what_may_be_above_an_image_stays(image: Path, tmp_path: Path) -> None:
     """The other host would go on with what is below it."""
     noted(image, tmp_path / "logs", next=1)
