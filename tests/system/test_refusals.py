@@ -190,7 +190,10 @@ CONFIGURATIONS = {
     "maxmem below memory": ("kernel = '/k'\nmaxmem = 64\n", r"FILE:2:1: maxmem must be at least memory .+"),
     "name of digits": ("kernel = '/k'\nname = '42'\n", r"FILE:2:1: name must not be '42': digits alone .+"),
     "the host's name": ("kernel = '/k'\nname = 'Domain-0'\n", r"FILE:2:1: name must not be 'Domain-0': .+"),
-    "no such end": ("kernel = '/k'\non_xend_stop = 'ask'\n", r"FILE:2:1: on_xend_stop must be one of .+suspend, .+"),
+    "no such end": (
+        "kernel = '/k'\non_xend_stop = 'ask'\n",
+        r"FILE:2:1: on_xend_stop must be one of .+suspend, .+",
+    ),
     "no kernel": ("memory = 64\n", r"FILE: kernel is missing: .+"),
     "relative name": ("kernel = '/k'\nname = '../../etc'\n", r"FILE:2:1: name must not be .+"),
     "too many processors": ("kernel = '/k'\nvcpus = 65\n", r"FILE:2:1: vcpus must be from 1 to 64, not 65"),
