@@ -306,6 +306,33 @@ def test_an_xend_that_dies_leaves_it_running(xm: "Xm", guest: "GuestMaker") -> N
     assert xm.run("destroy", "busy").status == 0
 
 
+def test_an_xend_that_dies_leaves_it_running_or_suspended(xm: "Xm", guest: "GuestMaker") -> None:
+    assert xm.run("new", guest(TICKS, name="busy", memory=160)).status == 0
+    assert xm.run("start", "busy").status == 0
+    wait_for_more(xm, "busy")
+    for number in range(6):
+        suspend = xm.start("suspend", "busy")
+        with suspend:
+            deadline = time.monotonic() + 0.05 + 0.06 * number
+            wait_for(lambda until=deadline: time.monotonic() >= until)  # type: ignore[misc]
+            pid = xm.xend()
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            suspend.communicate(timeout=60)
+        assert xm.run("list").status == 0
+        state = xm.domain_folder("busy")
+        if xm.run("domstate", "busy").console != "suspended\n":
+            wait_for(lambda: not (state / "suspended.saved").exists())  # noqa: B023
+        elif xm.run("resume", "busy").status:
+            wait_for(lambda: xm.run("domstate", "busy").console == "suspended\n")
+            assert xm.run("resume", "busy").status == 0
+        wait_for_more(xm, "busy")
+    numbers = [number for number, _ in ticks(xm, "busy")]
+    assert numbers == list(range(1, len(numbers) + 1)), "it never ran twice from one place, nor lost a moment"
+    assert xm.run("destroy", "busy").status == 0
+    assert xm.run("delete", "busy").status == 0
+
+
 # --- disks and networks
 
 

@@ -4,6 +4,7 @@ While it is being resumed the file has another name. A xend that is killed then 
 for what has become of the domain: it never goes on twice from one file.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from xenion.xend.live import Live
 from xenion.xend.storage import remove, sync_folder
 
 SUSPENDED, RESUMING = "suspended.saved", "resuming.saved"
+SAVED = "saved"
+"""The reason of an end."""
 _logger = logging.getLogger(__name__)
 
 
@@ -56,17 +59,31 @@ def _failing(state: Path) -> Iterator[None]:
 async def settle(where: Folders, lives: Iterable[Live]) -> None:
     """What a killed xend has left."""
     running = {live.record.logs: live for live in lives}
-    for path in sorted(where.logs("").glob(f"*/{RESUMING}")):
-        try:
-            await _settle(path.parent, running.get(path.parent.name))
-        except ApiError as error:
-            _logger.error("a domain that was being resumed: %s", error.message)
+    resuming = [path.parent for path in sorted(where.logs("").glob(f"*/{RESUMING}"))]
+    works = [_resumed(state, running.get(state.name)) for state in resuming]
+    works += [
+        _went_on(where.logs(name), live) for name, live in running.items() if is_suspended(where.logs(name))
+    ]
+    for error in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(error, ApiError):
+            _logger.error("a suspended domain: %s", error.message)
+        elif error is not None:
+            raise error
 
 
-async def _settle(state: Path, live: Live | None) -> None:
+async def _resumed(state: Path, live: Live | None) -> None:
     if live is not None:
         await live.until(lambda: live.condition.boot > 0)
         if live.condition.boot:
             drop(state)
             return
     give_back(state)
+
+
+async def _went_on(state: Path, live: Live) -> None:
+    """The file had its name, and its process had not been told: then it goes on, and the file is good for nothing."""
+    await live.until(lambda: live.linked)
+    if live.linked and not live.record.leaving:
+        await live.ask("finish-save", keep=True)
+        if live.condition.reason != SAVED:
+            drop(state)

@@ -106,3 +106,57 @@ def test_one_that_cannot_be_told_does_not_keep_the_others(where: Folders, state:
     (other / SUSPENDED).write_text("in the way of a folder")
     asyncio.run(settled(where))
     assert (there(state), there(other)) == ([SUSPENDED], [RESUMING, SUSPENDED])
+
+
+# --- a file beside a domain that runs
+
+
+@dataclass
+class Left:
+    """A domain that was being suspended when xend was killed."""
+
+    reason: str = ""
+    linked: bool = True
+    leaving: dict[str, str] = field(default_factory=dict)
+    refusal: str = ""
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def record(self) -> Any:
+        return SimpleNamespace(logs="web", leaving=self.leaving)
+
+    @property
+    def condition(self) -> Any:
+        return SimpleNamespace(reason=self.reason, boot=1)
+
+    async def until(self, condition: Any) -> None:
+        """Or it is gone."""
+
+    async def ask(self, what: str, **fields: Any) -> None:
+        self.asked.append((what, fields))
+        if self.refusal:
+            raise ApiError("wrong-state", self.refusal)
+
+
+@pytest.mark.parametrize(
+    ("left", "there_is"),
+    [
+        ({}, []),
+        ({"reason": "saved"}, [SUSPENDED]),
+        ({"refusal": "web has just ended"}, [SUSPENDED]),
+        ({"linked": False}, [SUSPENDED]),
+        ({"leaving": {"to": "other"}}, [SUSPENDED]),
+    ],
+    ids=["goes on", "was told", "ends", "gone", "moves"],
+)
+def test_one_that_goes_on_has_none(
+    where: Folders, state: Path, left: dict[str, Any], there_is: list[str]
+) -> None:
+    """Nor is it lost where the domain may have ended because of it."""
+    web = Left(**left)
+    asyncio.run(asyncio.wait_for(suspended.settle(where, cast("tuple[Live, ...]", (web,))), 60))
+    assert there(state) == there_is
+    if web.linked and not web.leaving:
+        assert web.asked == [("finish-save", {"keep": True})]
+    else:
+        assert web.asked == []
