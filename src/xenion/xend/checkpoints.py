@@ -4,10 +4,9 @@ The memory of one is in a file: NAME.saved beside it, or where `xm save -c` was 
 kept in their layers, see xenion.xend.disks.layers, under the checkpoint's id.
 """
 
+import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import msgspec
 from xenion.api import types as t
 from xenion.api.errors import ApiError
 from xenion.xend.disks.layers import all_layers
-from xenion.xend.storage import private_folder, read_json, remove, sound, write_json
+from xenion.xend.storage import failing, private_folder, read_json, remove, sound, write_json
 
 CHECKPOINTS = "checkpoints"
 NAME_CHARACTERS = 64
@@ -64,7 +63,7 @@ class Checkpoints:
     def all(self) -> list[Checkpoint]:
         """The oldest first."""
         found = []
-        with _failing(self._folder):
+        with failing(self._folder):
             for path in self._folder.glob("[!.]*.json"):
                 with sound(path):
                     found.append(msgspec.convert(read_json(path), Checkpoint))
@@ -101,7 +100,7 @@ class Checkpoints:
             all_layers(self._state)  # what was kept can be forgotten
         outside = "" if path == self._own(name) else str(path)
         made = Checkpoint(name, point, outside, time.time(), size)
-        with _failing(self._folder):
+        with failing(self._folder):
             private_folder(self._folder)
             write_json(self._folder / f"{made.name}.json", msgspec.to_builtins(made), durable=True)
             for one in gone:
@@ -113,11 +112,11 @@ class Checkpoints:
         """Its file, if that is nobody else's business, and what was kept of its disks and nobody else needs."""
         self._unlist(gone)
         if not gone.path:
-            with _failing(self._folder):
+            with failing(self._folder):
                 self._path(gone).unlink(missing_ok=True)
 
     def _unlist(self, gone: Checkpoint) -> None:
-        with _failing(self._folder):
+        with failing(self._folder):
             remove(self._folder / f"{gone.name}.json")
         self._forget_disks(gone)
 
@@ -126,7 +125,7 @@ class Checkpoints:
 
     def replaced(self, path: Path) -> None:
         """Something else is in that file now, and stays."""
-        for one in self._at(path):
+        for one in self._at(Path(os.path.realpath(path))):
             self._unlist(one)
 
     def forget_unknown(self) -> None:
@@ -154,21 +153,14 @@ class Checkpoints:
             )
         if any(one.name == name for one in self.all()):
             raise ApiError("already-exists", f'{self.domain} has a checkpoint "{name}": choose another name')
-        with _failing(self._folder):
+        with failing(self._folder):
             private_folder(self._folder)
         return Coming(self, name, self._own(name))
 
     def named_by(self, path: Path) -> Coming:
         """For a file that somebody else looks after; one of that file before gives its name, too."""
+        path = Path(os.path.realpath(path))  # where a link leads, as what is written
         others = {one.name: self._path(one) for one in self.all()}
         stem = _BAD.sub("-", path.name).lstrip("._-")[: NAME_CHARACTERS - 8] or "checkpoint"
         names = [stem, *(f"{stem}-{number}" for number in range(2, len(others) + 2))]
         return Coming(self, next(name for name in names if others.get(name, path) == path), path)
-
-
-@contextmanager
-def _failing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ApiError("failed", f"{error.filename or folder}: {error.strerror}") from error

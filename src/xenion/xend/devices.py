@@ -27,7 +27,7 @@ from xenion.xend.networks.place import Plugged, VifPlace
 from xenion.xend.networks.plugging import Networks
 from xenion.xend.record import Record, folders
 from xenion.xend.registry import Registry
-from xenion.xend.storage import private_folder
+from xenion.xend.storage import failing, private_folder
 
 HELPERS_LOG = "helpers.log"
 
@@ -119,22 +119,16 @@ class Devices:
 
     async def open_disk(self, made: Record, disk: Disk, *, coming: bool = False) -> OpenDevice:
         """Its entry is in the record then. ApiError."""
-        with self._said(made) as said:
-            opened = await disks.open_disk(disk, self._disk_place(made, said))
+        with self.disk_place(made) as place:
+            opened = await disks.open_disk(disk, place)
         return _entered(made, disk.devid, disk, opened, coming=coming)
 
     async def stand_by(self, made: Record, disk: Disk, image: Path) -> OpenDevice:
         """`image` instead of what is directly below it, which the domain's process has itself. Its entry is in the
         record instead of the disk's. ApiError."""
-        with self._said(made) as said:
-            opened = await disks.open_above(disk, image, self._disk_place(made, said))
+        with self.disk_place(made) as place:
+            opened = await disks.open_above(disk, image, place)
         return self._instead_of(made, made.entry_of(VBD, disk.devid), disk, opened)
-
-    @contextmanager
-    def disk_place(self, made: Record) -> Iterator[DiskPlace]:
-        """ApiError (failed)."""
-        with self._said(made) as said:
-            yield self._disk_place(made, said)
 
     async def open_vif(self, made: Record, devid: int, vif: Vif, *, coming: bool = False) -> OpenDevice:
         """As `open_disk`."""
@@ -150,8 +144,8 @@ class Devices:
         entry = made.entry_of(VBD, disk.devid)
         if entry is None:
             raise ApiError("no-such-device", f"{made.name} has no disk {disk.vdev}")
-        with self._said(made) as said:
-            opened = await disks.reopen(disk, self._disk_place(made, said), entry.helpers)
+        with self.disk_place(made) as place:
+            opened = await disks.reopen(disk, place, entry.helpers)
         return self._instead_of(made, entry, disk, opened)
 
     async def replug(self, made: Record, devid: int, vif: Vif) -> OpenDevice:
@@ -167,8 +161,7 @@ class Devices:
     async def grow_disk(self, made: Record, disk: Disk, size_bytes: int) -> OpenDevice | None:
         """New connections to it, if it has any. ApiError: it has its old size, and `reopen_disk` is wanted perhaps."""
         entry = made.entry_of(VBD, disk.devid)
-        with self._said(made) as said:
-            place = self._disk_place(made, said)
+        with self.disk_place(made) as place:
             opened = await grow(disk, size_bytes, place, [] if entry is None else entry.helpers)
         if not opened.fds:
             return None
@@ -185,25 +178,29 @@ class Devices:
         others = made.config.vifs
         return with_macs((*others, vif), f"{made.uuid}/{devid}")[-1]
 
-    def _disk_place(self, made: Record, said: int) -> DiskPlace:
+    @contextmanager
+    def disk_place(self, made: Record) -> Iterator[DiskPlace]:
+        """ApiError (failed)."""
+
         def others() -> dict[str, tuple[Disk, ...]]:
             return {name: used for name, used in self._registry.disks().items() if name != made.name}
 
-        return DiskPlace(
-            name=made.name,
-            uuid=made.uuid,
-            run=self._run_folder(made),
-            state=self._where.logs(made.logs),
-            said=said,
-            lasting=made.lasting,
-            arriving=bool(made.arriving),
-            others=others,
-        )
+        with self._said(made) as said:
+            yield DiskPlace(
+                name=made.name,
+                uuid=made.uuid,
+                run=self._run_folder(made),
+                state=self._where.logs(made.logs),
+                said=said,
+                lasting=made.lasting,
+                arriving=bool(made.arriving),
+                others=others,
+            )
 
     def _run_folder(self, made: Record) -> Path:
         """ApiError (failed)."""
         folder = self._where.helpers(made.uuid)
-        with _failing():
+        with failing(folder):
             private_folder(folder.parent)
             return private_folder(folder)
 
@@ -211,7 +208,7 @@ class Devices:
     def _said(self, made: Record) -> Iterator[int]:
         """Where helpers write what they say. ApiError (failed)."""
         folder = self._where.logs(made.logs)
-        with _failing():
+        with failing(folder):
             private_folder(folder)
             fd = os.open(folder / HELPERS_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -324,12 +321,3 @@ def _tidy(state: Path) -> None:
     with suppress(OSError):
         if not (state / HELPERS_LOG).stat().st_size:
             (state / HELPERS_LOG).unlink()
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    """What goes wrong with a folder of ours becomes an ApiError."""
-    try:
-        yield
-    except OSError as error:
-        raise ApiError("failed", f"{error.filename}: {error.strerror}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from xenion.api.errors import ApiError
 from xenion.xend.live import Live
+from xenion.xend.storage import sync_folder
 
 PART = ".part"
 
@@ -46,7 +47,7 @@ class Part:
         try:
             _check_replaceable(self._path)
             self._part.replace(self._path)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
         except (OSError, ValueError) as error:
             raise _refusal(self._path, error) from error
         return os.fstat(self.fd).st_size
@@ -71,15 +72,6 @@ class Part:
         with suppress(ValueError, ApiError):
             self._live.record.parts.remove(str(self._part))
             self._live.save()
-
-
-def _sync_folder(folder: Path) -> None:
-    """The name is on the disk, too. OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _check_replaceable(path: Path) -> None:

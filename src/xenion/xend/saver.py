@@ -47,15 +47,13 @@ class Saver:
         await _ended(live, part.fd)
         return {"size": os.fstat(part.fd).st_size, "remarks": [*remarks_of(answer), *remarks]}
 
-    async def keep(
-        self, live: Live, task: RunningTask, part: Part, *, ask: bool, note: Noted | None = None
-    ) -> dict[str, Any]:
+    async def keep(self, live: Live, task: RunningTask, part: Part, *, ask: bool) -> dict[str, Any]:
         """Its memory alone, of a domain that may write to its disks."""
         answer = await written(live, task, SAVING, "save", part.fd, _fields(live, ask, keep=True), task.tell)
         async with _going_on_if_it_fails(live):
             host, remarks = savedfile.host_state(live)
             await asyncio.to_thread(savedfile.append_host, part.fd, host)
-            _noted(part, "", note)
+            part.finish()
         task.committed = True
         return {**_kept(answer, part), "remarks": [*remarks_of(answer), *remarks]}
 
@@ -92,12 +90,11 @@ class Saver:
         return {**_kept(answer, part), "remarks": remarks_of(answer)}
 
 
-def _noted(part: Part, point: str, note: Noted | None) -> None:
+def _noted(part: Part, point: str, note: Noted) -> None:
     """It has its name, and is known. ApiError: neither."""
     size = part.finish()
     try:
-        if note is not None:
-            note(point, size)
+        note(point, size)
     except ApiError:
         part.withdraw()
         raise

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from xenion.api.errors import ApiError
+
 _FRESH = ".new"
 
 
@@ -36,6 +38,15 @@ def _write(path: Path, data: bytes, *, durable: bool) -> None:
 def read_json(path: Path) -> Any:
     """OSError, ValueError."""
     return json.loads(path.read_bytes())
+
+
+@contextmanager
+def failing(where: Path) -> Iterator[None]:
+    """What goes wrong with files of ours, in `where` unless it says where, becomes an ApiError (failed)."""
+    try:
+        yield
+    except OSError as error:
+        raise ApiError("failed", f"{error.filename or where}: {error.strerror}") from error
 
 
 @contextmanager

@@ -6,14 +6,13 @@ for what has become of the domain: it never goes on twice from one file.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
 from xenion.xend.live import Live
-from xenion.xend.storage import remove, sync_folder
+from xenion.xend.storage import failing, remove, sync_folder
 
 SUSPENDED, RESUMING = "suspended.saved", "resuming.saved"
 SAVED = "saved"
@@ -28,7 +27,7 @@ def is_suspended(state: Path) -> bool:
 
 def take(state: Path) -> Path:
     """Nobody else resumes it meanwhile. ApiError (failed)."""
-    with _failing(state):
+    with failing(state):
         path = (state / SUSPENDED).rename(state / RESUMING)
         sync_folder(state)
     return path
@@ -36,24 +35,16 @@ def take(state: Path) -> Path:
 
 def give_back(state: Path) -> None:
     """It has not gone on. ApiError (failed)."""
-    with _failing(state):
+    with failing(state):
         (state / RESUMING).rename(state / SUSPENDED)
 
 
 def drop(state: Path) -> None:
     """It has gone on, or never will; none is fine. ApiError (failed)."""
-    with _failing(state):
+    with failing(state):
         for name in (SUSPENDED, RESUMING):
             if (state / name).exists():
                 remove(state / name)
-
-
-@contextmanager
-def _failing(state: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ApiError("failed", f"{error.filename or state}: {error.strerror}") from error
 
 
 async def settle(where: Folders, lives: Iterable[Live]) -> None:

@@ -1,18 +1,39 @@
 """What a domain's process writes for xend while people look on: cores, saved domains, and domains that move."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from xenion.api.errors import ApiError
 from xenion.xend.live import Live
 from xenion.xend.logstate import clean
-from xenion.xend.tasks import RunningTask
+from xenion.xend.part import Part
+from xenion.xend.tasks import RunningTask, Tasks
 
 REMARKS = 20
 STUCK_S = 60.0
 """What does not get on for so long is given up."""
+
+
+def begin(
+    tasks: Tasks, action: str, live: Live, path: Path, write: Callable[[RunningTask, Part], Awaitable[Any]]
+) -> RunningTask:
+    """A task that writes what gets the name `path` when it is whole; otherwise nothing is left. ApiError."""
+    part = Part(live, path)
+
+    async def work(task: RunningTask) -> Any:
+        try:
+            return await write(task, part)
+        finally:
+            part.close()
+
+    try:
+        return tasks.start(action, live.name, work)
+    except ApiError:
+        part.close()
+        raise
 
 
 async def written(

@@ -15,6 +15,7 @@ from xenion.xend.live import Live
 from xenion.xend.part import Part
 from xenion.xend.services import Services
 from xenion.xend.tasks import RunningTask
+from xenion.xend.writing import begin
 
 
 class CheckpointActions:
@@ -50,24 +51,19 @@ class CheckpointActions:
         coming = Checkpoints(live.logs).named(call.body.get("name", ""))
         if coming.path in self._making:
             raise ApiError("already-exists", f'a checkpoint "{coming.name}" of {live.name} is being made')
-        part = Part(live, coming.path)
         self._making.add(coming.path)
 
-        def over() -> None:
-            part.close()
-            self._making.discard(coming.path)
-
-        async def work(task: RunningTask) -> dict[str, Any]:
+        async def write(task: RunningTask, part: Part) -> dict[str, Any]:
             try:
                 told = await saver.fix(live, task, part, ask=ask, note=coming.add)
             finally:
-                over()
+                self._making.discard(coming.path)
             return {"name": coming.name, "path": str(coming.path), **told}
 
         try:
-            return self._services.tasks.start("checkpoint", live.name, work)
+            return begin(self._services.tasks, "checkpoint", live, coming.path, write)
         except ApiError:
-            over()
+            self._making.discard(coming.path)
             raise
 
     async def _checkpoints(self, call: Call) -> t.Checkpoints:

@@ -12,7 +12,7 @@ from xenion.xend.part import Part, file_path
 from xenion.xend.services import Services
 from xenion.xend.storage import private_folder
 from xenion.xend.tasks import RunningTask
-from xenion.xend.writing import remarks_of, written
+from xenion.xend.writing import begin, remarks_of, written
 
 
 class Dump:
@@ -25,25 +25,17 @@ class Dump:
     async def _dump(self, call: Call) -> RunningTask:
         live = self._services.registry.need_live(call.parameters["domain"])
         path = self._path(live, call.body.get("path", ""))
-        part = Part(live, path)
 
-        async def work(task: RunningTask) -> dict[str, Any]:
-            try:
-                answer = await written(
-                    live, task, "writing the core", "dump", part.fd, {"live": bool(call.body.get("live"))}
-                )
-                size = part.finish()
-            finally:
-                part.close()
+        async def write(task: RunningTask, part: Part) -> dict[str, Any]:
+            answer = await written(
+                live, task, "writing the core", "dump", part.fd, {"live": bool(call.body.get("live"))}
+            )
+            size = part.finish()
             if call.body.get("crash"):
                 await live.stop()
             return {"path": str(path), "size": size, "remarks": remarks_of(answer)}
 
-        try:
-            return self._services.tasks.start("dump", live.name, work)
-        except ApiError:
-            part.close()
-            raise
+        return begin(self._services.tasks, "dump", live, path, write)
 
     def _path(self, live: Live, given: str) -> Path:
         """Where the core goes. ApiError."""

@@ -11,6 +11,7 @@ from xenion.xend.checkpoints import Checkpoints
 from xenion.xend.part import Part, file_path
 from xenion.xend.services import Services
 from xenion.xend.tasks import RunningTask
+from xenion.xend.writing import begin
 
 
 class Saving:
@@ -26,54 +27,29 @@ class Saving:
         live = self._services.registry.need_live(call.parameters["domain"])
         path, keep = file_path(call.body["path"]), bool(call.body.get("keep"))
         ask = not call.body.get("as_it_stands")
-        fix, saver, kept = (
-            keep and not call.body.get("memory_only"),
-            self._services.saver,
-            Checkpoints(live.logs),
-        )
-        coming = kept.named_by(path) if fix else None
+        saver, kept = self._services.saver, Checkpoints(live.logs)
+        fix = keep and not call.body.get("memory_only")
         if fix:
             switching.check_switchable(live)
-        part = Part(live, path)
+            coming = kept.named_by(path)
 
-        def note(point: str, size: int) -> None:
-            if point and coming is not None:
-                coming.add(point, size)
+        async def write(task: RunningTask, part: Part) -> dict[str, Any]:
+            if fix:
+                told = await saver.fix(live, task, part, ask=ask, note=coming.add)
             else:
-                kept.replaced(path)
-
-        async def work(task: RunningTask) -> dict[str, Any]:
-            try:
-                if fix:
-                    told = await saver.fix(live, task, part, ask=ask, note=note)
-                elif keep:
-                    told = await saver.keep(live, task, part, ask=ask)
-                else:
-                    told = await saver.end(live, task, part, ask=ask)
-                if not fix:
-                    with suppress(ApiError):  # who lists them is told
-                        kept.replaced(path)
-            finally:
-                part.close()
+                told = await (saver.keep if keep else saver.end)(live, task, part, ask=ask)
+                with suppress(ApiError):  # who lists them is told
+                    kept.replaced(path)
             return {"path": str(path), **told}
 
-        try:
-            return self._services.tasks.start("save", live.name, work)
-        except ApiError:
-            part.close()
-            raise
+        return begin(self._services.tasks, "save", live, path, write)
 
     # --- restore
 
     async def _restore(self, call: Call) -> RunningTask:
         """What can be told at once is refused at once."""
-        path, paused, name = (
-            file_path(call.body["path"]),
-            bool(call.body.get("paused")),
-            call.body.get("name"),
-        )
-        back, force = bool(call.body.get("back")), bool(call.body.get("force"))
-        restorer = self._services.restorer
+        path, name, restorer = file_path(call.body["path"]), call.body.get("name"), self._services.restorer
+        paused, back, force = (bool(call.body.get(word)) for word in ("paused", "back", "force"))
         ready = await restorer.open(path, name=name, back=back, force=force)
 
         async def work(task: RunningTask) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from xenion.xend.part import Part
 from xenion.xend.services import Services
 from xenion.xend.suspended import SUSPENDED
 from xenion.xend.tasks import RunningTask
+from xenion.xend.writing import begin
 
 
 class Suspending:
@@ -28,19 +29,11 @@ class Suspending:
                 "wrong-state",
                 f"{live.name} is not a managed domain: `xm save` writes it to a file of your own",
             )
-        part = Part(live, live.logs / SUSPENDED)
 
-        async def work(task: RunningTask) -> dict[str, Any]:
-            try:
-                return await self._services.saver.end(live, task, part, ask=ask)
-            finally:
-                part.close()
+        async def write(task: RunningTask, part: Part) -> dict[str, Any]:
+            return await self._services.saver.end(live, task, part, ask=ask)
 
-        try:
-            return self._services.tasks.start("suspend", live.name, work)
-        except ApiError:
-            part.close()
-            raise
+        return begin(self._services.tasks, "suspend", live, live.logs / SUSPENDED, write)
 
     async def _resume(self, call: Call) -> RunningTask:
         found = self._services.registry.find(call.parameters["domain"])
