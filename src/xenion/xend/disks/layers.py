@@ -10,7 +10,8 @@ a point goes on in a new file above it, so the layers of an image are a tree, of
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,7 @@ import msgspec
 
 from xenion.api.errors import ApiError
 from xenion.config.disk import Disk, Format
-from xenion.config.errors import ConfigError
+from xenion.config.errors import ConfigError, shown
 from xenion.xend.disks import chain as chains
 from xenion.xend.disks import header, qemu_img
 from xenion.xend.disks.errors import cannot, not_opened
@@ -33,7 +34,8 @@ LAYERS = "layers"
 KEY_CHARACTERS = 16
 
 
-Name = Annotated[str, msgspec.Meta(pattern=rf"^([0-9a-f]{{{KEY_CHARACTERS}}}-[0-9]+\.qcow2)?$")]
+_NAME = re.compile(rf"[0-9a-f]{{{KEY_CHARACTERS}}}-[0-9]+\.qcow2")
+Name = Annotated[str, msgspec.Meta(pattern=rf"^({_NAME.pattern})?$")]
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -100,14 +102,19 @@ def all_layers(state: Path) -> list["Layers"]:
     found = []
     for path in sorted((state / LAYERS).glob("*.json")):
         try:
-            with sound(path):
-                note = msgspec.convert(read_json(path), Note)
+            note = _load(path)
             image = Path(os.path.normpath(state / LAYERS / note.base))
             disk = Disk(target=str(image), vdev=note.vdev, format=note.format)
         except (OSError, ConfigError) as error:
             raise ApiError("failed", _damaged(path)) from error
         found.append(Layers(disk, state, image, note.format))
     return found
+
+
+def _load(path: Path) -> Note:
+    """OSError; EUCLEAN if it makes no sense."""
+    with sound(path):
+        return msgspec.convert(read_json(path), Note)
 
 
 def _damaged(path: Path) -> str:
@@ -119,8 +126,7 @@ def is_kept(image: Path, state: Path) -> bool:
     path = note_of(base_of(image, state), state)
     if not path.exists():
         return False
-    with sound(path):
-        note = msgspec.convert(read_json(path), Note)
+    note = _load(path)
     return bool(note.points or note.next)
 
 
@@ -168,8 +174,7 @@ class Layers:
 
     def read(self) -> Note | None:
         try:
-            with sound(self._path):
-                return msgspec.convert(read_json(self._path), Note)
+            return _load(self._path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -212,34 +217,25 @@ class Layers:
                     f"file: `xm checkpoint-merge {other.name}` puts them together, or attach it read-only",
                 )
 
-    def top(self, place: DiskPlace) -> Path | None:
+    def top(self) -> Path | None:
         """The file that the guest is to write; None: the image itself. Nobody has it open."""
         note = self.settled()
         if note is None or not note.top:
             return None
-        top = self.path(note.top)
-        frozen = {self.path(name).resolve(): name for name in note.frozen}
-        with self.refusals():
-            for image in chains.find(self.disk, top, Format.QCOW2, place)[1:]:
-                name = frozen.get(image.path.resolve())
-                if name is not None and note.frozen[name] != Stamp.of(image.path):
-                    raise self._changed(name, note.top)
-        return top
+        self.check(note, [below for _, below in self.branch(note.top)])
+        return self.path(note.top)
 
-    def check(self, note: Note) -> None:
-        """All that is needed is as it was left."""
-        for name in {"", *self.needed(note)}:
+    def check(self, note: Note, names: Iterable[str]) -> None:
+        """Those of them that are written no more are as they were left."""
+        for name in names:
             then = note.frozen.get(name)
             with self.refusals():
                 if then is not None and then != Stamp.of(self.path(name)):
-                    raise self._changed(name, note.top)
-
-    def _changed(self, name: str, top: str) -> ApiError:
-        return cannot(
-            self.disk,
-            f"{self.path(name)} was changed since a checkpoint was made, and {self.path(top)} fits it no more: "
-            "put it back as it was",
-        )
+                    raise cannot(
+                        self.disk,
+                        f"{self.path(name)} was changed since a checkpoint was made, and {self.path(note.top)} fits "
+                        "it no more: put it back as it was",
+                    )
 
     def written(self) -> Path:
         """The file that the guest writes, as far as is known."""
@@ -372,11 +368,22 @@ class Layers:
     def needed(self, note: Note) -> dict[str, str]:
         """What is directly below each file that is needed."""
         found: dict[str, str] = {}
-        for name in (note.top, note.next, *note.points.values()):
-            while name and name not in found:
-                found[name] = self.below(name)
-                name = found[name]
+        for top in (note.top, note.next, *note.points.values()):
+            for above, below in self.branch(top):
+                if above in found:
+                    break
+                found[above] = below
         return found
+
+    def branch(self, name: str) -> Iterator[tuple[str, str]]:
+        """Each file from this one on, and what is directly below it."""
+        for _ in range(chains.LONGEST + 1):
+            if not name:
+                return
+            below = self.below(name)
+            yield name, below
+            name = below
+        raise cannot(self.disk, f"{self.path(name)} is in a chain of files that is too long or has no end")
 
     def below(self, name: str) -> str:
         path = self.path(name)
@@ -385,7 +392,11 @@ class Layers:
                 backing = header.parse(file.read(header.HEAD_BYTES)).backing
         except header.HeaderError as error:
             raise cannot(self.disk, f"{path} {error}") from error
-        return "" if backing == self.base else backing
+        if backing == self.base:
+            return ""
+        if not _NAME.fullmatch(backing):
+            raise cannot(self.disk, f"{path} is above {shown(backing)}, where nothing of ours is")
+        return backing
 
 
 def _sync(path: Path) -> None:

@@ -4,7 +4,8 @@ What is above another one names it in its header, so that there is work left whe
 note tells what: a merge that was broken off anywhere is finished by the next one, and until then all reads as before.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -25,25 +26,17 @@ async def merge(layers: Layers) -> AsyncIterator[Path]:
     while pair := _apart_for_nothing(layers, note):
         below, above = pair
         yield layers.path(above)
-        layers.check(note)
+        layers.check(note, ("", *layers.needed(note)))
         note = await _finished(layers, await _put_into(layers, note, below, above))
 
 
 def _apart_for_nothing(layers: Layers, note: Note) -> tuple[str, str] | None:
     """A file that no point needs, and the only one above it; the lowest."""
-    needed = layers.needed(note)
-    points = set(note.points.values())
-    branch = list(_branch(note.top, needed))
-    for above, below in reversed(branch):
-        if below not in points and list(needed.values()).count(below) == 1:
+    points, taken = set(note.points.values()), Counter(layers.needed(note).values())
+    for above, below in reversed(list(layers.branch(note.top))):
+        if below not in points and taken[below] == 1:
             return below, above
     return None
-
-
-def _branch(name: str, needed: dict[str, str]) -> Iterator[tuple[str, str]]:
-    while name:
-        yield name, needed[name]
-        name = needed[name]
 
 
 async def _put_into(layers: Layers, note: Note, below: str, above: str) -> Note:

@@ -33,7 +33,7 @@ async def open_disk(disk: Disk, place: DiskPlace) -> OpenDisk:
         return await nbd.open_url(disk)
     if disk.writable:
         layers.check_free()
-    top = await in_thread(partial(layers.top, place), lambda _: None)
+    top = await in_thread(layers.top, lambda _: None)
     if top is None and layers.format("") is Format.RAW:
         return await in_thread(partial(open_file, disk, place), OpenDisk.close)
     return await _open_with_daemon(disk, top or layers.image, place)

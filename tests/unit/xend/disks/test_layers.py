@@ -88,7 +88,7 @@ class Checkpoints:
         return self.folder / f"{self.layers.key}-{number}.qcow2"
 
     def top(self) -> tuple[Path, Format]:
-        found = self.layers.top(self.place)
+        found = self.layers.top()
         return (found, Format.QCOW2) if found else (self.layers.image, self.layers.format(""))
 
     def io(self, *commands: str) -> None:
@@ -157,7 +157,7 @@ BASE = data((0x62, 4096))
 def test_a_point_and_a_new_top(each: Checkpoints) -> None:
     image = each.layers.image
     before = image.read_bytes()
-    assert each.layers.top(each.place) is None
+    assert each.layers.top() is None
     assert each.layers.written() == image
     path = each.begin()
     assert path == each.number(1)
@@ -165,7 +165,7 @@ def test_a_point_and_a_new_top(each: Checkpoints) -> None:
     note = each.layers.commit("one")
     assert (note.top, note.next, note.points) == (path.name, "", {"one": ""})
     assert each.layers.written() == path
-    assert each.layers.top(each.place) == path
+    assert each.layers.top() == path
     assert each.read() == each.read_point("one") == BASE
     each.write(1)
     assert each.read() == data((1, 512), (0x62, 3584))
@@ -492,7 +492,7 @@ def test_a_file_without_a_note(plain: Checkpoints) -> None:
     plain.folder.mkdir()
     plain.number(1).write_bytes(b"half a file")
     (plain.folder / f".{plain.layers.key}.json.new").write_bytes(b'{"base"')
-    assert plain.layers.top(plain.place) is None
+    assert plain.layers.top() is None
     plain.make("one")
     assert plain.read() == BASE
     plain.number(3).write_bytes(b"half a file")
@@ -577,7 +577,7 @@ def test_a_damaged_note(plain: Checkpoints, text: str) -> None:
     note.write_bytes(text.encode("latin-1"))
     found = plain.layers
     for work in (
-        lambda: found.top(plain.place),
+        lambda: found.top(),
         lambda: found.frozen("one"),
         lambda: found.is_at("one"),
         found.settled,
@@ -610,7 +610,7 @@ def test_a_note_of_names_that_cannot_be(plain: Checkpoints, name: str) -> None:
     (note,) = plain.notes
     for key in ("top", "next"):
         note.write_text(json.dumps({**json.loads(note.read_text()), key: name}))
-        for work in (lambda: plain.layers.is_at("one"), lambda: plain.layers.top(plain.place)):
+        for work in (lambda: plain.layers.is_at("one"), lambda: plain.layers.top()):
             with pytest.raises(ApiError):
                 work()
 
@@ -645,7 +645,7 @@ def test_what_is_below_was_changed(each: Checkpoints, below: int, change: Callab
     with pytest.raises(
         ApiError, match=r"was changed since a checkpoint was made, and .* put it back"
     ) as caught:
-        each.layers.top(each.place)
+        each.layers.top()
     assert caught.value.code == "refused"
     assert "\n" not in caught.value.message
     broken, whole = ("one", "two") if below == 0 else ("two", "one")
@@ -663,7 +663,7 @@ def test_a_file_is_missing(each: Checkpoints, which: int) -> None:
     path = each.number(which) if which else each.layers.image
     away = path.rename(path.with_name("away"))
     with pytest.raises(ApiError, match=rf"{path.name} does not exist: "):
-        each.layers.top(each.place)
+        each.layers.top()
     if which:
         with pytest.raises(ApiError, match=rf"{path.name} does not exist: "):
             each.layers.sweep()
@@ -686,7 +686,7 @@ def test_a_layer_was_overwritten(plain: Checkpoints, number: int, rubbish: bytes
     with pytest.raises(ApiError, match=says):
         plain.layers.sweep()
     with pytest.raises(ApiError, match=says):
-        plain.layers.top(plain.place)
+        plain.layers.top()
     assert plain.files == {"1", "2"}
 
 
@@ -725,7 +725,7 @@ def test_all_that_a_domain_has(tmp_path: Path, place: DiskPlace) -> None:
         assert one.disk.vdev == each.disk.vdev
         assert one.image.samefile(each.layers.image)
         assert one.format("") is each.layers.format("")
-        assert one.top(place) == each.layers.top(place)
+        assert one.top() == each.layers.top()
         one.forget("point")
         assert each.note.points == {}
 
@@ -782,3 +782,26 @@ def test_overlays_of_several_domains(tmp_path: Path, place: DiskPlace) -> None:
         each.layers.check_free()
     web.write(1)
     assert mail.read()[:1] == b"\0"
+
+
+# --- what headers name
+
+
+@pytest.mark.parametrize("backing", ["../../secret.qcow2", "/etc/passwd", "0.qcow2"])
+def test_a_header_that_names_something_else(plain: Checkpoints, backing: str) -> None:
+    """It is followed nowhere, and nothing is deleted for it."""
+    plain.make("one")
+    rebase = ["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", backing, str(plain.number(1))]
+    subprocess.run(rebase, check=True)
+    for work in (plain.layers.top, plain.layers.sweep, lambda: plain.layers.is_at("one")):
+        with pytest.raises(ApiError, match="where nothing of ours is"):
+            work()
+    assert plain.files == {"1"}
+
+
+def test_layers_without_an_end(plain: Checkpoints) -> None:
+    plain.make("one")
+    rebase = ["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", plain.number(1).name]
+    subprocess.run([*rebase, str(plain.number(1))], check=True)
+    with pytest.raises(ApiError, match="too long or has no end"):
+        plain.layers.top()

@@ -46,7 +46,7 @@ def all_read(each: Checkpoints) -> dict[str, bytes]:
 
 def check_taken(each: Checkpoints) -> None:
     """It still takes them. ApiError."""
-    each.layers.top(each.place)
+    each.layers.top()
     note = each.layers.read()
     for point in note.points if note else ():
         each.layers.frozen(point)
@@ -346,7 +346,7 @@ def test_what_is_below_is_watched_until_it_goes(plain: Checkpoints) -> None:
             merged(plain)
     changed(plain.layers.image)
     with pytest.raises(ApiError, match="was changed since a checkpoint was made"):
-        plain.layers.top(plain.place)
+        plain.layers.top()
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])

@@ -348,7 +348,7 @@ class TestAbove:
         above = run(opening.open_above(each.disk, each.begin(), place))
         run(above.abandon())
         direct.close()
-        assert each.layers.top(place) is None
+        assert each.layers.top() is None
         assert each.files == set()
 
     def test_it_dies_before_it_is_noted(self, tmp_path: Path, place: DiskPlace) -> None:

@@ -137,7 +137,7 @@ def test_checkpoints_keep_it(over: Disk, place: DiskPlace) -> None:
     overlay.remove(place.state)
     assert {path.name for path in place.overlays.iterdir()} == {"xvda.qcow2", "xvda.json"}
     assert mark(prepared(over, place)) == first
-    assert layers.top(place) == layers.written()
+    assert layers.top() == layers.written()
     overlay.keep(place.state)
     assert json.loads((place.overlays / "xvda.json").read_text())["lasting"] is True
 
