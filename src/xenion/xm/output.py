@@ -25,6 +25,12 @@ def complain(text: str) -> None:
     print(f"xm: {escaped(text)}", file=sys.stderr)
 
 
+def remark(result: Any) -> None:
+    """What there is to say about what was done, on standard error."""
+    for text in result.get("remarks", []):
+        complain(text)
+
+
 def print_json(value: Any) -> None:
     import json
 

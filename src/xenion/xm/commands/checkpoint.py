@@ -29,7 +29,7 @@ def parser() -> Parser:
 
 def run(argv: Sequence[str]) -> int:
     from xenion.xm.calls import connected
-    from xenion.xm.output import complain, escaped, print_json
+    from xenion.xm.output import escaped, print_json, remark
     from xenion.xm.progress import accomplish
 
     args = parse(parser(), argv)
@@ -39,8 +39,7 @@ def run(argv: Sequence[str]) -> int:
     if args.json:
         print_json(result)
         return 0
-    for remark in result.get("remarks", []):
-        complain(remark)
+    remark(result)
     held_ms = result["held_s"] * 1000
     print(f"{escaped(args.domain)} is kept as {escaped(result['name'])}; it stood still for {held_ms:.0f} ms")
     return 0

@@ -23,7 +23,7 @@ def run(argv: Sequence[str]) -> int:
     import os
 
     from xenion.xm.calls import connected
-    from xenion.xm.output import complain, escaped, print_json
+    from xenion.xm.output import escaped, print_json, remark
     from xenion.xm.progress import accomplish
 
     args = parse(parser(), argv)
@@ -34,7 +34,6 @@ def run(argv: Sequence[str]) -> int:
     if args.json:
         print_json(result)
         return 0
-    for remark in result.get("remarks", []):
-        complain(remark)
+    remark(result)
     print(f"The core is in {escaped(result['path'])}")
     return 0

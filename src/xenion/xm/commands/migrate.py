@@ -54,7 +54,7 @@ def parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     from xenion.xm.calls import connected
     from xenion.xm.errors import UsageError
-    from xenion.xm.output import complain, print_json
+    from xenion.xm.output import print_json, remark
     from xenion.xm.progress import accomplish
 
     args = parse(parser(), argv)
@@ -71,8 +71,7 @@ def run(argv: Sequence[str]) -> int:
     if args.json:
         print_json(result)
         return 0
-    for remark in result.get("remarks", []):
-        complain(remark)
+    remark(result)
     print(_said(args.domain, result))
     return 0
 

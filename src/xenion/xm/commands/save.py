@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
 
     from xenion.xm.calls import connected
     from xenion.xm.errors import UsageError
-    from xenion.xm.output import complain, escaped, print_json
+    from xenion.xm.output import escaped, print_json, remark
     from xenion.xm.progress import accomplish
 
     args = parse(parser(), argv)
@@ -52,8 +52,7 @@ def run(argv: Sequence[str]) -> int:
     if args.json:
         print_json(result)
         return 0
-    for remark in result.get("remarks", []):
-        complain(remark)
+    remark(result)
     held = f"; it stood still for {result['held_s'] * 1000:.0f} ms" if args.checkpoint else ""
     print(f"The domain is in {escaped(result['path'])}{held}")
     return 0

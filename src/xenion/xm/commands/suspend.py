@@ -19,12 +19,11 @@ def parser() -> Parser:
 
 def run(argv: Sequence[str]) -> int:
     from xenion.xm.calls import connected
-    from xenion.xm.output import complain
+    from xenion.xm.output import remark
     from xenion.xm.progress import accomplish
 
     args = parse(parser(), argv)
     with connected() as client:
         result = accomplish(client, "suspend", {"as_it_stands": args.as_it_stands}, domain=args.domain)
-    for remark in result.get("remarks", []):
-        complain(remark)
+    remark(result)
     return 0
