@@ -38,7 +38,6 @@ ELSEWHERE = {
     "dom0/net/libslirp.py": "tests/unit/dom0/net/test_slirp.py",
     "dom0/net/switch_client.py": "tests/unit/dom0/net/test_switch.py",
     "xend/disks/storage_daemon.py": "tests/unit/xend/disks/test_opening.py",
-    "xend/restorer.py": "tests/unit/xend/handlers/test_saving.py",
     "xend/networks/host_networks.py": "tests/processes/test_networks.py",
     "xend/networks/plugging.py": "tests/processes/test_networks.py",
     "xend/networks/links.py": "tests/processes/test_networks.py",

@@ -213,3 +213,33 @@ def refusing(monkeypatch: pytest.MonkeyPatch, command: str = "", *, after: int =
     with monkeypatch.context() as patched:
         patched.setattr(Qmp, "do", do)
         yield told
+
+
+# --- checkpoints of a domain that is over
+
+
+async def kept_twice(world: World, *disks: Disk, behaviour: str = "") -> tuple[str, str]:
+    """The paths of two checkpoints, at 1 and 2, of a domain that is over, and was 3."""
+    live = await creates(world, disks=disks)
+    if behaviour:
+        content(world.at / CONTENT, config(world.at, behaviour=behaviour, disks=disks))
+    for number in (1, 2):
+        for disk in disks:
+            writes(live, disk, number)
+        path = str(world.at / f"n{number}")
+        await world.task("save", {"path": path, "keep": True}, domain="web")
+    for disk in disks:
+        writes(live, disk, 3)
+    await world.call("destroy", domain="web")
+    return str(world.at / "n1"), str(world.at / "n2")
+
+
+def now(world: World, *disks: Disk) -> list[int]:
+    """What a guest would find on disks that nobody has open."""
+    found = []
+    for disk in disks:
+        made = layers(world, disk)
+        note = made.read()
+        name = note.top if note else ""
+        found.append(first_byte(made.path(name), made.format(name)))
+    return found
