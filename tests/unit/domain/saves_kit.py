@@ -305,3 +305,20 @@ def bench_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made.wind_down()
     made.close()
     assert set(descriptors()) <= set(before), "a descriptor was left open"
+
+
+@contextmanager
+def no_room_for_thread(monkeypatch: pytest.MonkeyPatch, which: int) -> Iterator[None]:
+    """The host refuses the one of this number."""
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def full(thread: threading.Thread) -> None:
+        started.append(thread)
+        if len(started) == which:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as host:
+        host.setattr(threading.Thread, "start", full)
+        yield

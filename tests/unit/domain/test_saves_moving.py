@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.domain.holding_kit import Asked
-from tests.unit.domain.saves_kit import LIVE, OK, WATCH, Bench, bench_of
+from tests.unit.domain.saves_kit import LIVE, OK, WATCH, Bench, bench_of, no_room_for_thread
 from xenion.domain import saves
 from xenion.domain.control import Refusal
 from xenion.domain.devices import DeviceError
@@ -234,18 +234,8 @@ def test_a_bug_of_ours(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("which", [1, 2])
 def test_a_host_without_room_for_a_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch, which: int) -> None:
     """For the copy, or for the rest."""
-    started: list[threading.Thread] = []
-    start = threading.Thread.start
-
-    def full(thread: threading.Thread) -> None:
-        started.append(thread)
-        if len(started) == which:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
     bench.copied.set()
-    with monkeypatch.context() as host:
-        host.setattr(threading.Thread, "start", full)
+    with no_room_for_thread(monkeypatch, which):
         asked = bench.begin(moving=LIVE)
         bench.park()
         answer = bench.answered(asked)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.domain.holding_kit import Asked
-from tests.unit.domain.saves_kit import OK, Bench, bench_of
+from tests.unit.domain.saves_kit import OK, Bench, bench_of, no_room_for_thread
 from xenion.dom0.xenstore.trees import TreesError
 from xenion.domain import saves
 from xenion.domain.control import Refusal
@@ -326,11 +326,7 @@ def test_a_file_that_does_not_come_to_the_disk(bench: Bench, stage: str, how: st
 
 def test_a_device_that_does_not_come_to_rest(bench: Bench) -> None:
     bench.guest.why_not = "vbd 51712: Input/output error"
-    bench.copied.set()
-    asked = bench.begin(keep=True, switch=True)
-    while not bench.held:
-        bench.turn()
-    bench.park()
+    asked = at(bench, "rest")
     assert bench.answered(asked) == "the domain cannot be saved: vbd 51712: Input/output error"
     assert (bench.goes_on(), bench.switch(), asked.figures) == (True, False, [])
 
@@ -342,11 +338,7 @@ def test_a_guest_that_cannot_be_saved(bench: Bench, what: str) -> None:
         bench.guest.nodes = TreesError("not now")
     else:
         bench.guest.state_error = "not now"
-    bench.copied.set()
-    asked = bench.begin(keep=True, switch=True)
-    while not bench.held:
-        bench.turn()
-    bench.park()
+    asked = at(bench, "rest")
     assert bench.answered(asked) == "the domain cannot be saved: not now"
     assert (bench.goes_on(), bench.switch(), asked.figures) == (True, False, [])
 
@@ -354,23 +346,9 @@ def test_a_guest_that_cannot_be_saved(bench: Bench, what: str) -> None:
 @pytest.mark.parametrize("which", [2, 3])
 def test_a_host_without_room_for_a_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch, which: int) -> None:
     """For what is written last, or, when it goes on already, for bringing the file to the disk."""
-    started: list[threading.Thread] = []
-    start = threading.Thread.start
-
-    def full(thread: threading.Thread) -> None:
-        started.append(thread)
-        if len(started) == which:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    bench.copied.set()
     bench.go_on.set()
-    with monkeypatch.context() as host:
-        host.setattr(threading.Thread, "start", full)
-        asked = bench.begin(keep=True, switch=True)
-        while not bench.held:
-            bench.turn()
-        bench.park()
+    with no_room_for_thread(monkeypatch, which):
+        asked = at(bench, "rest")
         assert bench.switch() == (which == 3)
         answer = bench.answered(asked)
     assert answer == "the domain cannot be saved: the host has no room for another thread"
