@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,6 +99,25 @@ def test_its_memory_is_limited(program: Program) -> None:
     program('while [ "$(ulimit -v)" = unlimited ]; do :; done; ulimit -v >&2; exit 1')
     message = run(refusal(qemu_img.run(DISK, "commit", "image"))).message
     assert message == f"disk xvda: {qemu_img.MAKING_BYTES >> 10}"
+
+
+THREADS = """
+import resource, threading
+while resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+    pass
+over = threading.Event()
+threads = [threading.Thread(target=over.wait, daemon=True) for _ in range(80)]
+for thread in threads:
+    thread.start()
+over.set()
+"""
+
+
+def test_it_has_room_for_its_threads(program: Program, tmp_path: Path) -> None:
+    """A commit starts as many as it has requests in flight."""
+    (tmp_path / "threads.py").write_text(THREADS)
+    program(f"exec {sys.executable} {tmp_path / 'threads.py'}")
+    run(qemu_img.run(DISK, "commit", "image", patient=True))
 
 
 def test_it_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
