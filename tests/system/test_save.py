@@ -350,7 +350,7 @@ n=0
 while [ ! -e /var/tmp/stop ]; do
   n=$((n+1)); cp seed copy$((n % 4)) && sync && echo 3 > /proc/sys/vm/drop_caches
   md5sum < copy$((n % 4)) | cmp - sum || echo wrong >> trouble
-  echo $n > count
+  echo $n > count.new && mv count.new count
 done
 END
 systemd-run -q --unit writes --working-directory=/var/tmp sh /var/tmp/writes

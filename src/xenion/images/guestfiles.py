@@ -131,8 +131,9 @@ PermitRootLogin prohibit-password
     "etc/udev/rules.d/79-xenion.rules": """\
 # Linux loads drivers for what a processor can do when they are used: not a dozen of them at each boot.
 SUBSYSTEM=="cpu", ENV{MODALIAS}=""
-# A virtual CPU that xm vcpu-set has added is for use.
-SUBSYSTEM=="cpu", ACTION=="add", ATTR{online}=="0", ATTR{online}="1"
+# A virtual CPU that xm vcpu-set has added is for use. Linux tells of it a moment before it would take it (EINVAL).
+SUBSYSTEM=="cpu", ACTION=="add", ATTR{online}=="0", RUN+="/bin/sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do \\
+echo 1 >/sys%p/online && exit; sleep 0.1; done'"
 """,
 }
 
