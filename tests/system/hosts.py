@@ -52,17 +52,17 @@ Fault = Callable[[], None]
 
 class Line:
     """Carries connections to a host. The first one of them to which the message `word` comes is dealt with: `before` or
-    `after` the message was passed on `fault` is called, and with `cut` nothing more passes, either way; with `spoil` a
-    bit of the message is turned over."""
+    `after` the message was passed on `fault` is called, and with `cut` nothing more passes, either way, with `down` not
+    by a new connection either; with `spoil` a bit of the message is turned over."""
 
     def __init__(
         self, host: Host, word: str, *, before: Fault | None = None, after: Fault | None = None,
-        cut: bool = False, spoil: bool = False,
+        cut: bool = False, down: bool = False, spoil: bool = False,
     ) -> None:  # fmt: skip
         address, _, port = host.address.rpartition(":")
         self._target = address, int(port)
         self._word, self._before, self._after = word, before, after
-        self._cut, self._spoil = cut, spoil
+        self._cut, self._down, self._spoil = cut or down, down, spoil
         self.struck = threading.Event()
         self._server = socket.create_server(("127.0.0.1", 0))
         self._ends: list[socket.socket] = []
@@ -103,6 +103,8 @@ class Line:
                     other.sendall(frame)
                 if strikes and self._after:
                     self._after()
+                if strikes and self._down:  # before an end is: who sees that comes again at once
+                    self._server.shutdown(socket.SHUT_RDWR)
                 if strikes and self._cut:
                     break
         for end in (one, other):

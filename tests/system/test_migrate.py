@@ -505,12 +505,8 @@ def test_somebody_decides(wanderer: Wanderer, goes_on: str) -> None:
     """The other host is not to be asked any more: the line is down for good."""
     source, target = wanderer.at, wanderer.other
     word = "arrived" if goes_on == "target" else "commit"
-    line = Line(target, word, cut=True)
-    line_is_down = line.close
-    with line:
+    with Line(target, word, down=True) as line:
         process = source.start("migrate", "--live", "busy", line.address)
-        assert line.struck.wait(60)
-        line_is_down()
         _, said = process.communicate(timeout=60)
     assert b"whether busy runs on" in said
     time.sleep(6)
