@@ -126,12 +126,13 @@ def play(
     user: bool = False,
     masked: bool = True,
     prepare: Callable[[Guest], None] = bind_port,
+    seconds: float = 30,
 ) -> bool:
     """Runs the guest with `act` beside it: did it come to its end?"""
     failures: list[BaseException] = []
     out = run(
         source, user=user, masked=masked, prepare=prepare, beside=[beside(act, failures)],
-        handlers={"event": "upcall", 2: "nmi"}, seconds=30,
+        handlers={"event": "upcall", 2: "nmi"}, seconds=seconds,
     )  # fmt: skip
     if failures:
         raise failures[0]
@@ -186,7 +187,7 @@ def test_parked_is_never_a_promise_that_is_not_kept(run: Run, rounds: int) -> No
             if n % 3 == 0:
                 moves(guest)
 
-    assert play(run, spinning(user=False), act)
+    assert play(run, spinning(user=False), act, seconds=30 + rounds / 100)
 
 
 def test_a_guest_that_is_paused_before_it_runs(run: Run) -> None:

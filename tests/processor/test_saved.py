@@ -11,17 +11,14 @@ import msgspec
 import pytest
 
 from tests.processor.kit.bench import BREAKPOINT, Bench
+from xenion.core import lib
 from xenion.processor.choose import open_processor
+from xenion.processor.hardware import is_software_kvm
+from xenion.processor.hardware.cpuid import xcr0_of
 from xenion.vmm.domain import Domain
 from xenion.vmm.saved import DomainState, capture, memory_runs, prepare, resume
 
 MakeBench = Callable[..., AbstractContextManager[Bench]]
-
-
-@pytest.fixture(autouse=True)
-def saves(processor: str) -> None:
-    if not open_processor(processor).features.can_save:
-        pytest.skip(f"domains on the {processor} processor cannot be saved yet")
 
 
 def hold(domain: Domain) -> None:
@@ -123,6 +120,22 @@ WORK = """
 """
 
 
+EXTENDED = """
+    .section .user
+    start: mov $0x1111111111111111, %rax
+        movq %rax, %xmm3
+        vinsertf128 $1, %xmm3, %ymm3, %ymm3
+        vpermilpd $0, %ymm3, %ymm3
+        MORE
+        mov $ROUNDS, %r13
+    again: incq UDATA + 16
+        dec %r13
+        jnz again
+        vmovups %ymm3, UDATA + 32
+        STORE
+        int3
+"""
+YMM, ZMM = 0b100, 0b11100000
 ROUNDS = 40_000_000
 
 
@@ -139,3 +152,53 @@ def test_registers(bench: MakeBench, moves: int) -> None:
     assert udata[32:42] == bytes.fromhex("35c26821a2da0fc90040"), "pi"
     assert udata[48:56] == bytes.fromhex("000000000000f03f"), "one"
     assert int.from_bytes(udata[56:60], "little") & ~0x3F == 0x1F80
+
+
+@pytest.mark.parametrize(
+    ("states", "more", "store"),
+    [
+        pytest.param(YMM, "", "", id="ymm"),
+        pytest.param(
+            ZMM,
+            "kxnorw %k2, %k2, %k2; vpbroadcastq %rax, %zmm29",
+            "kmovw %k2, UDATA + 24; vmovups %zmm29, UDATA + 64",
+            id="zmm",
+        ),
+    ],
+)
+def test_extended_states(bench: MakeBench, processor: str, states: int, more: str, store: str) -> None:
+    """Registers wider than FXSAVE knows of, where the processor has them."""
+    if xcr0_of(open_processor(processor).features.cpuid) & states != states:
+        pytest.skip("they are not offered here")
+    source = EXTENDED.replace("ROUNDS", str(ROUNDS)).replace("MORE", more).replace("STORE", store)
+    with bench(source, user=True) as made:
+        run_with_moves(made, 3)
+        vector, udata = made.guest.traps[-1].vector, made.guest.read("UDATA", 128)
+    assert vector == BREAKPOINT
+    assert udata[32:64] == b"\x11" * 32
+    if store:
+        assert (udata[24:26], udata[64:128]) == (b"\xff\xff", b"\x11" * 64)
+
+
+def test_the_states_that_a_kernel_has_chosen(bench: MakeBench, processor: str) -> None:
+    """XCR0, which an application reads."""
+    if not xcr0_of(open_processor(processor).features.cpuid):
+        pytest.skip("it has no extended states")
+    source = """
+        start: xor %ecx, %ecx
+            xor %edx, %edx
+            mov $3, %eax
+            xsetbv
+            mov $ROUNDS, %r13
+        again: incq UDATA + 16
+            dec %r13
+            jnz again
+            xor %ecx, %ecx
+            xgetbv
+            int3
+    """
+    with bench(source.replace("ROUNDS", str(ROUNDS))) as made:
+        run_with_moves(made, 2)
+        end = made.guest.traps[-1]
+    host = lib.hardware_own_xcr0() if is_software_kvm() else 3
+    assert (end.vector, end["rax"]) == (BREAKPOINT, host)

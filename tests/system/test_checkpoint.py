@@ -5,12 +5,13 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.system.disk_guest import DebianGuest, Image
 from tests.system.images_on_host import MIB, qcow2, qemu_img, raw
+from tests.system.machines import alone
 from tests.system.ticking import names
 from tests.system.xm import wait_for
 
@@ -46,14 +47,15 @@ def bare(xm: "Xm", debian_guest: Image) -> Iterator[DebianGuest]:
     made.end()
 
 
-def with_disks(guest: DebianGuest, folder: Path) -> list[Path]:
+def with_disks(guest: DebianGuest, folder: Path, machine: dict[str, Any] | None = None) -> list[Path]:
     """Its root on an overlay, a raw image and one of the format qcow2."""
     images = [raw(folder / "b.img", MIB), qcow2(folder / "c.img", MIB)]
     guest.boot_bare(
         disks=[
             f"format=raw, vdev=xvdb, access=rw, target={images[0]}",
             f"format=qcow2, vdev=xvdc, access=rw, target={images[1]}",
-        ]
+        ],
+        **machine or {},
     )
     guest.run(WRITES)
     return images
@@ -95,9 +97,10 @@ def is_at(guest: DebianGuest, least: int, most: int) -> None:
     guest.destroy()
 
 
-def test_it_goes_back_with_its_disks(xm: "Xm", bare: DebianGuest) -> None:
+@pytest.mark.parametrize("machine", alone())
+def test_it_goes_back_with_its_disks(xm: "Xm", bare: DebianGuest, machine: dict[str, Any]) -> None:
     """To each of two checkpoints, over and over; what was written in between is gone there, and nothing else."""
-    with_disks(bare, xm.folder)
+    with_disks(bare, xm.folder, machine)
     seen = [goes_on(bare)]
     assert "it stood still for" in done(xm, "save", "-c", bare.name, xm.folder / "one")
     seen.append(goes_on(bare))

@@ -7,11 +7,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.system.disk_guest import DebianGuest, Image
+from tests.system.machines import alone, machines
 from tests.system.ticking import TICKS, names, spinning, ticks, wait_for_more
 from tests.system.xm import wait_for
 
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("how", [(), ("-s",)], ids=["suspended", "as it stands"])
-@pytest.mark.parametrize("vcpus", [1, 3])
-def test_a_busy_guest_goes_on(xm: "Xm", guest: "GuestMaker", vcpus: int, how: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("machine", machines())
+def test_a_busy_guest_goes_on(
+    xm: "Xm", guest: "GuestMaker", machine: dict[str, Any], how: tuple[str, ...]
+) -> None:
     """Several times; it has counted on without a gap, computes rightly, and hears what xenstore tells it."""
-    assert xm.run("create", "-q", guest(TICKS, name="busy", vcpus=vcpus, memory=160)).status == 0
+    assert xm.run("create", "-q", guest(TICKS, name="busy", memory=160, **machine)).status == 0
     file = xm.folder / "busy.sav"
     wait_for_more(xm, "busy")
     for _ in range(3):
@@ -39,7 +42,9 @@ def test_a_busy_guest_goes_on(xm: "Xm", guest: "GuestMaker", vcpus: int, how: tu
     numbers = [number for number, _ in ticks(xm, "busy")]
     assert numbers == list(range(1, len(numbers) + 1))
     assert "wrong" not in xm.console_log("busy")
-    assert [vcpu["state"] != "offline" for vcpu in xm.json("vcpu-list", "busy")] == [True] * vcpus
+    assert [vcpu["state"] != "offline" for vcpu in xm.json("vcpu-list", "busy")] == [True] * machine.get(
+        "vcpus", 1
+    )
     assert xm.run("sysrq", "busy", "h").status == 0, "its watch on control/sysrq is set again"
     wait_for(lambda: "sysrq: HELP" in xm.console_log("busy"))
     assert xm.run("destroy", "busy").status == 0
@@ -64,9 +69,10 @@ def clocks(xm: "Xm") -> list[tuple[int, int]]:
     return [(int(now), int(uptime)) for _, _, uptime, now in lines]
 
 
-def test_its_clock_is_right_afterwards(xm: "Xm", guest: "GuestMaker") -> None:
+@pytest.mark.parametrize("machine", alone())
+def test_its_clock_is_right_afterwards(xm: "Xm", guest: "GuestMaker", machine: dict[str, Any]) -> None:
     """If it suspends itself; as it stands, time has stood still."""
-    assert xm.run("create", "-q", guest(TICKS, name="busy")).status == 0
+    assert xm.run("create", "-q", guest(TICKS, name="busy", **machine)).status == 0
     clock, uptime = saved_for_a_while(xm)
     assert clock >= 4
     assert uptime >= 4
@@ -372,10 +378,11 @@ def check_untroubled(guest: DebianGuest) -> None:
     assert guest.run(f"dmesg | grep -iE '{troubles}' || echo none") == "none"
 
 
-def test_disks_and_networks_go_on(native: DebianGuest) -> None:
+@pytest.mark.parametrize("machine", machines(2)[1:])
+def test_disks_and_networks_go_on(native: DebianGuest, machine: dict[str, Any]) -> None:
     """In the middle of writing to an overlay; the guest is reached again at once."""
     xm, file = native.xm, native.xm.folder / "mobile.sav"
-    native.boot(vcpus=2)
+    native.boot(**machine)
     native.run(WRITES)
     count = 0
     for _ in range(3):

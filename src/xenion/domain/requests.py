@@ -14,6 +14,7 @@ from xenion.domain.machine import Files, Machine, open_files
 from xenion.domain.saved.state import Head
 from xenion.domain.saves import Moving
 from xenion.domain.sizes import SizeError
+from xenion.vmm.saved import shown_leaves
 from xenion.vmm.vcpu import Vcpu
 
 if TYPE_CHECKING:
@@ -349,6 +350,7 @@ class Requests:
             processor=machine.domain.processor.features.name,
             saved_at=time.time(),
             xenion=request.text("by"),
+            cpuid=shown_leaves(machine.domain),
         )
 
     def _finish_save(self, request: Request) -> None:

@@ -56,8 +56,8 @@ class Features:
     """L4 slot of the hypervisor's hole: Xen's first, unless the processor cannot have it there."""
     takes_turns: bool = False
     """The domain's vCPUs take turns on one thread; otherwise each has one."""
-    can_save: bool = False
-    """Its domains can be saved and restored."""
+    own_tsc: bool = True
+    """A guest's TSC may count otherwise than the host's."""
     ioctls: Sequence[int] = ()
     """Requests that it makes while its guest runs, and to start another one."""
 
@@ -104,12 +104,17 @@ class Processor(Protocol):
     def registers(self, vcpu: int) -> Registers: ...
 
     def read_fpu(self, vcpu: int) -> bytes:
-        """An FXSAVE64 image of one that is held; for those that `can_save`, as the next two."""
+        """Of one that is held, an XSAVE image, or only its FXSAVE64 part where there are no extended states.
+        ProcessorError."""
 
-    def write_fpu(self, vcpu: int, image: bytes) -> None: ...
+    def write_fpu(self, vcpu: int, image: bytes) -> None:
+        """ProcessorError; ValueError: it is another processor's."""
 
     def tsc_changed(self) -> None:
-        """The domain's `tsc_offset` was set, before it runs."""
+        """The domain's `tsc_offset` was set, before it runs. Without `own_tsc` it stays 0."""
+
+    def read_xcr0(self, vcpu: int) -> int:
+        """The extended states that the guest has chosen; 0: there is no such choice."""
 
     def write_xcr0(self, value: int) -> bool:
         """The guest's kernel chooses its extended states; false: it cannot have these."""

@@ -18,6 +18,12 @@ def notes() -> list[str]:
     return ["software: the Unicorn engine, which works everywhere", f"hardware: {hardware}"]
 
 
+def check(name: str) -> None:
+    """ProcessorError, if it is known at once that a domain cannot have it here; loads none."""
+    if name == "hardware":
+        open_processor(name)
+
+
 def open_processor(name: str) -> Processor:
     """`auto`, `software` or `hardware`; ProcessorError when it cannot be used here. Imported only when chosen."""
     if name == "auto":

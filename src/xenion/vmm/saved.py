@@ -32,8 +32,11 @@ from xenion.vmm.vcpu import Vcpu
 LEVEL_SHIFT, LEVELS = 61, 4
 SPECIAL_AT_ONCE = 4096
 VCPU_INFO_SIZE = 64
+FXSAVE_BYTES = 512
 CLOCKS_DIFFER = 1e-3
 """Two measurements of the same TSC differ by less than this."""
+
+MASK = (1 << 64) - 1
 
 U8 = Annotated[int, Meta(ge=0, lt=1 << 8)]
 U16 = Annotated[int, Meta(ge=0, lt=1 << 16)]
@@ -76,7 +79,8 @@ class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VcpuState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`context`: a struct vcpu_guest_context; the rest as `struct vcpu` has it."""
+    """`context`: a struct vcpu_guest_context; `extended`: what follows FXSAVE's part in an XSAVE image, and `xcr0` the
+    states that the guest has chosen, where a processor has such; the rest as `struct vcpu` has it."""
 
     initialised: bool
     online: bool
@@ -91,6 +95,12 @@ class VcpuState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runstate_time: list[U64]
     io_bitmap: U64
     io_ports: U32
+    extended: bytes = b""
+    xcr0: U64 = 0
+
+
+Leaf = tuple[U32, U32 | None, U32, U32, U32, U32]
+"""As CpuidLeaf."""
 
 
 class DomainState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,7 +108,7 @@ class DomainState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     that were given back and are still mapped."""
 
     processor: str
-    cpuid: list[tuple[U32, U32 | None, U32, U32, U32, U32]]
+    cpuid: list[Leaf]
     most_pages: U64
     max_pages: U64
     vm_assist: U64
@@ -125,14 +135,12 @@ _NUMBERS = (
 
 def capture(domain: Domain) -> DomainState:
     """Of a domain that is held, and of which no back end has anything. UnsavableError."""
-    if not domain.processor.features.can_save:
-        raise UnsavableError(f"domains on the {domain.processor.features.name} processor cannot be saved yet")
     if domain.grants.active:
         raise UnsavableError("the guest maps pages that it has granted itself")
     state = domain.state
     return DomainState(
         processor=domain.processor.features.name,
-        cpuid=[(r.leaf, r.subleaf, r.eax, r.ebx, r.ecx, r.edx) for r in domain.cpuid],
+        cpuid=shown_leaves(domain),
         most_pages=domain.memory.nr_pages,
         max_pages=domain.max_pages,
         vm_assist=int(state.vm_assist),
@@ -148,6 +156,11 @@ def capture(domain: Domain) -> DomainState:
         ),
         vcpus=[_vcpu(vcpu) for vcpu in domain.vcpus],
     )  # fmt: skip
+
+
+def shown_leaves(domain: Domain) -> list[Leaf]:
+    """What its guest is told of its processor."""
+    return [(r.leaf, r.subleaf, r.eax, r.ebx, r.ecx, r.edx) for r in domain.cpuid]
 
 
 def _owned(state: Any) -> Iterator[tuple[int, int]]:
@@ -187,9 +200,11 @@ def _port(domain: Domain, number: int) -> Port:
 def _vcpu(vcpu: Vcpu) -> VcpuState:
     state, processor = vcpu.state, vcpu.domain.processor
     context = guest_context(vcpu, processor.registers(vcpu.id))
+    image, xcr0 = b"", 0
     if state.initialised:
+        image, xcr0 = processor.read_fpu(vcpu.id), processor.read_xcr0(vcpu.id)
         context.flags |= VGCF_i387_valid
-        context.fpu_ctxt[:] = list(processor.read_fpu(vcpu.id))
+        context.fpu_ctxt[:] = list(image[:FXSAVE_BYTES])
     return VcpuState(
         initialised=bool(state.initialised),
         online=bool(state.online),
@@ -204,6 +219,8 @@ def _vcpu(vcpu: Vcpu) -> VcpuState:
         runstate_time=list(state.runstate_time),
         io_bitmap=vcpu.io_bitmap,
         io_ports=vcpu.io_ports,
+        extended=image[FXSAVE_BYTES:],
+        xcr0=xcr0,
     )
 
 
@@ -253,18 +270,18 @@ def _require(okay: object, what: str) -> None:
         raise SavedStateError(f"its state makes no sense: {what}")
 
 
+def check_processor(domain: Domain, name: str, leaves: Sequence[Leaf]) -> None:
+    """Can a guest of that processor, which was told so of it, go on in a new domain? SavedStateError."""
+    here = domain.processor.features.name
+    if name != here:
+        raise SavedStateError(f"it ran on the {name} processor, and this is the {here} one")
+    if not set(shown_leaves(domain)).issuperset(leaves):
+        raise SavedStateError("this processor does not have all that its CPUID leaves promise")
+
+
 def prepare(domain: Domain, state: DomainState) -> None:
     """Before the memory is filled: a new domain of no pages becomes the owner of its frames. SavedStateError."""
-    features = domain.processor.features
-    if not features.can_save:
-        raise SavedStateError(f"domains on the {features.name} processor cannot be restored yet")
-    if state.processor != features.name:
-        raise SavedStateError(
-            f"it ran on the {state.processor} processor, and this is the {features.name} one"
-        )
-    known = {(r.leaf, r.subleaf, r.eax, r.ebx, r.ecx, r.edx) for r in domain.cpuid}
-    if not known.issuperset(state.cpuid):
-        raise SavedStateError("this processor does not have all that its CPUID leaves promise")
+    check_processor(domain, state.processor, state.cpuid)
     _require(len(state.vcpus) == len(domain.vcpus), "the count of its virtual CPUs")
     _require(state.most_pages == domain.memory.nr_pages, "the size of its memory")
     with _checked():
@@ -316,18 +333,20 @@ def _core(rc: int, what: str) -> None:
 
 
 def _restore_clock(domain: Domain, clock: Clock, late_ns: int) -> None:
-    """The guest's TSC and time go on where they would be; one of another frequency is shown to the guest anew."""
-    state, tsc = domain.state, domain.processor.tsc
+    """The guest's time goes on where it would be, and its TSC too, if it can have one of its own; the time pages of one
+    that is another's, or of another frequency, are made anew."""
+    state, tsc, own = domain.state, domain.processor.tsc, domain.processor.features.own_tsc
     _require(clock.tsc_mul, "its clock")
     late = int(late_ns / (clock.tsc_mul * 2.0 ** (clock.tsc_shift - 32)))
-    state.tsc_offset = clock.tsc + late - tsc() & (1 << 64) - 1
+    now = tsc()
+    state.tsc_offset = clock.tsc + late - now & MASK if own else 0
     domain.processor.tsc_changed()
     state.tsc_base, state.time_base = clock.tsc_base, clock.time_base
     state.tsc_mul, state.tsc_shift = clock.tsc_mul, clock.tsc_shift
     lib.core_publish_wallclock(state, time.time_ns() - clock.system_time - late_ns)
     mul, shift = scaling(tsc)
-    if abs(1 - (mul * 2.0**shift) / (clock.tsc_mul * 2.0**clock.tsc_shift)) > CLOCKS_DIFFER:
-        state.tsc_base, state.time_base = clock.tsc + late & (1 << 64) - 1, clock.system_time + late_ns
+    if not own or abs(1 - (mul * 2.0**shift) / (clock.tsc_mul * 2.0**clock.tsc_shift)) > CLOCKS_DIFFER:
+        state.tsc_base, state.time_base = now + state.tsc_offset & MASK, clock.system_time + late_ns
         state.tsc_mul, state.tsc_shift = mul, shift
 
 
@@ -384,7 +403,8 @@ def _restore_vcpus(domain: Domain, saved: Sequence[VcpuState]) -> None:
         if each.initialised:
             rc = lib.core_initialise_vcpu(vcpu.state, first, start_of(context))
             _core(rc, "the registers of a virtual CPU")
-            domain.processor.write_fpu(vcpu.id, bytes(context.fpu_ctxt))
+            _require(not each.xcr0 or domain.processor.write_xcr0(each.xcr0), "its extended states")
+            domain.processor.write_fpu(vcpu.id, bytes(context.fpu_ctxt) + each.extended)
         fill(vcpu, context)
         domain.memory.bytes[vcpu.state.info + 1] = masked
         _restore_vcpu(vcpu, each)

@@ -20,6 +20,7 @@ from xenion.domain.process import DomainProcess
 from xenion.domain.requests import BUILDING, HOLDER, STOPPED, Requests
 from xenion.domain.saved.state import Head
 from xenion.domain.saves import Moving
+from xenion.processor import CpuidLeaf
 
 
 class Process:
@@ -410,7 +411,10 @@ class Savable(Process):
         features = SimpleNamespace(name="hardware")
         guest(self).config = config  # type: ignore[attr-defined]
         guest(self).domain = SimpleNamespace(
-            parked=False, domid=4, processor=SimpleNamespace(features=features)
+            parked=False,
+            domid=4,
+            processor=SimpleNamespace(features=features),
+            cpuid=[CpuidLeaf(1, None, 2, 3, 4, 5)],
         )
 
     def destroy(self, reason: str = "destroyed") -> None:
@@ -469,6 +473,7 @@ def test_what_it_is_now(savable: Savable, word: str) -> None:
     assert head.config == {"name": "now", "memory": 64, "disks": ["xvda"], "vifs": []}
     assert (head.uuid, head.domid, head.known_as) == (str(UUID(int=5)), 9, 4)
     assert (head.name, head.processor, head.xenion) == ("now", "hardware", "1.2")
+    assert head.cpuid == [(1, None, 2, 3, 4, 5)]
     assert abs(head.saved_at - time.time()) < 60
 
 

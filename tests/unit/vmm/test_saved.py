@@ -55,6 +55,7 @@ from tests.unit.vmm.saved_kit import (
 )
 from xenion.abi.arch_x86_64 import VcpuGuestContext, VGCF_in_kernel
 from xenion.core import lib
+from xenion.processor.software import SoftwareProcessor
 from xenion.vmm.events import PortState
 from xenion.vmm.hypercalls.initialise import initialise
 from xenion.vmm.memory import PAGE_SIZE
@@ -226,6 +227,23 @@ def test_a_tsc_of_another_frequency_is_shown_anew() -> None:
 LATE = 1000 * SECOND
 
 
+@pytest.mark.parametrize("late_ns", [0, LATE])
+def test_a_processor_whose_guests_have_the_hosts_tsc(late_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time goes on from where it was, whatever the TSC was."""
+    features = replace(SoftwareProcessor.features, own_tsc=False)
+    with begun() as kernel:
+        clock = msgspec.structs.replace(capture(kernel.domain).clock, tsc=1 << 60, system_time=5 * SECOND)
+        monkeypatch.setattr(SoftwareProcessor, "features", features)
+        with moved(kernel, changed(kernel, clock=clock), late_ns) as domain:
+            assert domain.state.tsc_offset == 0
+            assert domain.state.tsc_base <= domain.processor.tsc() < domain.state.tsc_base + (1 << 40)
+            assert domain.state.time_base == 5 * SECOND + late_ns
+            later = domain.system_time() - 5 * SECOND
+            assert late_ns <= later < late_ns + 60 * SECOND
+            (shown,) = struct.unpack_from("<Q", domain.memory.bytes, domain.vcpus[0].state.info + TIME_AT + 8)
+            assert shown == domain.state.tsc_base
+
+
 @pytest.mark.parametrize("late_ns", [0, SECOND // 20, LATE])
 def test_time_that_has_passed_for_its_guest_too(late_ns: int) -> None:
     with begun() as kernel:
@@ -311,13 +329,6 @@ def test_frames_are_looked_for_in_parts(room: int, monkeypatch: pytest.MonkeyPat
 
 
 # --- what cannot be saved
-
-
-def test_a_processor_that_cannot_save(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = replace(kernel.domain.processor.features, name="fast", can_save=False)
-    monkeypatch.setattr(kernel.domain.processor, "features", features, raising=False)
-    with pytest.raises(UnsavableError, match="domains on the fast processor cannot be saved yet"):
-        capture(kernel.domain)
 
 
 def test_a_guest_that_maps_its_own_grants(kernel: Kernel) -> None:

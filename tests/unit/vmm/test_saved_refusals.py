@@ -1,7 +1,6 @@
 """States that make no sense: each of them is refused in a sentence."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -18,7 +17,6 @@ from tests.unit.vmm.saved_kit import (
     changed,
     changed_number,
     changed_vcpu,
-    empty_domain,
     moved,
     refused,
     register_info,
@@ -35,18 +33,7 @@ from xenion.vmm.saved import (
     SavedStateError,
     capture,
     memory_runs,
-    prepare,
 )
-
-
-def test_a_processor_that_cannot_restore(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the state says that it ran on."""
-    state = capture(kernel.domain)
-    with empty_domain() as domain:
-        features = replace(domain.processor.features, can_save=False)
-        monkeypatch.setattr(domain.processor, "features", features, raising=False)
-        with pytest.raises(SavedStateError, match="on the software processor cannot be restored yet"):
-            prepare(domain, state)
 
 
 def test_another_processor(kernel: Kernel) -> None:
@@ -74,6 +61,12 @@ def test_another_count_of_vcpus(count: int) -> None:
     with begun(2) as kernel:
         vcpus = (capture(kernel.domain).vcpus * 35)[:count]
         refused(kernel, changed(kernel, vcpus=vcpus), "the count of its virtual CPUs")
+
+
+@pytest.mark.parametrize("states", [{"extended": bytes(3584)}, {"extended": b"x"}, {"xcr0": 7}])
+def test_extended_states_that_the_processor_does_not_have(states: dict[str, Any]) -> None:
+    with begun() as kernel:
+        refused(kernel, changed_vcpu(kernel, **states), "its state makes no sense")
 
 
 WRONG: dict[str, Callable[[Kernel], DomainState]] = {

@@ -10,7 +10,7 @@ from xenion.domain.saved.state import Head, MachineState, decode
 from xenion.vmm.clock import scaling
 from xenion.vmm.domain import Domain
 from xenion.vmm.runs import joined, without
-from xenion.vmm.saved import SavedStateError, memory_runs, prepare, resume
+from xenion.vmm.saved import SavedStateError, check_processor, memory_runs, prepare, resume
 
 MOST_SYNCS = 1000
 """Rounds are echoed by entries of the journal, and no other host is to fill that."""
@@ -29,10 +29,11 @@ class SavedDomain:
         """Makes a new domain of no pages what the saved one was, so that it goes on; `state` is there then. `echo`
         tells the other host which round has come; None: it is a file. SavedFileError."""
         scaling(domain.processor.tsc)  # takes its time, and a guest may be waiting later
-        count = self._load_earlier(domain, echo)
-        came = time.monotonic_ns()
-        state = self.state.domain
         try:
+            check_processor(domain, self.head.processor, self.head.cpuid)  # before all of its memory comes
+            count = self._load_earlier(domain, echo)
+            came = time.monotonic_ns()
+            state = self.state.domain
             prepare(domain, state)
             self._load_pages(domain, count)
             late = time.monotonic_ns() - came if count else 0

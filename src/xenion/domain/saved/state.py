@@ -9,7 +9,7 @@ from xenion.abi.xen import DOMID_FIRST_RESERVED
 from xenion.dom0.xenstore.pump import PumpState
 from xenion.dom0.xenstore.trees import KeptNode
 from xenion.domain.saved.format import SavedFileError
-from xenion.vmm.saved import U32, DomainState
+from xenion.vmm.saved import U32, DomainState, Leaf
 
 S = TypeVar("S", bound=msgspec.Struct)
 Domid = Annotated[int, Meta(gt=0, lt=DOMID_FIRST_RESERVED)]
@@ -17,8 +17,8 @@ Domid = Annotated[int, Meta(gt=0, lt=DOMID_FIRST_RESERVED)]
 
 class Head(msgspec.Struct, frozen=True):
     """Which domain it is. `config` as DomainConfig has it, with the name, disks and interfaces of the moment;
-    `known_as`: the id that its guest was told when it booted; `processor`: the one that it runs on; `saved_at` in
-    seconds since the epoch."""
+    `known_as`: the id that its guest was told when it booted; `processor`: the one that it runs on, and `cpuid` what it
+    was told of it; `saved_at` in seconds since the epoch."""
 
     config: dict[str, Any]
     uuid: str
@@ -28,6 +28,7 @@ class Head(msgspec.Struct, frozen=True):
     processor: str
     saved_at: float
     xenion: str
+    cpuid: list[Leaf] = []
 
 
 class MachineState(msgspec.Struct, frozen=True):

@@ -65,6 +65,11 @@ def _leaves() -> tuple[CpuidLeaf, ...]:
     return policy(host, lib.hardware_own_xcr0() if is_software_kvm() else STATES)
 
 
+def _check(error: int, what: str) -> None:
+    if error:
+        raise ProcessorError(f"KVM {what} ({os.strerror(error)})")
+
+
 def _requests() -> list[int]:
     room = 64
     requests = ffi.new("uint64_t[]", room)
@@ -75,9 +80,10 @@ class HardwareProcessor:
     """One KVM virtual machine for one domain."""
 
     def __init__(self) -> None:
+        _device()
         self.features = Features(
             name="hardware", cpuid=_leaves(), max_vcpus=1, ring_3_kernel=True, hole_slot=HOLE_SLOT,
-            ioctls=_requests(),
+            own_tsc=not is_software_kvm(), ioctls=_requests(),
         )  # fmt: skip
         self._machine: Any = ffi.NULL
         self._state: Any = ffi.NULL
@@ -119,13 +125,24 @@ class HardwareProcessor:
         return read_registers(self._state.vcpus[vcpu], flags, partial(lib.hardware_segments, self._machine))
 
     def read_fpu(self, vcpu: int) -> bytes:
-        raise NotImplementedError
+        image = ffi.new("uint8_t[]", lib.XSAVE_BYTES)
+        _check(lib.hardware_read_fpu(self._machine, image), "does not tell a virtual CPU's extended states")
+        return bytes(ffi.buffer(image))
 
     def write_fpu(self, vcpu: int, image: bytes) -> None:
-        raise NotImplementedError
+        if len(image) != lib.XSAVE_BYTES:
+            raise ValueError("no XSAVE image")
+        _check(lib.hardware_write_fpu(self._machine, image), "refuses a virtual CPU's extended states")
 
     def tsc_changed(self) -> None:
-        raise NotImplementedError
+        lib.hardware_tsc_changed(self._machine)
+
+    def read_xcr0(self, vcpu: int) -> int:
+        if is_software_kvm():
+            return xcr0_of(self.features.cpuid)
+        value = ffi.new("uint64_t *")
+        _check(lib.hardware_read_xcr0(self._machine, value), "does not tell which extended states are on")
+        return int(value[0])
 
     def write_xcr0(self, value: int) -> bool:
         known = xcr0_of(self.features.cpuid)

@@ -31,6 +31,14 @@ void hardware_destroy(struct hardware *h);
 uint64_t hardware_flags(struct hardware *h);
 void hardware_segments(struct hardware *h, uint64_t *bases, uint16_t *selectors);
 uint64_t hardware_tsc(void);
+/* The domain's tsc_offset was set. Where the guest's TSC cannot be set, KVM has no other than the host's. */
+void hardware_tsc_changed(struct hardware *h);
+/* Of a vCPU that is held: the floating-point registers and all other extended states, as XSAVE lays them out (XSAVE_BYTES);
+ * those that it may use. All: 0, or an errno. */
+#define XSAVE_BYTES 4096
+int hardware_read_fpu(struct hardware *h, uint8_t *image);
+int hardware_write_fpu(struct hardware *h, const uint8_t *image);
+int hardware_read_xcr0(struct hardware *h, uint64_t *value);
 /* Exits by cause, for measurements, in the order of EXIT_* in hardware.h. */
 #define EXIT_CAUSES 8
 void hardware_counts(struct hardware *h, uint64_t *counts);

@@ -20,7 +20,7 @@ uint32_t hardware_requests(uint64_t *requests, u32 room)
 {
     static const u64 all[] = {KVM_CHECK_EXTENSION, KVM_CREATE_VM,  KVM_GET_VCPU_MMAP_SIZE, KVM_CREATE_VCPU,
                               KVM_SET_USER_MEMORY_REGION, KVM_GET_SREGS, KVM_SET_SREGS, KVM_SET_CPUID2, KVM_SET_MSRS,
-                              KVM_SET_DEVICE_ATTR, KVM_SET_XCRS, KVM_RUN};
+                              KVM_SET_DEVICE_ATTR, KVM_GET_XCRS, KVM_SET_XCRS, KVM_GET_XSAVE, KVM_SET_XSAVE, KVM_RUN};
     u32 count = sizeof all / sizeof *all;
     for (u32 i = 0; i < count && i < room; i++)
         requests[i] = all[i];
@@ -199,16 +199,15 @@ static int set_msrs(struct hardware *h)
     return ioctl(h->vcpu_fd, KVM_SET_MSRS, &msrs) == 4 ? 0 : -1;
 }
 
-/* The guest's clock is the host's: one TSC. Where it cannot be set, KVM has no other. */
-static void share_tsc(struct hardware *h)
+void hardware_tsc_changed(struct hardware *h)
 {
-    u64 offset = 0;
+    u64 offset = h->domain->tsc_offset;
     struct kvm_device_attr attribute = {.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (u64)(uintptr_t)&offset};
     if (ioctl(h->vcpu_fd, KVM_SET_DEVICE_ATTR, &attribute)) {
         struct {
             struct kvm_msrs head;
             struct kvm_msr_entry tsc;
-        } msrs = {.head.nmsrs = 1, .tsc = {.index = 0x10, .data = hardware_tsc()}};
+        } msrs = {.head.nmsrs = 1, .tsc = {.index = 0x10, .data = hardware_tsc() + offset}};
         (void)!ioctl(h->vcpu_fd, KVM_SET_MSRS, &msrs);
     }
 }
@@ -225,7 +224,7 @@ const char *hardware_start(struct hardware *h, u64 rip, u64 rsp, u64 rsi, u64 xc
     h->platform.load_ldt(h->vcpu);
     if (set_msrs(h))
         return "KVM does not take its entry points";
-    share_tsc(h);
+    hardware_tsc_changed(h);
     if (xcr0) {
         system_registers(h)->cr4 |= 0x40000;
         if (ioctl(h->vcpu_fd, KVM_SET_SREGS, system_registers(h)) || hardware_set_xcr0(h, xcr0))

@@ -53,7 +53,7 @@ def host_tsc() -> int:
 class SoftwareProcessor:
     """One Unicorn instance for one domain."""
 
-    features = Features(name="software", cpuid=LEAVES, max_vcpus=MAX_VCPUS, takes_turns=True, can_save=True)
+    features = Features(name="software", cpuid=LEAVES, max_vcpus=MAX_VCPUS, takes_turns=True)
 
     def __init__(self) -> None:
         load()
@@ -105,6 +105,9 @@ class SoftwareProcessor:
 
     def tsc_changed(self) -> None:
         lib.engine_tsc_changed(self._engine)
+
+    def read_xcr0(self, vcpu: int) -> int:
+        return 0
 
     def write_xcr0(self, value: int) -> bool:
         return False

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from xenion.api.errors import ApiError
 from xenion.config.domain import ConfigError, DomainConfig
+from xenion.processor import ProcessorError, choose
 from xenion.xend.chronicle import ARRIVE
 from xenion.xend.devices import Devices, OpenDevices
 from xenion.xend.errands import Errands
@@ -167,6 +168,10 @@ class Incoming:
         if not config.uuid:
             raise ApiError("refused", "its configuration has no UUID")
         await self._starter.check(config, managed=offer.managed)
+        try:
+            await asyncio.to_thread(choose.check, config.processor)
+        except ProcessorError as error:
+            raise ApiError("refused", f"{error} there") from error
         await asyncio.to_thread(disks.check_movable, config, same_disks=offer.same_disks)
         await asyncio.to_thread(disks.check_same, offer.disks, config, still_written=True)
         self._check_new(offer)  # others may have come meanwhile

@@ -110,6 +110,23 @@ def test_what_comes_behind_it_is_somebody_elses(whole: bytes) -> None:
         assert Reader(fd).section(HOST) == b"{}"
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"cpuid": [(7, 0, 0, 1, 0, 0)]}, "this processor does not have all that its CPUID leaves promise"),
+        ({"processor": "hardware"}, "it ran on the hardware processor, and this is the software one"),
+    ],
+)
+def test_a_guest_of_another_processor_is_refused_before_its_memory_comes(
+    parts: list[Section], fields: dict[str, Any], says: str
+) -> None:
+    head = Section(parts[0].kind, msgspec.json.encode(msgspec.structs.replace(WHO, **fields)))
+    with holding(file_of([head])) as fd, empty_domain() as domain:
+        found = SavedDomain(fd)
+        with pytest.raises(SavedFileError, match=says):
+            found.fill(domain)
+
+
 # --- cut off, or changed
 
 

@@ -1,6 +1,7 @@
 """What is in the JSON of a saved domain; and what somebody else has put there."""
 
 from contextlib import suppress
+from dataclasses import astuple
 from typing import Any
 
 import msgspec
@@ -20,9 +21,20 @@ from xenion.domain.saved.state import (
     decode,
     encode,
 )
+from xenion.processor.software.cpuid import LEAVES
 from xenion.vmm.saved import capture
 
-HEAD = Head({"memory": 64, "disk": [{"vdev": "xvda"}]}, "0" * 32, 7, 5, "gäst", "software", 1e9, "0.1.0")
+HEAD = Head(
+    {"memory": 64, "disk": [{"vdev": "xvda"}]},
+    "0" * 32,
+    7,
+    5,
+    "gäst",
+    "software",
+    1e9,
+    "0.1.0",
+    [astuple(LEAVES[0])],
+)
 HOST = HostState(True, [HostDisk("xvda", 1 << 40, 1 << 62), HostDisk("xvdb", None, None)])
 NODES = [KeptNode("/local/domain/7/name", b"\0\xff", "n0,r7")]
 TALK = PumpState(

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.unit.xend.migration.incoming_kit import (
 )
 from tests.unit.xend.migration.kit import UUID, WORD, Host, source, words
 from xenion.dom0.block import locks
+from xenion.processor import hardware
 from xenion.xend.migration import incoming, wire
 from xenion.xend.migration.talk import (
     Accepted,
@@ -201,6 +203,18 @@ def test_offers_that_are_refused(host: Host, more: dict[str, Any], says: str) ->
             await host.idle()
             assert (host.names, host.sessions, host.arrivals) == (["other"], {}, {})
             assert "receive" not in host.told(who="")
+
+    run(work)
+
+
+def test_a_processor_that_cannot_be_had(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "KVM", tmp_path / "none")
+    monkeypatch.setattr(hardware, "_device", hardware._device.__wrapped__)
+
+    async def work() -> None:
+        async with host, source(host) as far:
+            await far.say(far.offer(host, check=True, config={"processor": "hardware"}))
+            assert "hardware processor cannot be used" in await refused(far)
 
     run(work)
 
