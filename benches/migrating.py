@@ -11,15 +11,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from benches.assets import Assets
 from benches.own_xend import OwnXend, XendError, within
-from benches.peers import INSTALL_QEMU, QEMU
+from benches.peers import INSTALL_QEMU, QEMU, hardware_missing
 
 FOLDER = Path("build/migrating")
 RUNS = 5
@@ -72,14 +73,15 @@ class Migrating:
         self.runs = runs
         self.hosts = Host(FOLDER / "here"), Host(FOLDER / "there")
         self._assets = assets
-        more = {"name": NAME, "memory": MEMORY_MIB, "processor": "software"}
+        more = {"name": NAME, "memory": MEMORY_MIB}
         self._config = self.hosts[0].config(assets, NAME, more)
 
     @contextmanager
-    def domain(self, what: str) -> Iterator[Moves]:
+    def domain(self, processor: str, what: str) -> Iterator[Moves]:
         """Moves there and back, one after the other. XendError."""
         here, there = self.hosts
-        here.xm("create", "-q", self._config, f"extra=console=hvc0 quiet MOVE={what}")
+        words = f"processor={processor}", f"extra=console=hvc0 quiet MOVE={what}"
+        here.xm("create", "-q", self._config, *words)
         here.wait_up([NAME], UP)
 
         def moves() -> Moves:
@@ -192,7 +194,13 @@ class Qemu:
 
 def run(migrating: Migrating) -> None:
     """XendError."""
-    peers = {"xenion": migrating.domain}
+    peers: dict[str, Callable[[str], AbstractContextManager[Moves]]] = {
+        "xenion": partial(migrating.domain, "software")
+    }
+    if why_not := hardware_missing():
+        print(f"The hardware processor is left out: {why_not}", file=sys.stderr)
+    else:
+        peers["xenion on KVM"] = partial(migrating.domain, "hardware")
     if shutil.which(QEMU):
         peers["qemu"] = migrating.machine
     else:

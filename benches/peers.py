@@ -84,7 +84,7 @@ def _xen_tcg(run: Run) -> list[str]:
     return [*_qemu(XEN_MACHINE_MIB), "-cpu", "qemu64", *xen, "-initrd", modules]
 
 
-def _hardware_missing() -> str | None:
+def hardware_missing() -> str | None:
     return _xenion_missing() or (None if os.access(KVM, os.R_OK | os.W_OK) else GIVE_KVM)
 
 
@@ -123,7 +123,7 @@ def _destroy_xenion(run: Run) -> list[str]:
 XENION = Peer("xenion", "PV domain, processor software", True, _xenion_missing, _xenion, _destroy_xenion)
 PEERS = (
     XENION,
-    Peer("kvm", "PV domain, processor hardware", True, _hardware_missing, _hardware, _destroy_xenion),
+    Peer("kvm", "PV domain, processor hardware", True, hardware_missing, _hardware, _destroy_xenion),
     Peer("tcg", "Linux on qemu -accel tcg", True, _qemu_missing, _tcg),
     Peer("xen-tcg", "Linux as PV dom0 on Xen 4.17 on qemu -accel tcg", True, _qemu_missing, _xen_tcg),
     Peer("host", "the benchmark straight on the host", False, _host_missing, _host),

@@ -39,13 +39,14 @@ class Found(NamedTuple):
 
 
 class Saving(OwnXend):
-    def __init__(self, runs: int, assets: Assets) -> None:
+    def __init__(self, runs: int, assets: Assets, processor: str) -> None:
         super().__init__(FOLDER)
         self._runs = runs
         disk = self.folder / "disk.img"
         with disk.open("wb") as file:
             file.truncate(DISK_BYTES)
-        self._config = self.config(assets, NAME, {"name": NAME, "disk": [f"{disk},raw,xvda,w"]})
+        more = {"name": NAME, "processor": processor, "disk": [f"{disk},raw,xvda,w"]}
+        self._config = self.config(assets, NAME, more)
 
     def measure(self, memory_mib: int, filled_mib: int) -> Found:
         """Medians. XendError."""
@@ -102,8 +103,13 @@ def main(argv: Sequence[str]) -> int:
     p = argparse.ArgumentParser(prog="python -m benches.saving", description=__doc__.splitlines()[0])
     p.add_argument("runs", type=int, nargs="?", default=RUNS, help="how often each is done")
     p.add_argument("--files", type=Path, help="a folder with vmlinuz-cloud and busybox")
+    p.add_argument("--processor", choices=("software", "hardware"), default="software", help="of the guests")
     args = p.parse_args(argv)
-    return within("benches.saving", FOLDER, lambda: Saving(args.runs, Assets(FOLDER, args.files)), run)
+
+    def make() -> Saving:
+        return Saving(args.runs, Assets(FOLDER, args.files), args.processor)
+
+    return within("benches.saving", FOLDER, make, run)
 
 
 if __name__ == "__main__":
