@@ -288,6 +288,45 @@ def test_where_no_file_can_be(xm: "Xm", tiny_kernel: "Kernel") -> None:
     assert xm.run("destroy", "tiny").status == 0
 
 
+def test_through_a_pipe(xm: "Xm", guest: "GuestMaker") -> None:
+    """From one xm to another, without a file that anybody sees; it has counted on without a gap."""
+    assert xm.run("create", "-q", guest(TICKS, name="busy", memory=160)).status == 0
+    wait_for_more(xm, "busy")
+    for _ in range(2):
+        saving = xm.start("save", "busy", "-")
+        assert saving.stdout
+        assert saving.stderr
+        restoring = xm.start("restore", "-", stdin=saving.stdout.fileno())
+        saving.stdout.close()
+        out, err = restoring.communicate(timeout=60)
+        assert (restoring.returncode, out) == (0, b"busy goes on from standard input\n"), err
+        said = saving.stderr.read()
+        assert (saving.wait(), said) == (0, b"xm: the domain is in what was written to standard output\n")
+        saving.stderr.close()
+        wait_for_more(xm, "busy")
+    numbers = [number for number, _ in ticks(xm, "busy")]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert xm.run("destroy", "busy").status == 0
+
+
+def test_a_pipe_that_is_not_read_to_its_end(xm: "Xm", guest: "GuestMaker") -> None:
+    """Its domain goes on, whether the reader has it cut off or never began."""
+    assert xm.run("create", "-q", guest(TICKS, name="busy", memory=160)).status == 0
+    wait_for_more(xm, "busy")
+    saving = xm.start("save", "busy", "-")
+    assert saving.stdout
+    begun = saving.stdout.read(100_000)
+    saving.stdout.close()
+    assert saving.stderr
+    assert b"nobody reads the pipe any more; it goes on" in saving.stderr.read()
+    saving.stderr.close()
+    assert saving.wait() == 1
+    wait_for_more(xm, "busy")
+    assert "standard input: it is cut off" in xm.run("restore", "-", given=begun).sentence()
+    assert "standard input: it is not a saved domain" in xm.run("restore", "-", given=b"").sentence()
+    assert xm.run("destroy", "busy").status == 0
+
+
 def test_an_xend_that_dies_leaves_it_running(xm: "Xm", guest: "GuestMaker") -> None:
     """Wherever the save is by then."""
     assert xm.run("create", "-q", guest(TICKS, name="busy", memory=160)).status == 0

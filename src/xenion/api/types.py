@@ -379,7 +379,7 @@ class DumpRequest(TypedDict):
 
 class SaveRequest(TypedDict):
     path: Annotated[str, Limit(1, 4095)]
-    """Absolute."""
+    """Absolute. A pipe is written into: the domain ends when all has been read from it, and goes on if nobody does."""
     keep: NotRequired[bool]
     """The domain goes on afterwards."""
     as_it_stands: NotRequired[bool]

@@ -11,7 +11,7 @@ from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
 from xenion.config.disk import Disk
 from xenion.config.domain import DomainConfig
-from xenion.domain.saved.format import DONE, HEAD, HOST, PAGES, STATE, Reader, SavedFileError, Writer
+from xenion.domain.saved.format import DONE, HEAD, HOST, PAGES, STATE, Reader, SavedFileError, Writer, framed
 from xenion.domain.saved.state import Head, HostDisk, HostState, decode, encode
 from xenion.xend.disks.layers import Layers, layers_of
 from xenion.xend.live import Live
@@ -75,6 +75,11 @@ def _last_host(reader: Reader) -> HostState:
     with suppress(SavedFileError):
         return decode(reader.section(HOST), HostState)
     return host
+
+
+def host_section(host: HostState) -> bytes:
+    """The last section."""
+    return framed(HOST, encode(host))
 
 
 def append_host(fd: int, host: HostState) -> None:

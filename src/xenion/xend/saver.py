@@ -18,6 +18,7 @@ from xenion.xend.disks import overlay
 from xenion.xend.disks.layers import all_layers
 from xenion.xend.live import Live
 from xenion.xend.part import Part
+from xenion.xend.sink import Sink
 from xenion.xend.switching import Switching
 from xenion.xend.tasks import RunningTask
 from xenion.xend.writing import give_up, remarks_of, written
@@ -35,27 +36,27 @@ class Saver:
         self._devices = devices
         self._attaching = attaching
 
-    async def end(self, live: Live, task: RunningTask, part: Part, *, ask: bool) -> dict[str, Any]:
-        answer = await written(live, task, SAVING, "save", part.fd, _fields(live, ask, keep=False), task.tell)
+    async def end(self, live: Live, task: RunningTask, sink: Sink, *, ask: bool) -> dict[str, Any]:
+        answer = await _from_process(live, task, sink, _fields(live, ask, keep=False))
         async with _going_on_if_it_fails(live):
             host, remarks = savedfile.host_state(live)
-            await asyncio.to_thread(savedfile.append_host, part.fd, host)
+            await sink.append(host)
             await asyncio.to_thread(overlay.keep, live.logs)
-            part.finish()
+            await sink.finish()
         task.committed = True
-        await _finish(live, part)
-        await _ended(live, part.fd)
-        return {"size": os.fstat(part.fd).st_size, "remarks": [*remarks_of(answer), *remarks]}
+        await _finish(live, sink)
+        await _ended(live, sink)
+        return {"size": sink.size, "remarks": [*remarks_of(answer), *remarks]}
 
-    async def keep(self, live: Live, task: RunningTask, part: Part, *, ask: bool) -> dict[str, Any]:
+    async def keep(self, live: Live, task: RunningTask, sink: Sink, *, ask: bool) -> dict[str, Any]:
         """Its memory alone, of a domain that may write to its disks."""
-        answer = await written(live, task, SAVING, "save", part.fd, _fields(live, ask, keep=True), task.tell)
+        answer = await _from_process(live, task, sink, _fields(live, ask, keep=True))
         async with _going_on_if_it_fails(live):
             host, remarks = savedfile.host_state(live)
-            await asyncio.to_thread(savedfile.append_host, part.fd, host)
-            part.finish()
+            await sink.append(host)
+            await sink.finish()
         task.committed = True
-        return {**_kept(answer, part), "remarks": [*remarks_of(answer), *remarks]}
+        return {**_kept(answer, sink.size), "remarks": [*remarks_of(answer), *remarks]}
 
     async def fix(
         self, live: Live, task: RunningTask, part: Part, *, ask: bool, note: Noted
@@ -87,7 +88,7 @@ class Saver:
             await asyncio.to_thread(savedfile.append_host, part.fd, host)
             _noted(part, point, note)
             switched.kept = task.committed = True
-        return {**_kept(answer, part), "remarks": remarks_of(answer)}
+        return {**_kept(answer, os.fstat(part.fd).st_size), "remarks": remarks_of(answer)}
 
 
 def _noted(part: Part, point: str, note: Noted) -> None:
@@ -100,8 +101,24 @@ def _noted(part: Part, point: str, note: Noted) -> None:
         raise
 
 
-def _kept(answer: dict[str, Any], part: Part) -> dict[str, Any]:
-    return {"held_s": _seconds(answer.get("held_s")), "size": os.fstat(part.fd).st_size}
+def _kept(answer: dict[str, Any], size: int) -> dict[str, Any]:
+    return {"held_s": _seconds(answer.get("held_s")), "size": size}
+
+
+async def _from_process(live: Live, task: RunningTask, sink: Sink, fields: dict[str, Any]) -> dict[str, Any]:
+    """Its answer, when all that it has written is in. ApiError."""
+    whole = False
+    try:
+        async with sink.from_process() as fd:
+            answer = await written(live, task, SAVING, "save", fd, fields, task.tell)
+            whole = True
+    except BaseException as error:
+        if whole:
+            await give_up(live, "save")
+        if isinstance(error, SaveError):
+            raise _not_saved(live, error) from error
+        raise
+    return answer
 
 
 @asynccontextmanager
@@ -112,8 +129,12 @@ async def _going_on_if_it_fails(live: Live) -> AsyncIterator[None]:
     except BaseException as error:
         await give_up(live, "save")
         if isinstance(error, SaveError | OSError):
-            raise ApiError("failed", f"{live.name} cannot be saved: {error}; it goes on") from error
+            raise _not_saved(live, error) from error
         raise
+
+
+def _not_saved(live: Live, error: Exception) -> ApiError:
+    return ApiError("failed", f"{live.name} cannot be saved: {error}; it goes on")
 
 
 def _fields(live: Live, ask: bool, *, keep: bool) -> dict[str, Any]:
@@ -128,24 +149,24 @@ def _seconds(said: Any) -> float:
     return float(said) if type(said) in (int, float) and 0 <= said < math.inf else 0.0
 
 
-async def _finish(live: Live, part: Part) -> None:
+async def _finish(live: Live, sink: Sink) -> None:
     """ApiError. Only where it is sure that the guest has gone on is the file given up: it may be all that is left."""
     try:
         finished = await live.ask("finish-save", keep=False)
     except ApiError as error:
         raise ApiError(error.code, f"the file is whole and stays, but {error.message}") from error
     if finished.get("saved") is not True:
-        part.withdraw()
+        sink.withdraw()
         raise ApiError("wrong-state", f"{live.name} is not saved: it has gone on")
 
 
-async def _ended(live: Live, fd: int) -> None:
+async def _ended(live: Live, sink: Sink) -> None:
     """Storage daemons have a last word to write into their images. ApiError."""
     try:
         await asyncio.wait_for(live.gone.wait(), ENDING_S)
         for layers in all_layers(live.logs):
             layers.settled()
-        await asyncio.to_thread(savedfile.append_host, fd, savedfile.host_state(live)[0])
+        await sink.append(savedfile.host_state(live)[0])
     except TimeoutError:
         raise ApiError(
             "failed", f"{live.name} is saved, but its process does not end: `xm destroy` ends it"

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from xenion.api.errors import ApiError
 from xenion.xend.live import Live
@@ -12,6 +12,12 @@ from xenion.xend.logstate import clean
 from xenion.xend.part import Part
 from xenion.xend.tasks import RunningTask, Tasks
 
+
+class Closes(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closes)
 REMARKS = 20
 STUCK_S = 60.0
 """What does not get on for so long is given up."""
@@ -21,18 +27,24 @@ def begin(
     tasks: Tasks, action: str, live: Live, path: Path, write: Callable[[RunningTask, Part], Awaitable[Any]]
 ) -> RunningTask:
     """A task that writes what gets the name `path` when it is whole; otherwise nothing is left. ApiError."""
-    part = Part(live, path)
+    return begin_with(tasks, action, live, Part(live, path), write)
+
+
+def begin_with(
+    tasks: Tasks, action: str, live: Live, closed: C, write: Callable[[RunningTask, C], Awaitable[Any]]
+) -> RunningTask:
+    """A task that closes what it writes into. ApiError."""
 
     async def work(task: RunningTask) -> Any:
         try:
-            return await write(task, part)
+            return await write(task, closed)
         finally:
-            part.close()
+            closed.close()
 
     try:
         return tasks.start(action, live.name, work)
     except ApiError:
-        part.close()
+        closed.close()
         raise
 
 

@@ -26,6 +26,7 @@ from xenion.xend import savedfile, saver
 from xenion.xend.live import Live
 from xenion.xend.part import Part
 from xenion.xend.savedfile import open_saved
+from xenion.xend.sink import IntoFile
 from xenion.xend.tasks import RunningTask
 
 
@@ -155,7 +156,7 @@ def test_its_memory_alone(world: World) -> None:
             path = world.at / "here"
             part = Part(live, path)
             task = RunningTask("save", "web")
-            told = await world.services.saver.keep(live, task, part, ask=False)
+            told = await world.services.saver.keep(live, task, IntoFile(part), ask=False)
             part.close()
             assert told == {"held_s": 0.0, "size": path.stat().st_size, "remarks": []}
             assert task.committed

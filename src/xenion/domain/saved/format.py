@@ -52,6 +52,11 @@ def digest(kind: bytes, data: bytes) -> bytes:
     return made.digest()
 
 
+def framed(kind: bytes, data: bytes) -> bytes:
+    """A whole section."""
+    return SECTION.pack(kind, len(data)) + data + digest(kind, data)
+
+
 class Writer:
     """Writes to `fd` from where it is. All methods: SaveError."""
 

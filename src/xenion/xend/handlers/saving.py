@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from xenion.api.errors import ApiError
 from xenion.xend import switching
 from xenion.xend.call import Call, Handler
 from xenion.xend.checkpoints import Checkpoints
+from xenion.xend.live import Live
 from xenion.xend.part import Part, file_path
+from xenion.xend.piped import Piped, is_pipe
 from xenion.xend.services import Services
+from xenion.xend.sink import IntoFile
 from xenion.xend.tasks import RunningTask
-from xenion.xend.writing import begin
+from xenion.xend.writing import begin, begin_with
 
 
 class Saving:
@@ -29,6 +33,8 @@ class Saving:
         ask = not call.body.get("as_it_stands")
         saver, kept = self._services.saver, Checkpoints(live.logs)
         fix = keep and not call.body.get("memory_only")
+        if is_pipe(path):
+            return self._pipe(live, path, ask=ask, keep=keep, fix=fix)
         if fix:
             switching.check_switchable(live)
             coming = kept.named_by(path)
@@ -37,12 +43,27 @@ class Saving:
             if fix:
                 told = await saver.fix(live, task, part, ask=ask, note=coming.add)
             else:
-                told = await (saver.keep if keep else saver.end)(live, task, part, ask=ask)
+                told = await (saver.keep if keep else saver.end)(live, task, IntoFile(part), ask=ask)
                 with suppress(ApiError):  # who lists them is told
                     kept.replaced(path)
             return {"path": str(path), **told}
 
         return begin(self._services.tasks, "save", live, path, write)
+
+    def _pipe(self, live: Live, path: Path, *, ask: bool, keep: bool, fix: bool) -> RunningTask:
+        """What is kept of disks would have no file that it belongs to. ApiError."""
+        if fix and any(disk.writable for disk in live.record.config.disks):
+            raise ApiError(
+                "refused",
+                f"{path}: a checkpoint that keeps what is on disks has to be in a file, not in a pipe",
+            )
+        saver = self._services.saver
+
+        async def write(task: RunningTask, piped: Piped) -> dict[str, Any]:
+            told = await (saver.keep if keep else saver.end)(live, task, piped, ask=ask)
+            return {"path": str(path), **told}
+
+        return begin_with(self._services.tasks, "save", live, Piped(path), write)
 
     # --- restore
 

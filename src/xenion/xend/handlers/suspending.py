@@ -9,6 +9,7 @@ from xenion.xend.call import Call, Handler
 from xenion.xend.managed import Managed
 from xenion.xend.part import Part
 from xenion.xend.services import Services
+from xenion.xend.sink import IntoFile
 from xenion.xend.suspended import SUSPENDED
 from xenion.xend.tasks import RunningTask
 from xenion.xend.writing import begin
@@ -31,7 +32,7 @@ class Suspending:
             )
 
         async def write(task: RunningTask, part: Part) -> dict[str, Any]:
-            return await self._services.saver.end(live, task, part, ask=ask)
+            return await self._services.saver.end(live, task, IntoFile(part), ask=ask)
 
         return begin(self._services.tasks, "suspend", live, live.logs / SUSPENDED, write)
 

@@ -6,7 +6,8 @@ from xenion.xm.arguments import FILE, Parser, command, json_option, parse
 
 SUMMARY = "let a domain that xm save has written to a file go on"
 EPILOG = """It has the name and the UUID that it had, also its id if that is free, and its disks have to be as it left
-them. The file stays."""
+them. The file stays. What comes through a pipe is taken in whole first, into a file without a name in /var/tmp, or
+where TMPDIR says."""
 
 
 def parser() -> Parser:
@@ -25,24 +26,22 @@ def parser() -> Parser:
         help="go back to a checkpoint (xm save -c), with the disks as they were then: what was written since is lost",
     )
     json_option(p)
-    p.add_argument("file", metavar=FILE, help="what xm save has written")
+    p.add_argument("file", metavar=FILE, help="what xm save has written; a pipe, or - for standard input")
     return p
 
 
 def run(argv: Sequence[str]) -> int:
-    import os
-
     from xenion.xm.calls import connected
     from xenion.xm.output import escaped, print_json
     from xenion.xm.progress import accomplish
+    from xenion.xm.streams import to_read
 
     args = parse(parser(), argv)
-    path = os.path.abspath(args.file)  # noqa: PTH100 (links are xend's business)
-    body = {"path": path, "paused": args.paused, "force": args.force, "back": args.back}
-    with connected() as client:
-        result = accomplish(client, "restore", body)
+    body = {"paused": args.paused, "force": args.force, "back": args.back}
+    with to_read(args.file) as place, connected() as client:
+        result = accomplish(client, "restore", {**body, "path": place.path})
     if args.json:
         print_json(result)
     else:
-        print(f"{escaped(result['domain']['name'])} goes on from {escaped(path)}")
+        print(f"{escaped(result['domain']['name'])} goes on from {escaped(place.name)}")
     return 0

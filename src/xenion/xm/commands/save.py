@@ -7,7 +7,9 @@ from xenion.xm.arguments import FILE, Parser, command, domain_argument, json_opt
 SUMMARY = "write a running domain to a file and end it; xm restore lets it go on"
 EPILOG = """A guest that knows how is asked to suspend itself first, so that it sets its clocks when it goes on; another
 one is saved as it stands, and sees nothing of it but that time has stood still. What is on its disks stays there:
-the file fits them as they are now."""
+the file fits them as they are now. FILE may be a pipe, or - for standard output: `xm save web - | ssh other xm restore
+-`. The domain ends when all of it has been read, whatever the reader makes of it; if the reader goes away before, or
+stops, it goes on."""
 
 
 def parser() -> Parser:
@@ -29,30 +31,36 @@ def parser() -> Parser:
     )
     json_option(p)
     domain_argument(p)
-    p.add_argument("file", metavar=FILE, help="the file to write; one of that name is replaced")
+    p.add_argument("file", metavar=FILE, help="the file to write; one of that name is replaced; or -")
     return p
 
 
 def run(argv: Sequence[str]) -> int:
-    import os
-
     from xenion.xm.calls import connected
     from xenion.xm.errors import UsageError
-    from xenion.xm.output import escaped, print_json, remark
+    from xenion.xm.output import complain, escaped, print_json, remark
     from xenion.xm.progress import accomplish
+    from xenion.xm.streams import STANDARD, to_write
 
     args = parse(parser(), argv)
-    path = os.path.abspath(args.file)  # noqa: PTH100 (links are xend's business)
+    if args.json and args.file == STANDARD:
+        raise UsageError("--json and the domain itself cannot both be on standard output")
     if args.memory_only and not args.checkpoint:
         raise UsageError("--memory-only goes with --checkpoint only: a domain that ends writes to no disk")
-    body = {"path": path, "keep": args.checkpoint, "as_it_stands": args.as_it_stands}
+    body = {"keep": args.checkpoint, "as_it_stands": args.as_it_stands}
     body |= {"memory_only": True} if args.memory_only else {}
-    with connected() as client:
+    with to_write(args.file) as place, connected() as client:
+        body["path"] = place.path
         result = accomplish(client, "save", body, domain=args.domain)
+    if result["path"] == place.path:
+        result["path"] = place.name
     if args.json:
         print_json(result)
         return 0
     remark(result)
     held = f"; it stood still for {result['held_s'] * 1000:.0f} ms" if args.checkpoint else ""
-    print(f"The domain is in {escaped(result['path'])}{held}")
+    if args.file == STANDARD:
+        complain(f"the domain is in what was written to {result['path']}{held}")
+    else:
+        print(f"The domain is in {escaped(result['path'])}{held}")
     return 0
