@@ -519,6 +519,7 @@ def test_somebody_decides(wanderer: Wanderer, goes_on: str) -> None:
     assert b"whether busy runs on" in said
     time.sleep(6)
     assert names(source) == ["busy"], "it is held until somebody decides"
+    assert f"busy is held: whether it runs on {line.address} is not known" in source.run("list").stderr
     done = source.run("migrate", "--resolve", goes_on, "busy")
     assert done.status == 0, done.stderr
     assert wanderer.settled() is (target if goes_on == "target" else source)

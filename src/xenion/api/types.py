@@ -63,6 +63,8 @@ class Domain(TypedDict):
     """As `DomainConfig.to_mapping` writes it; empty for Domain 0."""
     traffic: NotRequired[Traffic]
     """Left out where it is not known."""
+    leaving: NotRequired[str]
+    """HOST:PORT where it may run already: it is held here until that is known, or somebody decides (`resolve`)."""
 
 
 class Domains(TypedDict):

@@ -15,6 +15,7 @@ from xenion.xend import host, record
 from xenion.xend.allowance import Allowance
 from xenion.xend.journal_reader import Journal
 from xenion.xend.link import Link, LinkLostError
+from xenion.xend.migration.connecting import Target
 from xenion.xend.process import Process, find, moment, status_text
 from xenion.xend.record import Condition, Record
 
@@ -118,7 +119,7 @@ class Live:
         if state == "running" and not times.running:
             state = "blocked"
         started = condition.started_at if runs else None
-        return {
+        shown: t.Domain = {
             "name": self.name,
             "domid": self.domid,
             "uuid": self.uuid,
@@ -139,6 +140,9 @@ class Live:
             "console": str(self.folder / record.CONSOLE),
             "config": config.to_mapping(),
         }
+        if self.record.leaving:
+            shown["leaving"] = str(Target.of(self.record.leaving))
+        return shown
 
     @property
     def over(self) -> bool:

@@ -106,6 +106,7 @@ class RunningTask:
 
     async def cancel(self) -> None:
         """Returns when it is over, however that is."""
+        await asyncio.sleep(0)  # it has begun by then: what has not can tell of no end
         if self._job is not None and not (self.ending or self.committed):
             self.cancelled = True
             self._job.cancel()

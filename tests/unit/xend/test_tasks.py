@@ -105,6 +105,24 @@ def test_cancelled() -> None:
     run(work)
 
 
+def test_cancelled_at_once() -> None:
+    """It has begun all the same, and what it holds is let go."""
+    closed = []
+
+    async def holding(task: RunningTask) -> dict[str, Any]:
+        try:
+            return await forever(task)
+        finally:
+            closed.append(task)
+
+    async def work() -> None:
+        task = Tasks().start("create", "web", holding)
+        await within(task.cancel())
+        assert (task.shown()["state"], closed) == ("cancelled", [task])
+
+    run(work)
+
+
 def test_cancelled_while_its_end_is_told() -> None:
     """It is over then: what it did stays done."""
 

@@ -16,13 +16,16 @@ def parser() -> Parser:
 
 def run(argv: Sequence[str]) -> int:
     from xenion.xm.calls import connected
-    from xenion.xm.output import print_json
+    from xenion.xm.output import escaped, print_json
 
     args = parse(parser(), argv)
     with connected() as client:
         domain = client.call("domain", domain=args.domain)
     if args.json:
-        print_json({"name": domain["name"], "state": domain["state"], "reason": domain["reason"]})
+        told = ("name", "state", "reason", "leaving")
+        print_json({key: domain[key] for key in told if key in domain})
     else:
-        print(domain["state"] + (f" ({domain['reason']})" if domain["reason"] else ""))
+        leaving = domain.get("leaving")
+        why = f"it may run on {escaped(leaving)}" if leaving else domain["reason"]
+        print(domain["state"] + (f" ({why})" if why else ""))
     return 0

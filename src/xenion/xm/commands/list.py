@@ -6,7 +6,7 @@ from typing import Any, get_args
 from xenion.api.types import DomainState
 from xenion.xm.arguments import Parser, command, domain_argument, json_option, parse
 from xenion.xm.calls import connected, on_each
-from xenion.xm.output import escaped, painted, print_fields, print_json
+from xenion.xm.output import complain, escaped, painted, print_fields, print_json
 
 SUMMARY = "list the domains"
 EPILOG = """\
@@ -68,6 +68,16 @@ def _show(domains: Sequence[Any], args: Any) -> None:
             print_fields(domain)
     else:
         print("\n".join([HEADER, *map(line_of, domains)]))
+        for domain in domains:
+            if domain.get("leaving"):
+                complain(held_for(domain))
+
+
+def held_for(domain: Any) -> str:
+    return (
+        f"{domain['name']} is held: whether it runs on {domain['leaving']} is not known yet; "
+        "`xm migrate --resolve` can decide"
+    )
 
 
 def line_of(domain: Any) -> str:

@@ -91,6 +91,7 @@ def test_it_is_asked_for_that_one_and_no_other(host: Host) -> None:
         async with host, Targets() as targets:
             live, seen = await is_held(host, targets), []
             word = live.record.leaving["id"]
+            assert live.shown()["leaving"] == f"127.0.0.1:{targets.port}"
 
             async def looks(far: Far) -> None:
                 seen.append(await far.hear(Query))
@@ -98,6 +99,7 @@ def test_it_is_asked_for_that_one_and_no_other(host: Host) -> None:
 
             targets.then(looks)
             await stays(host, live)
+            assert "leaving" not in live.shown()
             assert seen == [Query(word)]
             assert len(word) == 32
 

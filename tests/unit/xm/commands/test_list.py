@@ -45,6 +45,17 @@ def test_some_only(xm: Xm, xend: FakeXend) -> None:
     assert xend.actions() == ["domain"] * 3
 
 
+def test_one_that_may_run_elsewhere(xm: Xm, xend: FakeXend) -> None:
+    xend.answers["list"] = {"domains": [domain(), domain("mail", 2, leaving="there:8002")]}
+    ran = xm("list")
+    assert ran.status == 0
+    assert ran.err == (
+        "xm: mail is held: whether it runs on there:8002 is not known yet; `xm migrate --resolve` can decide\n"
+    )
+    assert len(ran.out.splitlines()) == 3
+    assert xm("list", "--json").err == ""
+
+
 def test_one_that_is_not_there(xm: Xm, xend: FakeXend) -> None:
     xend.answers["domain"] = no_domain()
     ran = xm("list", "web")
