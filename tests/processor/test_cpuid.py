@@ -10,7 +10,7 @@ import pytest
 from tests.processor.conftest import Run
 from tests.processor.kit.features import FEATURES, NOT_INSTRUCTIONS, UNADVERTISED
 from xenion.processor import CpuidLeaf
-from xenion.processor.choose import open_processor
+from xenion.processor.choose import AUTOMATIC, features_of, open_processor
 from xenion.vmm.cpuid import domain_leaves, lookup
 
 USER = ".section .user\nstart:\n"
@@ -206,3 +206,9 @@ def test_sysenter_leads_nowhere(run: Run) -> None:
     out = run(f"{USER}fault: sysenter; int3", user=True)
     assert out.end.fault in ((6, None), (13, 0))
     assert out.end.rip == out.label("fault")
+
+
+def test_what_is_told_without_one(processor: str) -> None:
+    """For a domain that could come from another host."""
+    assert features_of(processor) == open_processor(processor).features
+    assert features_of("auto") == features_of(AUTOMATIC)

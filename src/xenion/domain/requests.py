@@ -51,6 +51,7 @@ class Requests:
             "shutdown": self._shutdown,
             "sysrq": self._sysrq,
             "nmi": self._nmi,
+            "processor": self._processor,
             "vcpus": self._vcpus,
             "set-vcpus": self._set_vcpus,
             "cap": self._cap,
@@ -151,6 +152,11 @@ class Requests:
         except ValueError as error:
             raise Refusal(str(error)) from None
         request.done()
+
+    def _processor(self, request: Request) -> None:
+        """What the guest has been told of it."""
+        domain = self._machine().domain
+        request.done(processor=domain.processor.features.name, cpuid=shown_leaves(domain))
 
     def _vcpus(self, request: Request) -> None:
         """Each one's state and CPU seconds."""

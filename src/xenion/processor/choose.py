@@ -2,7 +2,7 @@
 
 import os
 
-from xenion.processor import KVM, Processor, ProcessorError
+from xenion.processor import KVM, Features, Processor, ProcessorError
 
 AUTOMATIC = "software"
 
@@ -18,10 +18,14 @@ def notes() -> list[str]:
     return ["software: the Unicorn engine, which works everywhere", f"hardware: {hardware}"]
 
 
-def check(name: str) -> None:
-    """ProcessorError, if it is known at once that a domain cannot have it here; loads none."""
-    if name == "hardware":
-        open_processor(name)
+def features_of(name: str) -> Features:
+    """Of the one that a configuration names; the engine of the software processor is not loaded for it. ProcessorError,
+    if it is known at once that a domain cannot have it here."""
+    if name in ("auto", AUTOMATIC):
+        from xenion.processor.software import SoftwareProcessor
+
+        return SoftwareProcessor.features
+    return open_processor(name).features
 
 
 def open_processor(name: str) -> Processor:

@@ -18,9 +18,10 @@ from xenion.abi.arch_x86_64 import VcpuGuestContext, VGCF_i387_valid
 from xenion.abi.errno import Errno
 from xenion.abi.event_channel import EvtchnFifoControlBlock
 from xenion.core import ffi, lib
-from xenion.processor import CpuidLeaf, ProcessorError
+from xenion.processor import CpuidLeaf, Features, ProcessorError
 from xenion.vmm.clock import scaling
 from xenion.vmm.context import guest_context
+from xenion.vmm.cpuid import domain_leaves
 from xenion.vmm.domain import Domain
 from xenion.vmm.errors import GuestError
 from xenion.vmm.events import PortState
@@ -160,7 +161,11 @@ def capture(domain: Domain) -> DomainState:
 
 def shown_leaves(domain: Domain) -> list[Leaf]:
     """What its guest is told of its processor."""
-    return [(r.leaf, r.subleaf, r.eax, r.ebx, r.ecx, r.edx) for r in domain.cpuid]
+    return _rows(domain.cpuid)
+
+
+def _rows(leaves: Sequence[CpuidLeaf]) -> list[Leaf]:
+    return [(r.leaf, r.subleaf, r.eax, r.ebx, r.ecx, r.edx) for r in leaves]
 
 
 def _owned(state: Any) -> Iterator[tuple[int, int]]:
@@ -270,18 +275,17 @@ def _require(okay: object, what: str) -> None:
         raise SavedStateError(f"its state makes no sense: {what}")
 
 
-def check_processor(domain: Domain, name: str, leaves: Sequence[Leaf]) -> None:
-    """Can a guest of that processor, which was told so of it, go on in a new domain? SavedStateError."""
-    here = domain.processor.features.name
-    if name != here:
-        raise SavedStateError(f"it ran on the {name} processor, and this is the {here} one")
-    if not set(shown_leaves(domain)).issuperset(leaves):
+def check_processor(features: Features, name: str, leaves: Sequence[Leaf]) -> None:
+    """Can a guest of the processor `name`, which was told so of it, go on with one of these? SavedStateError."""
+    if name != features.name:
+        raise SavedStateError(f"it ran on the {name} processor, and this is the {features.name} one")
+    if not set(_rows(domain_leaves(features.cpuid))).issuperset(leaves):
         raise SavedStateError("this processor does not have all that its CPUID leaves promise")
 
 
 def prepare(domain: Domain, state: DomainState) -> None:
     """Before the memory is filled: a new domain of no pages becomes the owner of its frames. SavedStateError."""
-    check_processor(domain, state.processor, state.cpuid)
+    check_processor(domain.processor.features, state.processor, state.cpuid)
     _require(len(state.vcpus) == len(domain.vcpus), "the count of its virtual CPUs")
     _require(state.most_pages == domain.memory.nr_pages, "the size of its memory")
     with _checked():

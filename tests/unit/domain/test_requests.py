@@ -477,6 +477,10 @@ def test_what_it_is_now(savable: Savable, word: str) -> None:
     assert abs(head.saved_at - time.time()) < 60
 
 
+def test_its_processor(savable: Savable) -> None:
+    assert savable.ask("processor") == {"processor": "hardware", "cpuid": [(1, None, 2, 3, 4, 5)]}
+
+
 @pytest.mark.parametrize("ask", [True, False, None, "yes"])
 def test_a_save(savable: Savable, ask: object) -> None:
     savable.ask("save", [pipe_end()], ask=ask, **BY)

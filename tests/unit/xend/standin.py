@@ -166,6 +166,9 @@ class Standin:
     def on_open(self, request: Message, fds: list[int]) -> Answer:
         return {"open": len(os.listdir("/proc/self/fd"))}  # noqa: PTH208
 
+    def on_processor(self, request: Message, fds: list[int]) -> Answer:
+        return {"processor": ["software"] if "nonsense" in self.mode else "software", "cpuid": []}
+
     def on_vcpus(self, request: Message, fds: list[int]) -> Answer:
         if "nonsense" in self.mode:
             return {

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from xenion.api.errors import ApiError
 from xenion.config.domain import ConfigError, DomainConfig
 from xenion.processor import ProcessorError, choose
+from xenion.vmm.saved import SavedStateError, check_processor
 from xenion.xend.chronicle import ARRIVE
 from xenion.xend.devices import Devices, OpenDevices
 from xenion.xend.errands import Errands
@@ -33,6 +34,7 @@ from xenion.xend.migration.talk import (
     RefusalError,
     Refused,
     Sent,
+    Shown,
     Undecided,
     Unknown,
     hear,
@@ -60,6 +62,16 @@ class _Session:
     opened: OpenDevices = field(default_factory=OpenDevices)
     given_up: bool = False
     arrived: bool = False
+
+
+def _check_processor(name: str, shown: Shown) -> None:
+    """Has a domain here what its guest was told of? ApiError."""
+    try:
+        check_processor(choose.features_of(name), shown.processor, shown.cpuid)
+    except ProcessorError as error:
+        raise ApiError("refused", f"{error} there") from error
+    except SavedStateError as error:
+        raise ApiError("refused", str(error)) from error
 
 
 class Incoming:
@@ -168,10 +180,7 @@ class Incoming:
         if not config.uuid:
             raise ApiError("refused", "its configuration has no UUID")
         await self._starter.check(config, managed=offer.managed)
-        try:
-            await asyncio.to_thread(choose.check, config.processor)
-        except ProcessorError as error:
-            raise ApiError("refused", f"{error} there") from error
+        await asyncio.to_thread(_check_processor, config.processor, offer.shown)
         await asyncio.to_thread(disks.check_movable, config, same_disks=offer.same_disks)
         await asyncio.to_thread(disks.check_same, offer.disks, config, still_written=True)
         self._check_new(offer)  # others may have come meanwhile

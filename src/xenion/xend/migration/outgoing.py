@@ -27,6 +27,7 @@ from xenion.xend.migration.talk import (
     Offer,
     RefusalError,
     Sent,
+    Shown,
     hear,
     say,
 )
@@ -87,7 +88,15 @@ class _Passage:
             self.task.tell(figures)
 
 
-def _offer_of(passage: _Passage, marks: list[DiskMark]) -> Offer:
+async def _shown(live: Live) -> Shown:
+    """ApiError."""
+    try:
+        return msgspec.convert(await live.ask("processor"), Shown)
+    except msgspec.ValidationError as error:
+        raise ApiError("failed", f"the process of {live.name} does not tell its processor") from error
+
+
+def _offer_of(passage: _Passage, marks: list[DiskMark], shown: Shown) -> Offer:
     """As it is now."""
     live, made = passage.live, passage.live.record
     return Offer(
@@ -100,6 +109,7 @@ def _offer_of(passage: _Passage, marks: list[DiskMark]) -> Offer:
         check=passage.how.check,
         same_disks=passage.how.same_disks,
         disks=marks,
+        shown=shown,
     )
 
 
@@ -150,9 +160,8 @@ class Outgoing:
         return {**told, "seconds": round(time.monotonic() - began, 3)}
 
     async def _offer(self, passage: _Passage) -> None:
-        passage.offer = _offer_of(
-            passage, await asyncio.to_thread(disks.marks_of, passage.live.record.config)
-        )
+        marks = await asyncio.to_thread(disks.marks_of, passage.live.record.config)
+        passage.offer = _offer_of(passage, marks, await _shown(passage.live))
         await say(passage.wire, passage.offer)
         passage.ledger = (await hear(passage.wire, Accepted)).ledger
 
@@ -240,7 +249,8 @@ class Outgoing:
         """From here on it is not decided by this host alone. ApiError: it goes on here."""
         live = passage.live
         try:
-            if passage.offer != _offer_of(passage, passage.offer.disks if passage.offer else []):
+            offered = passage.offer
+            if offered is None or offered != _offer_of(passage, offered.disks, offered.shown):
                 raise ApiError("wrong-state", f"{live.name} was changed while it was moved: try again")
             live.record.leaving = passage.leaving
             live.record.want(LEAVE)

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from xenion.abi.xen import DOMID_FIRST_RESERVED
+from xenion.vmm.saved import Leaf
 from xenion.xend.logstate import clean
 from xenion.xend.migration.wire import DATA, MESSAGE, Frame, Wire, WireError
 
@@ -37,6 +38,13 @@ class DiskMark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mtime_ns: int | None
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """The processor that a guest runs on, and what it was told of it."""
+
+    processor: str
+    cpuid: list[Leaf]
+
+
 class Offer(msgspec.Struct, frozen=True, tag="offer"):
     """`id` names the migration; `paused`: it goes on paused; `check`: nothing follows, it is only a question."""
 
@@ -50,6 +58,7 @@ class Offer(msgspec.Struct, frozen=True, tag="offer"):
     same_disks: bool
     """Devices of the same path are the same on both hosts."""
     disks: list[DiskMark]
+    shown: Shown
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

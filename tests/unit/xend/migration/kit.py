@@ -18,13 +18,26 @@ from xenion.xend import process
 from xenion.xend.live import Live
 from xenion.xend.migration import disks
 from xenion.xend.migration.connecting import Connector, Target
-from xenion.xend.migration.talk import Accepted, Commit, DiskMark, Loaded, Message, Offer, Sent, hear, say
+from xenion.xend.migration.talk import (
+    Accepted,
+    Commit,
+    DiskMark,
+    Loaded,
+    Message,
+    Offer,
+    Sent,
+    Shown,
+    hear,
+    say,
+)
 from xenion.xend.migration.wire import DATA, Wire, WireError
 from xenion.xend.settings import Migration, Settings
 from xenion.xend.storage import read_json
 
 UUID = "00000000-0000-4000-8000-00000000000a"
 WORD = "0123456789abcdef"
+SHOWN = Shown("software", [])
+TOLD = ("devices", "store", "name", "processor")
 LOCAL = (ip_network("127.0.0.0/8"), ip_network("::1"))
 M = TypeVar("M", bound=msgspec.Struct)
 Script = Callable[["Far"], Awaitable[None]]
@@ -99,7 +112,7 @@ class Host(World):
 
 def words(live: Live) -> list[str]:
     """What a stand-in was asked, all but what any is asked."""
-    return [request["do"] for request in asked(live) if request["do"] not in ("devices", "store", "name")]
+    return [request["do"] for request in asked(live) if request["do"] not in TOLD]
 
 
 class Far:
@@ -144,7 +157,8 @@ class Far:
         mapping = {**made.to_mapping(), "uuid": UUID, **more.pop("config", {})}
         fields = dict.fromkeys(("managed", "lasting", "paused", "check", "same_disks"), False)
         marks = disks.marks_of(made)
-        return Offer(**{"id": WORD, "config": mapping, "domid": 9, **fields, "disks": marks, **more})
+        known = {"id": WORD, "config": mapping, "domid": 9, **fields, "disks": marks, "shown": SHOWN}
+        return Offer(**{**known, **more})
 
     async def brings(self, host: Host, **more: Any) -> list[DiskMark]:
         """All until it is loaded there; what to commit."""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.xend.kit import asked, end, impatient, run, within
 from tests.unit.xend.migration.incoming_kit import comes
-from tests.unit.xend.migration.kit import UUID, WORD, Far, Host, Script, Targets, words
+from tests.unit.xend.migration.kit import SHOWN, UUID, WORD, Far, Host, Script, Targets, words
 from tests.unit.xend.migration.outgoing_kit import tells, when_committed
 from xenion.api.errors import ApiError
 from xenion.xend import supervisor
@@ -66,7 +66,11 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
         [],
         [says_nothing] * 3,
         [tells(Refused("ask again"))] * 3,
-        [tells(Sent()), tells(Offer("a", {}, 1, False, False, False, False, False, [])), tells(Query("a"))],
+        [
+            tells(Sent()),
+            tells(Offer("a", {}, 1, False, False, False, False, False, [], SHOWN)),
+            tells(Query("a")),
+        ],
     ],
 )
 def test_it_is_asked_until_it_tells(host: Host, before: list[Script], there: bool) -> None:

@@ -22,6 +22,8 @@ from tests.unit.xend.migration.incoming_kit import (
 from tests.unit.xend.migration.kit import UUID, WORD, Host, source, words
 from xenion.dom0.block import locks
 from xenion.processor import hardware
+from xenion.processor.software import SoftwareProcessor
+from xenion.vmm.cpuid import domain_leaves
 from xenion.xend.migration import incoming, wire
 from xenion.xend.migration.talk import (
     Accepted,
@@ -32,6 +34,7 @@ from xenion.xend.migration.talk import (
     Loaded,
     RefusalError,
     Sent,
+    Shown,
 )
 from xenion.xend.migration.wire import DATA
 from xenion.xend.storage import read_json
@@ -215,6 +218,39 @@ def test_a_processor_that_cannot_be_had(host: Host, tmp_path: Path, monkeypatch:
         async with host, source(host) as far:
             await far.say(far.offer(host, check=True, config={"processor": "hardware"}))
             assert "hardware processor cannot be used" in await refused(far)
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        (Shown("hardware", []), "it ran on the hardware processor, and this is the software one"),
+        (Shown("software", [(1, None, 2, 3, 4, 5)]), "does not have all that its CPUID leaves promise"),
+    ],
+)
+@pytest.mark.parametrize("name", ["auto", "software"])
+def test_a_processor_that_lacks_something(host: Host, name: str, shown: Shown, why: str) -> None:
+    """Said before anything of its memory comes."""
+
+    async def work() -> None:
+        async with host, source(host) as far:
+            await far.say(far.offer(host, check=True, config={"processor": name}, shown=shown))
+            assert why in await refused(far)
+
+    run(work)
+
+
+def test_a_processor_that_has_all(host: Host) -> None:
+    leaves = [
+        (r.leaf, r.subleaf, r.eax, r.ebx, r.ecx, r.edx)
+        for r in domain_leaves(SoftwareProcessor.features.cpuid)
+    ]
+
+    async def work() -> None:
+        async with host, source(host) as far:
+            await far.say(far.offer(host, check=True, shown=Shown("software", leaves)))
+            await far.hear(Accepted)
 
     run(work)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.descriptors import descriptors
 from tests.unit.xend.kit import asked, run, within
-from tests.unit.xend.migration.kit import UUID, Far, Host, Targets, words
+from tests.unit.xend.migration.kit import SHOWN, UUID, Far, Host, Targets, words
 from tests.unit.xend.migration.moving import MEMORY
 from tests.unit.xend.migration.outgoing_kit import (
     fails,
@@ -159,8 +159,27 @@ def test_only_asked(host: Host) -> None:
 
             targets.then(accepts)
             result = await migrates(host, targets, check=True)
+            assert offers[0].shown == SHOWN
             assert (result["host"], result["checked"]) == (f"127.0.0.1:{targets.port}", True)
             assert offers[0].check
+            goes_on(host, live, [])
+
+    run(work)
+
+
+def test_a_process_that_talks_nonsense(host: Host) -> None:
+    """It may be its guest's."""
+
+    async def work() -> None:
+        async with host, Targets() as targets:
+            live = await host.has(behaviour="nonsense")
+
+            async def waits(far: Far) -> None:
+                assert await far.over()
+
+            targets.then(waits)
+            error = await host.refusal(migrates(host, targets))
+            assert "the process of web does not tell its processor" in error.message
             goes_on(host, live, [])
 
     run(work)

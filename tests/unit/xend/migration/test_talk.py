@@ -23,6 +23,7 @@ from xenion.xend.migration.talk import (
     RefusalError,
     Refused,
     Sent,
+    Shown,
     Unknown,
     hear,
     message_of,
@@ -31,7 +32,18 @@ from xenion.xend.migration.talk import (
 from xenion.xend.migration.wire import DATA, MESSAGE, MOST_BYTES, Frame, WireError
 
 MARKS = [DiskMark("xvda", 1 << 50, 1 << 63, 1 << 62), DiskMark("xvdb", None, None, None)]
-OFFER = Offer("0a", {"name": "gäst", "disks": [{}]}, 1, True, False, True, False, True, MARKS)
+OFFER = Offer(
+    "0a",
+    {"name": "gäst", "disks": [{}]},
+    1,
+    True,
+    False,
+    True,
+    False,
+    True,
+    MARKS,
+    Shown("software", [(1, None, 2, 3, 4, 5)]),
+)
 MESSAGES: list[Message] = [
     OFFER,
     Accepted(),
