@@ -207,7 +207,10 @@ def _vcpu(vcpu: Vcpu) -> VcpuState:
     context = guest_context(vcpu, processor.registers(vcpu.id))
     image, xcr0 = b"", 0
     if state.initialised:
-        image, xcr0 = processor.read_fpu(vcpu.id), processor.read_xcr0(vcpu.id)
+        try:
+            image, xcr0 = processor.read_fpu(vcpu.id), processor.read_xcr0(vcpu.id)
+        except ProcessorError as error:
+            raise UnsavableError(str(error)) from error
         context.flags |= VGCF_i387_valid
         context.fpu_ctxt[:] = list(image[:FXSAVE_BYTES])
     return VcpuState(

@@ -1,5 +1,5 @@
 """A pipe that a domain is saved into. Its reader may be slow, stop, or go away at any moment; the domain's process
-has a socket that xend empties into it, so that it is never held by somebody who does not read."""
+has a socket that xend empties into it, so that nobody holds it for longer than PATIENCE_S without reading."""
 
 import asyncio
 import errno
@@ -73,8 +73,11 @@ class Piped:
     async def append(self, host: HostState) -> None:
         await self._write(savedfile.host_section(host))
 
-    async def finish(self) -> None:
-        """The reader has taken all of it. What becomes of it there, nobody here knows."""
+    async def finish(self, host: HostState) -> None:
+        await self.append(host)
+
+    async def settle(self, host: HostState) -> None:
+        """The reader has taken all but what `finish` adds. What becomes of it there, nobody here knows."""
         loop, left = asyncio.get_running_loop(), -1
         since = loop.time()
         while (now := self._unread()) or self._is_gone():

@@ -11,7 +11,17 @@ from xenion.api.errors import ApiError
 from xenion.api.folders import Folders
 from xenion.config.disk import Disk
 from xenion.config.domain import DomainConfig
-from xenion.domain.saved.format import DONE, HEAD, HOST, PAGES, STATE, Reader, SavedFileError, Writer, framed
+from xenion.domain.saved.format import (
+    DONE,
+    HEAD,
+    HOST,
+    PAGES,
+    STATE,
+    Reader,
+    SavedFileError,
+    Writer,
+    parts_of,
+)
 from xenion.domain.saved.state import Head, HostDisk, HostState, decode, encode
 from xenion.xend.disks.layers import Layers, layers_of
 from xenion.xend.live import Live
@@ -78,12 +88,12 @@ def _last_host(reader: Reader) -> HostState:
 
 
 def host_section(host: HostState) -> bytes:
-    """The last section."""
-    return framed(HOST, encode(host))
+    """The last section, unless another one follows. SaveError."""
+    return b"".join(parts_of(HOST, encode(host)))
 
 
 def append_host(fd: int, host: HostState) -> None:
-    """The last section. SaveError."""
+    """As the former. SaveError."""
     writer = Writer(fd)
     writer.section(HOST, encode(host))
     writer.finish()

@@ -40,10 +40,10 @@ class Saver:
         answer = await _from_process(live, task, sink, _fields(live, ask, keep=False))
         async with _going_on_if_it_fails(live):
             host, remarks = savedfile.host_state(live)
-            await sink.append(host)
+            await sink.settle(host)
             await asyncio.to_thread(overlay.keep, live.logs)
-            await sink.finish()
-        task.committed = True
+            task.committed = True  # somebody could let it go on in a moment
+            await sink.finish(host)
         await _finish(live, sink)
         await _ended(live, sink)
         return {"size": sink.size, "remarks": [*remarks_of(answer), *remarks]}
@@ -53,8 +53,8 @@ class Saver:
         answer = await _from_process(live, task, sink, _fields(live, ask, keep=True))
         async with _going_on_if_it_fails(live):
             host, remarks = savedfile.host_state(live)
-            await sink.append(host)
-            await sink.finish()
+            await sink.settle(host)
+            await sink.finish(host)
         task.committed = True
         return {**_kept(answer, sink.size), "remarks": [*remarks_of(answer), *remarks]}
 
@@ -110,12 +110,12 @@ async def _from_process(live: Live, task: RunningTask, sink: Sink, fields: dict[
     whole = False
     try:
         async with sink.from_process() as fd:
-            answer = await written(live, task, SAVING, "save", fd, fields, task.tell)
+            answer = await written(live, task, SAVING, "save", fd, fields, task.tell, lambda: sink.size)
             whole = True
     except BaseException as error:
         if whole:
             await give_up(live, "save")
-        if isinstance(error, SaveError):
+        if isinstance(error, SaveError | OSError):
             raise _not_saved(live, error) from error
         raise
     return answer

@@ -12,8 +12,8 @@ from xenion.xend.part import Part
 
 
 class Sink(Protocol):
-    """In this order: what the domain's process writes, what is known of the host, `finish`, and once more what is known
-    of the host when the domain has ended. All: SaveError, OSError, ApiError."""
+    """In this order: what the domain's process writes, `settle`, `finish`, and `append` when the domain has ended. All:
+    SaveError, OSError, ApiError."""
 
     @property
     def size(self) -> int:
@@ -22,10 +22,14 @@ class Sink(Protocol):
     def from_process(self) -> AbstractAsyncContextManager[int]:
         """The descriptor that the process is to have; all that it wrote is in when the block has ended."""
 
-    async def append(self, host: HostState) -> None: ...
+    async def settle(self, host: HostState) -> None:
+        """It has come where it belongs, and is of no use to anybody yet."""
 
-    async def finish(self) -> None:
-        """It is whole, and where it belongs."""
+    async def finish(self, host: HostState) -> None:
+        """Now it is."""
+
+    async def append(self, host: HostState) -> None:
+        """What is known of the host by now."""
 
     def withdraw(self) -> None:
         """It is finished, and good for nothing."""
@@ -45,10 +49,13 @@ class IntoFile:
     async def from_process(self) -> AsyncIterator[int]:
         yield self._part.fd
 
+    async def settle(self, host: HostState) -> None:
+        await self.append(host)
+
     async def append(self, host: HostState) -> None:
         await asyncio.to_thread(savedfile.append_host, self._part.fd, host)
 
-    async def finish(self) -> None:
+    async def finish(self, host: HostState) -> None:
         self._part.finish()
 
     def withdraw(self) -> None:

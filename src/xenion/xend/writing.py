@@ -56,10 +56,11 @@ async def written(
     fd: int,
     fields: Mapping[str, Any],
     figures: Callable[[dict[str, float]], None] = lambda _: None,
+    size: Callable[[], int] = lambda: 0,
 ) -> dict[str, Any]:
     """The answer of the domain's process to `request`, which "cancel-" and the request make it give up. `figures`: who
-    gets those that it tells. ApiError."""
-    moved = asyncio.Event()
+    gets those that it tells; `size` of what it has written grows while it gets on. ApiError."""
+    moved, grown = asyncio.Event(), size()
 
     def progress(done: int, total: int) -> None:
         task.step(step, done / total if total else None)
@@ -74,7 +75,8 @@ async def written(
             waiting = asyncio.ensure_future(moved.wait())
             done, _ = await asyncio.wait([answer, waiting], timeout=STUCK_S, return_when="FIRST_COMPLETED")
             waiting.cancel()
-            if not done:
+            before, grown = grown, size()
+            if not done and grown == before:
                 await give_up(live, request, answer)
                 raise ApiError("failed", f"the process of {live.name} does not answer: `xm destroy` ends it")
         return answer.result()

@@ -55,6 +55,7 @@ from tests.unit.vmm.saved_kit import (
 )
 from xenion.abi.arch_x86_64 import VcpuGuestContext, VGCF_in_kernel
 from xenion.core import lib
+from xenion.processor import ProcessorError
 from xenion.processor.software import SoftwareProcessor
 from xenion.vmm.events import PortState
 from xenion.vmm.hypercalls.initialise import initialise
@@ -329,6 +330,17 @@ def test_frames_are_looked_for_in_parts(room: int, monkeypatch: pytest.MonkeyPat
 
 
 # --- what cannot be saved
+
+
+@pytest.mark.parametrize("what", ["read_fpu", "read_xcr0"])
+def test_a_processor_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def refuses(vcpu: int) -> None:
+        raise ProcessorError("it does not tell")
+
+    with begun() as kernel:
+        monkeypatch.setattr(kernel.domain.processor, what, refuses)
+        with pytest.raises(UnsavableError, match="it does not tell"):
+            capture(kernel.domain)
 
 
 def test_a_guest_that_maps_its_own_grants(kernel: Kernel) -> None:

@@ -95,8 +95,8 @@ def test_all_of_it_comes_out(pipe: Pipe) -> None:
         async with sink.from_process() as fd:
             process = written(fd, LARGE)
             assert await process == "written"
-        await sink.append(HOST_STATE)
-        await sink.finish()
+        await sink.settle(HOST_STATE)
+        await sink.finish(HOST_STATE)
         await sink.append(HOST_STATE)
         read.append(sink.size.to_bytes(8))
 
@@ -119,7 +119,7 @@ def test_a_slow_reader_is_waited_for(pipe: Pipe) -> None:
     async def work(sink: Piped) -> None:
         async with sink.from_process() as fd:
             await written(fd, b"x" * CHUNK_BYTES)
-        finished = asyncio.ensure_future(sink.finish())
+        finished = asyncio.ensure_future(sink.settle(HOST_STATE))
         assert pipe.read(CHUNK_BYTES - 1) == b"x" * (CHUNK_BYTES - 1)
         assert not (await asyncio.wait([finished], timeout=0.1))[0]
         assert pipe.read(1) == b"x"
@@ -170,7 +170,7 @@ def test_a_reader_that_has_gone_when_all_was_written(pipe: Pipe) -> None:
             assert pipe.read(1) == b"x"
         pipe.hang_up()
         with pytest.raises(SaveError, match="nobody reads the pipe any more"):
-            await sink.finish()
+            await sink.settle(HOST_STATE)
 
     run(work, pipe)
 
@@ -185,7 +185,7 @@ def test_a_reader_that_stops(pipe: Pipe, size: int, monkeypatch: pytest.MonkeyPa
     async def save(sink: Piped) -> None:
         async with sink.from_process() as fd:
             said.append(await written(fd, LARGE[:size]))
-        await sink.finish()
+        await sink.settle(HOST_STATE)
 
     async def work(sink: Piped) -> None:
         with pytest.raises(SaveError, match="nobody has read the pipe for 30 seconds"):

@@ -27,9 +27,9 @@ def test_into_a_file(tmp_path: Path) -> None:
         sink = IntoFile(unfinished)
         async with sink.from_process() as fd:
             os.write(fd, b"")
-        await sink.append(HOST_STATE)
+        await sink.settle(HOST_STATE)
         assert not path.exists()
-        await sink.finish()
+        await sink.finish(HOST_STATE)
         assert sink.size == path.stat().st_size
         await sink.append(HOST_STATE)
         assert sink.size == path.stat().st_size

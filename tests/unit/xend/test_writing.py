@@ -43,12 +43,12 @@ class Process:
     def words(self) -> list[str]:
         return [word for word, _ in self.asked]
 
-    def write(self, *more: Callable[[dict[str, float]], None]) -> "asyncio.Task[dict[str, Any]]":
+    def write(self, *more: Callable[..., Any]) -> "asyncio.Task[dict[str, Any]]":
         fields = {"by": "1", "live": True}
         work = written(cast("Live", self), cast("RunningTask", self), "saving it", "save", 7, fields, *more)
         return asyncio.get_running_loop().create_task(work)
 
-    async def begun(self, *more: Callable[[dict[str, float]], None]) -> "asyncio.Task[dict[str, Any]]":
+    async def begun(self, *more: Callable[..., Any]) -> "asyncio.Task[dict[str, Any]]":
         task = self.write(*more)
         while not self.asked:
             await asyncio.sleep(0)
@@ -160,6 +160,21 @@ def test_what_gets_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(waits) > 1
         assert set(waits) == {writing.STUCK_S}
 
+    run(work)
+
+
+def test_what_grows_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no step to tell of, but somebody reads it."""
+    sizes = iter([0, 10, 20, 30, 30])
+
+    async def work() -> None:
+        process = Process()
+        task = await process.begun(lambda _: None, lambda: next(sizes))
+        with pytest.raises(ApiError, match="does not answer"):
+            await within(task)
+        assert list(sizes) == []
+
+    monkeypatch.setattr(writing, "STUCK_S", 0.01)
     run(work)
 
 

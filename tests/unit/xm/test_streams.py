@@ -1,6 +1,7 @@
 """What xend is given instead of standard input, standard output and pipes."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from tests.descriptors import descriptors
 from xenion.api.errors import ApiError
 from xenion.xm import streams
 from xenion.xm.errors import UsageError, XmError
-from xenion.xm.streams import Place, to_read, to_write
+from xenion.xm.streams import MAGIC, Place, to_read, to_write
 
 Opened = Callable[[str], AbstractContextManager[Place]]
 
@@ -50,7 +51,7 @@ def test_a_file_is_a_file(opened: Opened, tmp_path: Path, monkeypatch: pytest.Mo
     """With its whole name; it need not be there."""
     monkeypatch.chdir(tmp_path)
     with opened("here") as place:
-        assert place == (str(tmp_path / "here"),) * 2
+        assert place == Place(str(tmp_path / "here"), str(tmp_path / "here"))
 
 
 def test_what_comes_in_is_taken_in_whole(standard: tuple[int, int]) -> None:
@@ -69,6 +70,116 @@ def test_what_comes_in_is_taken_in_whole(standard: tuple[int, int]) -> None:
         assert Path(place.path).read_bytes() == content
         assert Path(place.path).read_bytes() == content, "it is read from its beginning each time"
     writer.join()
+
+
+def test_what_goes_on_is_not_kept(standard: tuple[int, int], tmp_path: Path) -> None:
+    os.write(standard[0], MAGIC)
+    os.close(standard[0])
+    with to_read("-") as place:
+        assert Path(place.path).parent == tmp_path
+        assert Path(place.path).stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [ApiError("refused", "its disk has changed"), KeyboardInterrupt()])
+@pytest.mark.parametrize("content", [MAGIC + b"more", b"something else", b""])
+def test_what_does_not_go_on_is_kept(
+    standard: tuple[int, int],
+    tmp_path: Path,
+    error: BaseException,
+    content: bytes,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who sent it may have no other; what is no saved domain is nothing to keep."""
+    os.write(standard[0], content)
+    os.close(standard[0])
+    with pytest.raises(type(error)), to_read("-"):
+        raise error
+    told = capsys.readouterr().err
+    if content.startswith(MAGIC):
+        (kept,) = tmp_path.iterdir()
+        assert kept.read_bytes() == content
+        assert told == f"xm: what came is kept: it is in {kept}\n"
+    else:
+        assert (list(tmp_path.iterdir()), told) == ([], "")
+
+
+def test_interrupted_while_it_comes(
+    standard: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(fd: int, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    os.write(standard[0], MAGIC)
+    os.close(standard[0])
+    monkeypatch.setattr(streams, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt), to_read("-"):
+        raise AssertionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_input_that_does_not_block(standard: tuple[int, int]) -> None:
+    """There is more to come as long as the other end is open."""
+    os.set_blocking(standard[1], False)
+
+    def later() -> None:
+        for piece in (b"sa", b"ved"):
+            os.write(standard[0], piece)
+        os.close(standard[0])
+
+    writer = threading.Timer(0.1, later)
+    writer.start()
+    with to_read("-") as place:
+        assert Path(place.path).read_bytes() == b"saved"
+    writer.join()
+
+
+@pytest.mark.parametrize("word", ["-", "other name"])
+def test_another_name_of_standard_output(standard: tuple[int, int], word: str) -> None:
+    given = word if word == "-" else f"/dev/fd/{standard[0]}"
+    with to_write(given) as place:
+        assert (place.name, place.standard) == ("standard output", True)
+    os.close(standard[0])
+
+
+def test_a_file_that_we_have_open(tmp_path: Path) -> None:
+    """xend has something else open by that number."""
+    path = tmp_path / "file"
+    with path.open("wb") as file, to_write(f"/dev/fd/{file.fileno()}") as place:
+        assert place == Place(str(path), str(path))
+
+
+def test_output_that_xend_cannot_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        monkeypatch.setattr(streams, "STDOUT", near.fileno())
+        with pytest.raises(UsageError, match="no pipe and no file"), to_write("-"):
+            raise AssertionError
+
+
+def test_nothing_is_taken_in_for_a_xend_elsewhere(
+    standard: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XEND_URL", "https://there:9")
+    os.write(standard[0], b"saved")
+    with pytest.raises(UsageError, match="standard input: the xend of XEND_URL"), to_read("-"):
+        raise AssertionError
+    assert os.read(standard[1], 10) == b"saved"
+    os.close(standard[0])
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError("gone"), OSError(5, "Input/output error")])
+def test_what_goes_wrong_elsewhere(standard: tuple[int, int], error: OSError) -> None:
+    os.close(standard[0])
+    with pytest.raises(type(error), match=str(error.args[-1])), to_read("-"):
+        raise error
+
+
+def test_no_folder_is_said(standard: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "")
+    os.close(standard[0])
+    with to_read("-") as place:
+        assert place.path.startswith("/var/tmp/xenion-")
 
 
 def test_a_pipe_with_a_name(fifo: Path) -> None:
@@ -95,7 +206,7 @@ def test_a_pipe_to_write(fifo: Path) -> None:
 
 def test_standard_output(standard: tuple[int, int]) -> None:
     with to_write("-") as place:
-        assert place == (f"/proc/{os.getpid()}/fd/{standard[0]}", "standard output")
+        assert place == Place(f"/proc/{os.getpid()}/fd/{standard[0]}", "standard output", standard=True)
         Path(place.path).write_bytes(b"saved")
     os.close(standard[0])
     assert os.read(standard[1], 10) == b"saved"

@@ -52,9 +52,11 @@ def digest(kind: bytes, data: bytes) -> bytes:
     return made.digest()
 
 
-def framed(kind: bytes, data: bytes) -> bytes:
-    """A whole section."""
-    return SECTION.pack(kind, len(data)) + data + digest(kind, data)
+def parts_of(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes]:
+    """A section. SaveError."""
+    if len(data) > MOST_BYTES[kind]:
+        raise SaveError("the domain cannot be saved: what it is beside its memory is too large")
+    return SECTION.pack(kind, len(data)), data, digest(kind, data)
 
 
 class Writer:
@@ -69,9 +71,7 @@ class Writer:
         self._write(START.pack(MAGIC, VERSION))
 
     def section(self, kind: bytes, data: bytes) -> None:
-        if len(data) > MOST_BYTES[kind]:
-            raise SaveError("the domain cannot be saved: what it is beside its memory is too large")
-        self._write(SECTION.pack(kind, len(data)), data, digest(kind, data))
+        self._write(*parts_of(kind, data))
 
     def finish(self) -> None:
         """It is on the disk, if it is a file."""

@@ -1,5 +1,6 @@
 """save, restore: a domain into a file and back."""
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ class Saving:
         fix = keep and not call.body.get("memory_only")
         if is_pipe(path):
             return self._pipe(live, path, ask=ask, keep=keep, fix=fix)
+        named = Path(os.path.realpath(path))  # as long as what it may lead to is the old one
         if fix:
             switching.check_switchable(live)
             coming = kept.named_by(path)
@@ -45,7 +47,7 @@ class Saving:
             else:
                 told = await (saver.keep if keep else saver.end)(live, task, IntoFile(part), ask=ask)
                 with suppress(ApiError):  # who lists them is told
-                    kept.replaced(path)
+                    kept.replaced(named)
             return {"path": str(path), **told}
 
         return begin(self._services.tasks, "save", live, path, write)

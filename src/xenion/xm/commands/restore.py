@@ -6,8 +6,8 @@ from xenion.xm.arguments import FILE, Parser, command, json_option, parse
 
 SUMMARY = "let a domain that xm save has written to a file go on"
 EPILOG = """It has the name and the UUID that it had, also its id if that is free, and its disks have to be as it left
-them. The file stays. What comes through a pipe is taken in whole first, into a file without a name in /var/tmp, or
-where TMPDIR says."""
+them. The file stays. What comes through a pipe is taken in whole first, into a file in /var/tmp, or where TMPDIR
+says, which is gone when the domain goes on and kept if it cannot."""
 
 
 def parser() -> Parser:
@@ -38,8 +38,10 @@ def run(argv: Sequence[str]) -> int:
 
     args = parse(parser(), argv)
     body = {"paused": args.paused, "force": args.force, "back": args.back}
-    with to_read(args.file) as place, connected() as client:
-        result = accomplish(client, "restore", {**body, "path": place.path})
+    with connected() as client:
+        client.reach()  # before all that a pipe has is taken from it
+        with to_read(args.file) as place:
+            result = accomplish(client, "restore", {**body, "path": place.path})
     if args.json:
         print_json(result)
     else:

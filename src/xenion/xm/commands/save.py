@@ -9,7 +9,7 @@ EPILOG = """A guest that knows how is asked to suspend itself first, so that it 
 one is saved as it stands, and sees nothing of it but that time has stood still. What is on its disks stays there:
 the file fits them as they are now. FILE may be a pipe, or - for standard output: `xm save web - | ssh other xm restore
 -`. The domain ends when all of it has been read, whatever the reader makes of it; if the reader goes away before, or
-stops, it goes on."""
+stops, it goes on, and what was read is of no use."""
 
 
 def parser() -> Parser:
@@ -40,16 +40,16 @@ def run(argv: Sequence[str]) -> int:
     from xenion.xm.errors import UsageError
     from xenion.xm.output import complain, escaped, print_json, remark
     from xenion.xm.progress import accomplish
-    from xenion.xm.streams import STANDARD, to_write
+    from xenion.xm.streams import to_write
 
     args = parse(parser(), argv)
-    if args.json and args.file == STANDARD:
-        raise UsageError("--json and the domain itself cannot both be on standard output")
     if args.memory_only and not args.checkpoint:
         raise UsageError("--memory-only goes with --checkpoint only: a domain that ends writes to no disk")
     body = {"keep": args.checkpoint, "as_it_stands": args.as_it_stands}
     body |= {"memory_only": True} if args.memory_only else {}
     with to_write(args.file) as place, connected() as client:
+        if args.json and place.standard:
+            raise UsageError("--json and the domain itself cannot both be on standard output")
         body["path"] = place.path
         result = accomplish(client, "save", body, domain=args.domain)
     if result["path"] == place.path:
@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     remark(result)
     held = f"; it stood still for {result['held_s'] * 1000:.0f} ms" if args.checkpoint else ""
-    if args.file == STANDARD:
+    if place.standard:
         complain(f"the domain is in what was written to {result['path']}{held}")
     else:
         print(f"The domain is in {escaped(result['path'])}{held}")

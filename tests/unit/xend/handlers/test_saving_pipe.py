@@ -1,8 +1,10 @@
 """save into a pipe: the domain is over when all has been read, or goes on."""
 
 import asyncio
+import errno
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from tests.descriptors import descriptors
 from tests.unit.xend.kit import World, end, run, standins, within
 from tests.unit.xend.saving_kit import creates, parts, words
 from xenion.api.errors import ApiError
-from xenion.domain.saved.state import HostDisk
+from xenion.domain.saved.state import HostDisk, HostState
+from xenion.xend import piped
+from xenion.xend.disks import overlay
 from xenion.xend.piped import Piped
 from xenion.xend.savedfile import OpenSaved, open_saved
 from xenion.xend.tasks import RunningTask
@@ -178,19 +182,66 @@ def test_what_is_not_whole(world: World, how: str) -> None:
     run(work)
 
 
-def test_it_is_not_over_before_all_has_been_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("keep", [True, False])
+def test_it_is_of_no_use_before_all_but_the_end_has_been_read(
+    world: World, keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or somebody could let it go on elsewhere, and it goes on here."""
+
     async def work() -> None:
         async with world:
             live = await creates(world)
-            seen: list[list[str]] = []
-            finish = Piped.finish
+            reader, seen = Reader(world), []
+            settle = Piped.settle
 
-            async def finished(sink: Piped) -> None:
-                await finish(sink)
+            async def settled(sink: Piped, host: HostState) -> None:
+                await settle(sink, host)
                 seen.append(words(live))
+                with pytest.raises(ApiError, match="it is cut off"):
+                    reader.saved()
 
-            monkeypatch.setattr(Piped, "finish", finished)
-            await Reader(world).save(world)
+            monkeypatch.setattr(Piped, "settle", settled)
+            await reader.save(world, keep=keep)
+            reader.saved().close()
             assert seen == [["save"]]
+            if keep:
+                await world.call("destroy", domain="web")
+
+    run(work)
+
+
+@pytest.mark.parametrize("how", ["stuck", "cancelled", "no overlays"])
+def test_what_goes_on_is_cut_off_there(world: World, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads on after it was given up."""
+
+    def full(logs: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if how == "stuck":
+        monkeypatch.setattr(piped, "PATIENCE_S", 0.05)
+    elif how == "no overlays":
+        monkeypatch.setattr(overlay, "keep", full)
+
+    async def work() -> None:
+        async with world:
+            live = await creates(world)
+            reader = Reader(world)
+            begun = await world.call("save", {"path": str(reader.path)}, domain="web")
+            task = world.services.tasks.get(begun["id"])
+            reading = None
+            if how == "no overlays":
+                reading = asyncio.ensure_future(reader.drain())
+            elif how == "cancelled":
+                await world.until(lambda: words(live) == ["save"])
+                await asyncio.sleep(0.05)  # it waits for its reader
+                await world.call("cancel", task=begun["id"])
+            await within(task.over())
+            assert task.state == ("cancelled" if how == "cancelled" else "failed")
+            assert (words(live), world.names) == (["save", "cancel-save"], ["web"])
+            await (reading or reader.drain())
+            with pytest.raises(ApiError, match="it is cut off"):
+                reader.saved()
+            reader.hang_up()
+            await world.call("destroy", domain="web")
 
     run(work)
