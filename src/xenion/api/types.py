@@ -435,6 +435,8 @@ class MigrateRequest(TypedDict):
     port: NotRequired[Annotated[int, Limit(1, 65535)]]
     """8002 if left out."""
     ssl: NotRequired[bool]
+    ssh: NotRequired[bool]
+    """Through ssh, to a xend that listens on that host's loopback; `host` may be USER@HOST."""
     live: NotRequired[bool]
     """Most of the memory is copied while the guest runs; otherwise it is held for all of it."""
     as_it_stands: NotRequired[bool]

@@ -12,10 +12,12 @@ allow = ["192.0.2.0/24"]     # hosts that may send domains here; needed where th
 certificate = "/etc/xenion/host.crt"   # with all three, TLS: both hosts show a certificate of this authority
 key = "/etc/xenion/host.key"
 ca = "/etc/xenion/ca.crt"
+ssh = "ssh -i /etc/xenion/key"         # the command for `xm migrate --ssh`; "ssh" if left out
 
 Before any table: user_network and host_loopback; behind them [networks.NAME]: see xenion.xend.networks.defined.
 """
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,6 +63,8 @@ class Migration:
     certificate: Path | None = None
     key: Path | None = None
     ca: Path | None = None
+    ssh: tuple[str, ...] = ("ssh",)
+    """The command, with options of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +142,9 @@ def _address(path: Path, table: str, said: str) -> tuple[str, int]:
 
 
 def _migration(path: Path, values: Any) -> Migration:
-    _check_keys(path, "migration", values, ("listen", "allow", *_TLS_KEYS))
+    _check_keys(path, "migration", values, ("listen", "allow", "ssh", *_TLS_KEYS))
     given = [key for key in _TLS_KEYS if key in values]
-    for key in ("listen", *_TLS_KEYS):
+    for key in ("listen", "ssh", *_TLS_KEYS):
         if key in values and (not isinstance(values[key], str) or not values[key]):
             raise SettingsError(f'{path}: migration.{key} must be text, as in {key} = "..."')
     if given and len(given) < len(_TLS_KEYS):
@@ -151,11 +155,22 @@ def _migration(path: Path, values: Any) -> Migration:
         raise SettingsError(
             f"{path}: migration.allow must name who may send domains here, or give TLS's three files"
         )
+    ssh = _words(path, values.get("ssh", "ssh"))
     if not given:
-        return Migration(host, port, allow)
+        return Migration(host, port, allow, ssh=ssh)
     certificate, secret, ca = (path.parent / values[name] for name in _TLS_KEYS)
     _check_secret(path, secret)
-    return Migration(host, port, allow, certificate, secret, ca)
+    return Migration(host, port, allow, certificate, secret, ca, ssh)
+
+
+def _words(path: Path, command: str) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(command))
+    except ValueError as error:
+        raise SettingsError(f"{path}: migration.ssh: {error}") from error
+    if not words:
+        raise SettingsError(f'{path}: migration.ssh must be a command, as in ssh = "ssh"')
+    return words
 
 
 def _subnets(path: Path, values: Any) -> tuple[Subnet, ...]:

@@ -133,6 +133,13 @@ def test_who_may_send_domains(file: Path, listen: str, host: str, port: int) -> 
     assert settings.read(file).migration == Migration(host, port, networks)
 
 
+def test_how_ssh_is_called(file: Path) -> None:
+    file.write_text("[migration]\nssh = 'ssh -i \"/a key\" -v'\n")
+    assert settings.read(file).migration == Migration(ssh=("ssh", "-i", "/a key", "-v"))
+    file.write_text(f"[migration]\nssh = 'other'\n{TLS}")
+    assert settings.read(file).migration.ssh == ("other",)
+
+
 @pytest.mark.parametrize("listen", ['listen = "h:1"\n', ""])
 @pytest.mark.parametrize("allow", ['allow = ["192.0.2.0/24"]\n', "allow = []\n", ""])
 def test_migration_through_tls(file: Path, listen: str, allow: str) -> None:
@@ -149,9 +156,12 @@ def test_migration_through_tls(file: Path, listen: str, allow: str) -> None:
         ("migration = 3", "[migration] must be a table"),
         (
             "[migration]\nport = 3",
-            "migration.port is not known: there is listen, allow, certificate, key, ca",
+            "migration.port is not known: there is listen, allow, ssh, certificate, key, ca",
         ),
         ("[migration]\nlisten = 8002", "migration.listen must be text"),
+        ("[migration]\nssh = 7", "migration.ssh must be text"),
+        ('[migration]\nssh = " "', "migration.ssh must be a command"),
+        ('[migration]\nssh = "ssh \\"a"', "migration.ssh: No closing quotation"),
         ('[migration]\nlisten = ""', "migration.listen must be text"),
         ('[migration]\nlisten = "h"\nallow = ["::1"]', 'migration.listen must be ADDRESS:PORT, not "h"'),
         ('[migration]\nlisten = "h:0"\nallow = ["::1"]', "migration.listen must be ADDRESS:PORT"),

@@ -29,7 +29,10 @@ class Migrating:
             raise ApiError("wrong-state", f"{live.name} does not run: there is nothing to move")
         if live.record.leaving:
             raise ApiError("wrong-state", f"where {live.name} is is not decided: see `xm migrate --resolve`")
-        target = Target(body["host"], body.get("port") or MIGRATION_PORT, bool(body.get("ssl")))
+        ssl, ssh = bool(body.get("ssl")), bool(body.get("ssh"))
+        if ssl and ssh:
+            raise ApiError("bad-request", "ssl and ssh do not go together: what goes through ssh is safe")
+        target = Target(body["host"], body.get("port") or MIGRATION_PORT, ssl, ssh)
         how = How(
             live=bool(body.get("live")),
             ask=not (body.get("live") or body.get("as_it_stands")),

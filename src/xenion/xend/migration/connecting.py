@@ -1,11 +1,12 @@
 """Connections to other xends."""
 
 import asyncio
-import ssl
+import ssl as tls
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from xenion.xend.migration import ssh
 from xenion.xend.migration.tls import client_context
 from xenion.xend.migration.wire import CHUNK_BYTES, Wire, WireError
 from xenion.xend.settings import Migration
@@ -20,6 +21,7 @@ class Target:
     host: str
     port: int
     ssl: bool = False
+    ssh: bool = False
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}" if ":" not in self.host else f"[{self.host}]:{self.port}"
@@ -29,7 +31,7 @@ class Target:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Target":
-        return cls(values["host"], values["port"], values["ssl"])
+        return cls(values["host"], values["port"], values["ssl"], values.get("ssh", False))
 
 
 class Connector:
@@ -38,6 +40,8 @@ class Connector:
 
     async def connect(self, target: Target) -> Wire:
         """Greeted. WireError."""
+        if target.ssh:
+            return await ssh.connect(self._settings.ssh, target.host, target.port)
         try:
             context = client_context(self._settings) if target.ssl else None
             reader, writer = await asyncio.wait_for(
@@ -46,7 +50,7 @@ class Connector:
             )
         except TimeoutError:
             raise WireError("it does not answer") from None
-        except ssl.SSLError as error:
+        except tls.SSLError as error:
             raise WireError(f"TLS: {error.reason or error}") from error
         except (OSError, ValueError) as error:  # ValueError: no host can have such a name
             why = getattr(error, "strerror", None) or error

@@ -49,10 +49,10 @@ class Wire:
             ):
                 kept.setsockopt(socket.IPPROTO_TCP, option, value)
 
-    async def greet(self) -> None:
-        """Both do so first."""
+    async def greet(self, seconds: float = GREETING_S) -> None:
+        """Both do so first, within so many seconds."""
         await self._write(GREETING.pack(MAGIC, VERSION))
-        magic, version = GREETING.unpack(await self._read(GREETING.size, GREETING_S))
+        magic, version = GREETING.unpack(await self._read(GREETING.size, seconds))
         if magic != MAGIC:
             raise WireError("nothing of Xenion's listens there")
         if version != VERSION:

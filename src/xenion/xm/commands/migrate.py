@@ -9,7 +9,8 @@ from xenion.xm.arguments import Parser, command, domain_argument, json_option, n
 
 SUMMARY = "move a running domain to another host"
 EPILOG = """HOST is a name or address, with :PORT if it is not 8002; the xend there has to listen for it ([migration] in
-its xend.toml). With --live most of the memory is copied while the guest runs, so that it stands still for a moment
+its xend.toml). With --ssh it need listen on 127.0.0.1 only; HOST may be USER@HOST then, and xend's user has to get in
+with a key. With --live most of the memory is copied while the guest runs, so that it stands still for a moment
 only; without, it is asked to suspend itself first. Disks that it writes have to be on storage that both hosts reach
 under the same path. Whatever goes wrong leaves it running here; if the last answer is lost it is held until the other
 host can be asked, or --resolve says where it goes on."""
@@ -21,6 +22,9 @@ def parser() -> Parser:
     p.add_argument("-l", "--live", action="store_true", help="copy most of the memory while the guest runs")
     p.add_argument("-p", "--port", type=natural_up_to(65535, 1), metavar="N", help="of the other host's xend")
     p.add_argument("-s", "--ssl", action="store_true", help="talk to it through TLS")
+    p.add_argument(
+        "--ssh", action="store_true", help="go through ssh to a xend that listens on its own host's loopback"
+    )
     p.add_argument(
         "-r",
         "--resource",
@@ -62,6 +66,8 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError('give HOST, or --resolve without it; see "xm migrate -h"')
     if args.abort_after_downtime is not None and not args.live:
         raise UsageError('--abort-after-downtime is for --live; see "xm migrate -h"')
+    if args.ssl and args.ssh:
+        raise UsageError('--ssl and --ssh do not go together; see "xm migrate -h"')
     with connected() as client:
         if args.resolve is not None:
             client.call("resolve", {"goes_on": args.resolve}, domain=args.domain)
@@ -87,6 +93,7 @@ def _body(args: argparse.Namespace) -> dict[str, Any]:
     return {
         **{key: value for key, value in given.items() if value is not None},
         "ssl": args.ssl,
+        **({"ssh": True} if args.ssh else {}),
         "live": args.live,
         "check": args.check,
         "as_it_stands": args.as_it_stands,

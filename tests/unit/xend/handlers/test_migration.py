@@ -33,6 +33,7 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Target, How]]:
         ({}, Target("there", 8002), How(live=False, ask=True)),
         ({"port": 9}, Target("there", 9), How(live=False, ask=True)),
         ({"ssl": True, "live": True}, Target("there", 8002, ssl=True), How(live=True, ask=False)),
+        ({"ssh": True, "live": True}, Target("there", 8002, ssh=True), How(live=True, ask=False)),
         ({"live": True, "as_it_stands": True}, Target("there", 8002), How(live=True, ask=False)),
         ({"as_it_stands": True}, Target("there", 8002), How(live=False, ask=False)),
         ({"check": True, "same_disks": True}, Target("there", 8002), How(False, True, True, True)),
@@ -52,6 +53,18 @@ def test_asked_for(world: World, moves: list[Any], body: dict[str, Any], target:
             entries = [entry for entry in world.services.log.entries() if entry["action"] == "migrate"]
             assert [entry["result"] for entry in entries] == ["begun", "done"]
             assert {entry["domain"] for entry in entries} == {"web"}
+
+    run(work)
+
+
+def test_one_way_of_the_two(world: World, moves: list[Any]) -> None:
+    async def work() -> None:
+        async with world:
+            await world.create(config(world.at))
+            error = await world.refusal(
+                world.call("migrate", {**HERE, "ssl": True, "ssh": True}, domain="web")
+            )
+            assert (error.code, moves) == ("bad-request", [])
 
     run(work)
 

@@ -57,6 +57,7 @@ def test_moved(xm: Xm, xend: FakeXend) -> None:
         (["-l"], {"live": True}),
         (["--live", "--ssl"], {"live": True, "ssl": True}),
         (["-s", "-p", "9000"], {"ssl": True, "port": 9000}),
+        (["--ssh"], {"ssh": True}),
         (["--resource", "100"], {"most_mbit_per_s": 100}),
         (
             ["-l", "-r", "1", "--abort-after-downtime", "300"],
@@ -135,6 +136,7 @@ def test_two_ports(xm: Xm, xend: FakeXend) -> None:
         (),
         ("web",),
         ("web", "a", "b"),
+        ("--ssh", "--ssl", "web", "a"),
         ("-p", "0", "web", "a"),
         ("-p", "65536", "web", "a"),
         ("-p", "x", "web", "a"),
