@@ -18,7 +18,10 @@ OPTIONS = (
     "-oBatchMode=yes",
     "-oControlMaster=no",
     f"-oConnectTimeout={LOGIN_S:.0f}",
+    "-oServerAliveInterval=15",
+    "-oServerAliveCountMax=4",
 )
+"""What the command says itself counts more. A line that is dead is given up after a minute, as TCP's without ssh."""
 LOOPBACK = "127.0.0.1"
 _looking: set[asyncio.Task[None]] = set()
 
