@@ -223,6 +223,13 @@ def test_what_goes_on_is_cut_off_there(world: World, how: str, monkeypatch: pyte
         monkeypatch.setattr(overlay, "keep", full)
 
     async def work() -> None:
+        settle, settling = Piped.settle, asyncio.Event()
+
+        async def settles(sink: Piped, host: HostState) -> None:
+            settling.set()
+            await settle(sink, host)
+
+        monkeypatch.setattr(Piped, "settle", settles)
         async with world:
             live = await creates(world)
             reader = Reader(world)
@@ -232,8 +239,7 @@ def test_what_goes_on_is_cut_off_there(world: World, how: str, monkeypatch: pyte
             if how == "no overlays":
                 reading = asyncio.ensure_future(reader.drain())
             elif how == "cancelled":
-                await world.until(lambda: words(live) == ["save"])
-                await asyncio.sleep(0.05)  # it waits for its reader
+                await within(settling.wait())  # it waits for its reader
                 await world.call("cancel", task=begun["id"])
             await within(task.over())
             assert task.state == ("cancelled" if how == "cancelled" else "failed")

@@ -61,7 +61,7 @@ def test_it_leaves(host: Host) -> None:
             assert offer.config == {**live.record.config.to_mapping(), "uuid": UUID, "name": "web"}
             flags = (offer.managed, offer.lasting, offer.paused, offer.check, offer.same_disks)
             assert (offer.domid, flags) == (1, (False, True, False, False, False))
-            address = {"host": "127.0.0.1", "port": targets.port, "ssl": False}
+            address = {"host": "127.0.0.1", "port": targets.port, "ssl": False, "ssh": False}
             assert records[0]["leaving"] == {"id": offer.id, "ledger": "", **address}
             assert "leave" in records[0]["wants"]
             assert (result["host"], result["domid"]) == (f"127.0.0.1:{targets.port}", 77)
