@@ -15,7 +15,7 @@ from xenion.xend import host, record
 from xenion.xend.allowance import Allowance
 from xenion.xend.journal_reader import Journal
 from xenion.xend.link import Link, LinkLostError
-from xenion.xend.migration.connecting import Target
+from xenion.xend.migration.target import Target
 from xenion.xend.process import Process, find, moment, status_text
 from xenion.xend.record import Condition, Record
 

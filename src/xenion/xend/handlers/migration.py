@@ -6,8 +6,8 @@ from typing import Any
 from xenion.api.errors import ApiError
 from xenion.xend.call import Call, Handler
 from xenion.xend.managed import Managed
-from xenion.xend.migration.connecting import Target
 from xenion.xend.migration.outgoing import How
+from xenion.xend.migration.target import Target
 from xenion.xend.services import Services
 from xenion.xend.settings import MIGRATION_PORT
 from xenion.xend.tasks import RunningTask

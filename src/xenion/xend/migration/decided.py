@@ -17,9 +17,10 @@ from xenion.config.domain import DomainConfig
 from xenion.xend.chronicle import LEAVE, Chronicle
 from xenion.xend.live import Live
 from xenion.xend.migration import disks
-from xenion.xend.migration.connecting import Connector, Target
+from xenion.xend.migration.connecting import Connector
 from xenion.xend.migration.departures import Departures
 from xenion.xend.migration.talk import Arrived, DiskMark, Query, RefusalError, Undecided, Unknown, hear, say
+from xenion.xend.migration.target import Target
 from xenion.xend.migration.wire import WireError
 from xenion.xend.registry import Registry
 

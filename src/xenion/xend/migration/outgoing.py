@@ -15,7 +15,7 @@ from xenion.api.installed import version_of
 from xenion.xend.chronicle import LEAVE
 from xenion.xend.live import Live
 from xenion.xend.migration import disks
-from xenion.xend.migration.connecting import Connector, Target
+from xenion.xend.migration.connecting import Connector
 from xenion.xend.migration.decided import Decided
 from xenion.xend.migration.talk import (
     Accepted,
@@ -31,6 +31,7 @@ from xenion.xend.migration.talk import (
     hear,
     say,
 )
+from xenion.xend.migration.target import Target
 from xenion.xend.migration.wire import CHUNK_BYTES, DATA, Wire, WireError
 from xenion.xend.tasks import RunningTask
 from xenion.xend.writing import give_up, remarks_of, written

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from xenion.xend import helpers
 from xenion.xend.logstate import clean
+from xenion.xend.migration.target import Target
 from xenion.xend.migration.wire import CHUNK_BYTES, CLOSING_S, Wire, WireError
 
 LOGIN_S = 30.0
@@ -31,25 +32,16 @@ def _environment() -> dict[str, str]:
     return {**helpers.environment(), **({"SSH_AUTH_SOCK": agent} if agent else {})}
 
 
-async def connect(command: Sequence[str], host: str, port: int) -> Wire:
+async def through_ssh(command: Sequence[str], target: Target) -> Wire:
     """Greeted. WireError."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(*command, *OPTIONS, "-W", f"{LOOPBACK}:{port}", "--", host),
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=asyncio.subprocess.PIPE,
-                env=_environment(),
-                start_new_session=True,
-            )
-    except OSError as error:
-        ours.close()
-        raise WireError(
-            f"{command[0]} cannot be run ({error.strerror}): apt-get install openssh-client"
-        ) from error
-    reader, writer = await asyncio.open_connection(sock=ours, limit=2 * CHUNK_BYTES)
+            process = await _started([*command, *OPTIONS, *_words(target)], theirs)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=2 * CHUNK_BYTES)
+    except BaseException:
+        ours.close()  # it ends then
+        raise
     said = asyncio.ensure_future(_said(process))
     looks = asyncio.ensure_future(_look_after(process, writer, said))
     _looking.add(looks)
@@ -65,6 +57,27 @@ async def connect(command: Sequence[str], host: str, port: int) -> Wire:
         await wire.close()
         raise
     return wire
+
+
+def _words(target: Target) -> Sequence[str]:
+    return "-W", f"{LOOPBACK}:{target.port}", "--", target.host
+
+
+async def _started(words: Sequence[str], stream: socket.socket) -> asyncio.subprocess.Process:
+    """WireError."""
+    try:
+        return await asyncio.create_subprocess_exec(
+            *words,
+            stdin=stream.fileno(),
+            stdout=stream.fileno(),
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise WireError(
+            f"{words[0]} cannot be run ({error.strerror}): apt-get install openssh-client"
+        ) from error
 
 
 async def _said(process: asyncio.subprocess.Process) -> str:

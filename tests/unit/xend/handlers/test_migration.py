@@ -7,8 +7,8 @@ import pytest
 from tests.unit.xend.kit import World, add, config, ended, run, within
 from xenion.api.errors import ApiError
 from xenion.xend.live import Live
-from xenion.xend.migration.connecting import Target
 from xenion.xend.migration.outgoing import How, Outgoing
+from xenion.xend.migration.target import Target
 from xenion.xend.tasks import RunningTask
 
 HERE = {"host": "there"}

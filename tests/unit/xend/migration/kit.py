@@ -17,7 +17,7 @@ from xenion.config.domain import DomainConfig
 from xenion.xend import process
 from xenion.xend.live import Live
 from xenion.xend.migration import disks
-from xenion.xend.migration.connecting import Connector, Target
+from xenion.xend.migration.connecting import Connector
 from xenion.xend.migration.talk import (
     Accepted,
     Commit,
@@ -30,6 +30,7 @@ from xenion.xend.migration.talk import (
     hear,
     say,
 )
+from xenion.xend.migration.target import Target
 from xenion.xend.migration.wire import DATA, Wire, WireError
 from xenion.xend.settings import Migration, Settings
 from xenion.xend.storage import read_json

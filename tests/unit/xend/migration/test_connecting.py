@@ -11,27 +11,13 @@ from tests.descriptors import descriptors
 from tests.unit.xend.kit import run, within
 from tests.unit.xend.migration.kit import free_port
 from xenion.xend.migration import connecting, wire
-from xenion.xend.migration.connecting import Connector, Target
+from xenion.xend.migration.connecting import Connector
+from xenion.xend.migration.target import Target
 from xenion.xend.migration.wire import GREETING, MAGIC, VERSION, WireError
 from xenion.xend.settings import Migration
 
 HELLO = GREETING.pack(MAGIC, VERSION)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.mark.parametrize(
-    ("target", "shown"),
-    [
-        (Target("h", 8002), "h:8002"),
-        (Target("192.0.2.7", 1, ssl=True), "192.0.2.7:1"),
-        (Target("::1", 8002), "[::1]:8002"),
-        (Target("fe80::1%eth0", 5), "[fe80::1%eth0]:5"),
-    ],
-)
-def test_targets(target: Target, shown: str) -> None:
-    assert str(target) == shown
-    assert Target.of(target.to_mapping()) == target
-    assert Target.of({**target.to_mapping(), "id": "a", "disks": []}) == target
 
 
 async def why(target: Target) -> str:

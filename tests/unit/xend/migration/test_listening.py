@@ -16,9 +16,10 @@ from tests.descriptors import descriptors
 from tests.unit.xend.kit import run, standins, within
 from tests.unit.xend.migration.kit import WORD, Far, Host, free_port, source
 from xenion.xend.migration import listening
-from xenion.xend.migration.connecting import Connector, Target
+from xenion.xend.migration.connecting import Connector
 from xenion.xend.migration.listening import Listening
 from xenion.xend.migration.talk import Accepted, Arrived, Query, Unknown
+from xenion.xend.migration.target import Target
 from xenion.xend.migration.wire import GREETING, MAGIC, VERSION, WireError
 from xenion.xend.settings import Migration
 

@@ -18,7 +18,6 @@ from tests.unit.xend.migration.outgoing_kit import (
     migrates,
     takes_it,
 )
-from xenion.xend.migration.connecting import Target
 from xenion.xend.migration.outgoing import How
 from xenion.xend.migration.talk import (
     Accepted,
@@ -30,6 +29,7 @@ from xenion.xend.migration.talk import (
     Offer,
     Refused,
 )
+from xenion.xend.migration.target import Target
 from xenion.xend.storage import read_json
 from xenion.xend.tasks import RunningTask
 

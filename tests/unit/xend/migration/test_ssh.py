@@ -12,7 +12,8 @@ import pytest
 from tests.descriptors import descriptors
 from tests.unit.xend.kit import run, within
 from xenion.xend.migration import ssh
-from xenion.xend.migration.connecting import Connector, Target
+from xenion.xend.migration.connecting import Connector
+from xenion.xend.migration.target import Target
 from xenion.xend.migration.wire import GREETING, MAGIC, VERSION, Wire, WireError
 from xenion.xend.settings import Migration
 
@@ -73,6 +74,12 @@ async def listening(
 async def ended() -> None:
     """All programs that were started."""
     await within(asyncio.gather(*ssh._looking))
+
+
+async def no_children() -> None:
+    """Returns when none is left."""
+    while Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text():
+        await asyncio.sleep(0.01)
 
 
 async def echoes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -159,6 +166,27 @@ def test_cancelled(connector: Callable[[str], Connector], tmp_path: Path) -> Non
         with pytest.raises(asyncio.CancelledError):
             await within(connecting)
         await ended()
+
+    run(work)
+
+
+@pytest.mark.parametrize("step", ["create_subprocess_exec", "open_connection"])
+def test_cancelled_before_anything_is_said(
+    connector: Callable[[str], Connector], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whatever was opened by then is closed, and what was started has ended."""
+
+    async def cancelled(*_: object, **__: object) -> None:
+        raise asyncio.CancelledError
+
+    async def work() -> None:
+        made = connector(CARRIES)
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, step, cancelled)
+            with pytest.raises(asyncio.CancelledError):
+                await made.connect(Target("there", 1, ssh=True))
+        await ended()
+        await within(no_children())
 
     run(work)
 

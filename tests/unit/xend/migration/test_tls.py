@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.unit.xend.kit import run, within
 from xenion.xend.migration import tls
-from xenion.xend.migration.connecting import Connector, Target
+from xenion.xend.migration.connecting import Connector
+from xenion.xend.migration.target import Target
 from xenion.xend.migration.wire import DATA, Wire, WireError
 from xenion.xend.settings import Migration
 
