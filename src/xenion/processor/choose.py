@@ -21,17 +21,20 @@ def notes() -> list[str]:
 def features_of(name: str) -> Features:
     """Of the one that a configuration names; the engine of the software processor is not loaded for it. ProcessorError,
     if it is known at once that a domain cannot have it here."""
-    if name in ("auto", AUTOMATIC):
+    if _chosen(name) == "software":
         from xenion.processor.software import SoftwareProcessor
 
         return SoftwareProcessor.features
     return open_processor(name).features
 
 
+def _chosen(name: str) -> str:
+    return AUTOMATIC if name == "auto" else name
+
+
 def open_processor(name: str) -> Processor:
     """`auto`, `software` or `hardware`; ProcessorError when it cannot be used here. Imported only when chosen."""
-    if name == "auto":
-        name = AUTOMATIC
+    name = _chosen(name)
     if name == "software":
         from xenion.processor.software import SoftwareProcessor
 

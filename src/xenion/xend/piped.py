@@ -78,16 +78,18 @@ class Piped:
 
     async def settle(self, host: HostState) -> None:
         """The reader has taken all but what `finish` adds. What becomes of it there, nobody here knows."""
-        loop, left = asyncio.get_running_loop(), -1
+        loop, left = asyncio.get_running_loop(), self._unread()
         since = loop.time()
-        while (now := self._unread()) or self._is_gone():
-            if self._is_gone():
-                raise SaveError(GONE)
-            if now != left:
-                left, since = now, loop.time()
+        while not self._is_gone():
+            before, left = left, self._unread()
+            if not left:
+                return
+            if left != before:
+                since = loop.time()
             elif loop.time() > since + PATIENCE_S:
                 raise SaveError(STUCK)
             await asyncio.sleep(LOOK_S)
+        raise SaveError(GONE)
 
     def withdraw(self) -> None:
         """What was read cannot be taken back."""

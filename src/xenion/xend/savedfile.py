@@ -93,7 +93,7 @@ def host_section(host: HostState) -> bytes:
 
 
 def append_host(fd: int, host: HostState) -> None:
-    """As the former. SaveError."""
+    """The same at the end of a file, and on the disk. SaveError."""
     writer = Writer(fd)
     writer.section(HOST, encode(host))
     writer.finish()

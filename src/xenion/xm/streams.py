@@ -1,6 +1,6 @@
 """Files of saved domains that xend cannot open by the name given: standard input and output, and pipes.
 
-xend writes to what we have open, as /proc/PID/fd/N. What is to be restored is taken in whole first, so that nothing is
+xend opens what we have open, as /proc/PID/fd/N. What comes through a pipe is taken in whole first, so that nothing is
 begun that cannot end; whoever sent it may have no other copy, so it is kept if the domain cannot go on.
 """
 
@@ -22,6 +22,7 @@ STANDARD = "-"
 STDIN, STDOUT = 0, 1
 PIECE_BYTES = 1 << 20
 MAGIC = b"XENIONSV"
+"""With what a saved domain begins: domain/saved/format.py, which is none of xm's."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -38,10 +39,12 @@ def to_write(given: str) -> Iterator[Place]:
     """UsageError, XmError."""
     path = _absolute(given)
     if _is_standard(given, STDOUT):
+        _check_near("standard output")
         _check_output()
         with _ours(Place(_path_of(STDOUT), "standard output", standard=True)) as place:
             yield place
     elif _is_pipe(path):
+        _check_near(path)
         with _opened(path, "wb") as file, _ours(Place(_path_of(file.fileno()), path)) as place:
             yield place
     else:
@@ -59,6 +62,10 @@ def to_read(given: str) -> Iterator[Place]:
     _check_near(name)
     if standard and os.isatty(STDIN):
         raise UsageError("standard input is a terminal: give the file a name, or a pipe to read")
+    if standard and _is_whole_file(STDIN):
+        with _ours(Place(_path_of(STDIN), name, standard)) as place:
+            yield place
+        return
     with _opened(STDIN if standard else path, "rb") as file:
         whole = _taken_in(file, name)
     with _kept_unless_it_goes_on(whole), _ours(Place(whole, name, standard)) as place:
@@ -87,13 +94,17 @@ def _is_pipe(path: str) -> bool:
         return False
 
 
+def _is_whole_file(fd: int) -> bool:
+    """Of which nothing has been read."""
+    return stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0
+
+
 def _path_of(fd: int) -> str:
     return f"/proc/{os.getpid()}/fd/{fd}"
 
 
 def _check_output() -> None:
     """UsageError."""
-    _check_near("standard output")
     if os.isatty(STDOUT):
         raise UsageError("standard output is a terminal: give the file a name, or a pipe to write to")
     found = os.fstat(STDOUT)
@@ -111,9 +122,7 @@ def _check_near(name: str) -> None:
 
 @contextmanager
 def _opened(what: str | int, mode: str) -> Iterator[IO[bytes]]:
-    """A pipe: as soon as somebody has the other end. UsageError, XmError."""
-    if isinstance(what, str):
-        _check_near(what)
+    """A pipe: as soon as somebody has the other end. XmError."""
     try:
         file = open(what, mode, buffering=0, closefd=isinstance(what, str))  # noqa: SIM115
     except OSError as error:
@@ -179,8 +188,8 @@ def _kept_unless_it_goes_on(whole: str) -> Iterator[None]:
     except BaseException:
         if _is_saved(whole):
             complain(f"what came is kept: it is in {whole}")
-            raise
-        _remove(whole)
+        else:
+            _remove(whole)
         raise
     _remove(whole)
 

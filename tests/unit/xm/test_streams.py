@@ -13,6 +13,7 @@ import pytest
 
 from tests.descriptors import descriptors
 from xenion.api.errors import ApiError
+from xenion.domain.saved import format as saved
 from xenion.xm import streams
 from xenion.xm.errors import UsageError, XmError
 from xenion.xm.streams import MAGIC, Place, to_read, to_write
@@ -70,6 +71,25 @@ def test_what_comes_in_is_taken_in_whole(standard: tuple[int, int]) -> None:
         assert Path(place.path).read_bytes() == content
         assert Path(place.path).read_bytes() == content, "it is read from its beginning each time"
     writer.join()
+
+
+def test_a_saved_domain_is_known() -> None:
+    assert MAGIC == saved.MAGIC
+
+
+@pytest.mark.parametrize("read", [0, 2])
+def test_standard_input_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: int) -> None:
+    """xend opens it itself, unless somebody has read some of it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"saved")
+    with path.open("rb", buffering=0) as file:
+        monkeypatch.setattr(streams, "STDIN", file.fileno())
+        file.read(read)
+        with to_read("-") as place:
+            assert (place.name, place.standard) == ("standard input", True)
+            assert Path(place.path).read_bytes() == b"saved"[read:]
+            assert (Path(place.path).resolve() == path) is (read == 0)
+    assert list(tmp_path.iterdir()) == [path], "it stays, and nothing else does"
 
 
 def test_what_goes_on_is_not_kept(standard: tuple[int, int], tmp_path: Path) -> None:

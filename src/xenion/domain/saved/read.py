@@ -30,9 +30,8 @@ class SavedDomain:
         tells the other host which round has come; None: it is a file. SavedFileError."""
         scaling(domain.processor.tsc)  # takes its time, and a guest may be waiting later
         try:
-            check_processor(
-                domain.processor.features, self.head.processor, self.head.cpuid
-            )  # before all of its memory comes
+            # before all of its memory comes
+            check_processor(domain.processor.features, self.head.processor, self.head.cpuid)
             count = self._load_earlier(domain, echo)
             came = time.monotonic_ns()
             state = self.state.domain

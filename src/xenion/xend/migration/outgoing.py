@@ -227,7 +227,9 @@ class Outgoing:
 
     async def _written(self, passage: _Passage, fd: int, fields: dict[str, Any]) -> dict[str, Any]:
         """ApiError."""
-        answer = await written(passage.live, passage.task, STEP, "migrate", fd, fields, passage.note)
+        answer = await written(
+            passage.live, passage.task, STEP, "migrate", fd, fields, passage.note, lambda: passage.sent_bytes
+        )
         passage.whole = True
         return answer
 

@@ -213,6 +213,25 @@ def test_a_file_that_is_replaced_needs_what_was_kept_for_it_no_more(
     run(work)
 
 
+def test_a_file_that_is_replaced_by_another_name(world: World, tools: None) -> None:
+    """That of an open file, as of standard output: it leads to the old one, which has no name afterwards."""
+
+    async def work() -> None:
+        async with world:
+            disk = image(world)
+            await creates(world, disks=(disk,))
+            path = world.at / "here"
+            await world.task("save", {"path": str(path), "keep": True}, domain="web")
+            with path.open("rb") as file:
+                name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+                await world.task("save", {"path": name, "keep": True, "memory_only": True}, domain="web")
+            found = kept(world), points(world, disk)
+            await world.call("destroy", domain="web")
+            assert found == ([], [])
+
+    run(work)
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_file_that_no_checkpoint_has_replaced(world: World, tools: None, keep: bool) -> None:
     """It is not listed any more: what is there has another memory, and no disks."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.unit.xend.migration.outgoing_kit import (
     migrates,
     takes_it,
 )
+from xenion.xend.migration import outgoing
 from xenion.xend.migration.outgoing import How
 from xenion.xend.migration.talk import (
     Accepted,
@@ -32,6 +34,7 @@ from xenion.xend.migration.talk import (
 from xenion.xend.migration.target import Target
 from xenion.xend.storage import read_json
 from xenion.xend.tasks import RunningTask
+from xenion.xend.writing import written
 
 # --- as it should be
 
@@ -163,6 +166,27 @@ def test_only_asked(host: Host) -> None:
             assert (result["host"], result["checked"]) == (f"127.0.0.1:{targets.port}", True)
             assert offers[0].check
             goes_on(host, live, [])
+
+    run(work)
+
+
+def test_what_crosses_slowly_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process has nothing to tell as long as it waits for the line; what was sent says that it gets on."""
+    sizes: list[Callable[[], int]] = []
+
+    async def watched(*args: Any) -> dict[str, Any]:
+        sizes.append(args[-1])
+        assert args[-1]() == 0
+        return await written(*args)
+
+    monkeypatch.setattr(outgoing, "written", watched)
+
+    async def work() -> None:
+        async with host, Targets() as targets:
+            await host.has()
+            targets.then(takes_it)
+            result = await migrates(host, targets, live=True)
+            assert [size() for size in sizes] == [result["sent_bytes"]] == [len(MEMORY)]
 
     run(work)
 
